@@ -1,0 +1,20 @@
+"""The loss terms of Pix2Pix (Isola et al. 2017, equations 1, 3 and 4).
+
+Every term is this worker's share of the mean over the GLOBAL batch: the sum over its own images, divided by
+the images of all workers. Keras' optimizers add the workers' gradients up, so the shares add up to the mean
+and the ratio of the terms does not depend on how many workers there are.
+"""
+
+import tensorflow as tf
+
+
+def adversarial(logits: tf.Tensor, *, real: bool, global_batch: int) -> tf.Tensor:
+    """Binary cross-entropy of patch logits (N, P, P, 1) with all ones (`real`) or all zeros."""
+    target = tf.ones_like(logits) if real else tf.zeros_like(logits)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
+    return tf.reduce_sum(tf.reduce_mean(entropy, axis=[1, 2, 3])) / global_batch
+
+
+def l1(drawn: tf.Tensor, true: tf.Tensor, *, global_batch: int) -> tf.Tensor:
+    """Mean absolute error of images (N, S, S, 3) in [-1, 1]."""
+    return tf.reduce_sum(tf.reduce_mean(tf.abs(drawn - true), axis=[1, 2, 3])) / global_batch

@@ -1,0 +1,87 @@
+"""The two networks of Pix2Pix (Isola et al. 2017): a U-Net generator and a PatchGAN discriminator."""
+
+import keras
+from keras import layers
+
+from model.spec import NetworkConfig
+
+KERNEL = 4
+SLOPE = 0.2
+DROPPED_LEVELS = 3
+# Keras' own 0.99 remembers the untrained network for hundreds of steps, longer than a short run lasts.
+MOMENTUM = 0.9
+
+
+def build_generator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
+    """Build the U-Net: (N, S, S, 3) in [-1, 1] -> (N, S, S, 3) in [-1, 1], S = image_size.
+
+    Each encoder level halves the image, each decoder level doubles it and is joined to the encoder level of
+    its size; the innermost image is image_size / 2 ** depth pixels wide.
+    """
+    weights = _Initialisers(seed)
+    widths = network.level_widths()
+    photo = x = layers.Input((network.image_size, network.image_size, 3), name="input")
+    skips = []
+    for level, filters in enumerate(widths):
+        x = layers.Conv2D(
+            filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
+        )(x)
+        x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"down{level}_norm")(x)
+        skips.append(x)
+    for number, (filters, skip) in enumerate(zip(widths[-2::-1], skips[-2::-1], strict=True)):
+        name = f"up{network.depth - 1 - number}"
+        x = layers.Conv2DTranspose(
+            filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=name
+        )(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm")(x)
+        if number < DROPPED_LEVELS:
+            x = layers.Dropout(network.dropout, seed=weights.next_seed(), name=f"{name}_dropout")(x)
+        x = layers.ReLU(name=f"{name}_relu")(x)
+        x = layers.Concatenate(name=f"{name}_skip")([x, skip])
+    x = layers.Conv2DTranspose(3, KERNEL, 2, "same", kernel_initializer=weights.next(), name="up0")(x)
+    # Whatever the precision of the layers, what leaves the network is float32.
+    drawn = layers.Activation("tanh", dtype="float32", name="output")(x)
+    return keras.Model(photo, drawn, name="generator")
+
+
+def build_discriminator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
+    """Build the PatchGAN: photo and map, each (N, S, S, 3) in [-1, 1] -> logits (N, P, P, 1), one a patch.
+
+    P is 14 at image_size 256. A positive logit says that the patch looks like a real map of that photo.
+    """
+    weights = _Initialisers(seed + 1)
+    shape = (network.image_size, network.image_size, 3)
+    photo, street_map = layers.Input(shape, name="source"), layers.Input(shape, name="target")
+    x = layers.Concatenate(name="pair")([photo, street_map])
+    for level in range(4):
+        filters = min(network.width * 2**level, network.width * 8)
+        x = layers.Conv2D(
+            filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
+        )(x)
+        x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
+        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"down{level}_norm")(x)
+    # Below 64 pixels the padded image would be smaller than the kernel after the two last convolutions.
+    x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad")(x)
+    x = layers.Conv2D(
+        network.width * 8, KERNEL, 1, use_bias=False, kernel_initializer=weights.next(), name="same_size"
+    )(x)
+    x = layers.BatchNormalization(momentum=MOMENTUM, name="same_size_norm")(x)
+    x = layers.LeakyReLU(SLOPE, name="same_size_leaky")(x)
+    x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad_logits")(x)
+    logits = layers.Conv2D(1, KERNEL, 1, kernel_initializer=weights.next(), name="patches")(x)
+    return keras.Model([photo, street_map], layers.Activation("linear", dtype="float32", name="logits")(logits))
+
+
+class _Initialisers:
+    """Hands out N(0, 0.02) initialisers (Isola et al. 2017, section 6.2), each with a seed of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed * 1000
+
+    def next_seed(self) -> int:
+        self._seed += 1
+        return self._seed
+
+    def next(self) -> keras.initializers.Initializer:
+        return keras.initializers.RandomNormal(0.0, 0.02, seed=self.next_seed())

@@ -1,0 +1,21 @@
+"""The pixel contract: uint8 RGB in [0, 255] outside, float32 in [-1, 1] at the network. The only place 127.5 stands."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""Images as people store them: RGB, uint8 in [0, 255], the last axis is 3."""
+
+Tensor = NDArray[np.float32]
+"""Images as the network sees them: RGB, float32 in [-1, 1], the last axis is 3."""
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """Scale uint8 pixels of any shape to float32 in [-1, 1]."""
+    return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def to_pixels(tensor: Tensor) -> Pixels:
+    """Scale float32 in [-1, 1] of any shape to the nearest uint8; values outside are clipped."""
+    scaled = (tensor.astype(np.float32) + np.float32(1)) * np.float32(127.5)
+    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)

@@ -1,0 +1,29 @@
+"""Progress bars on stderr, drawn only where somebody looks."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track as rich_track
+
+Item = TypeVar("Item")
+
+
+def track(items: Iterable[Item], label: str, *, total: int | None = None) -> Iterator[Item]:
+    """Yield `items` behind a bar named `label`; the bar is left out when stderr is not a terminal."""
+    console = Console(stderr=True)
+    yield from rich_track(
+        items, description=label, total=total, console=console, transient=True, disable=not console.is_terminal
+    )
+
+
+@contextmanager
+def stage(label: str) -> Iterator[None]:
+    """Say on stderr what begins, and how long it took when it is done."""
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold]{label}[/] ...")
+    began = time.monotonic()
+    yield
+    console.print(f"{label}: done in {time.monotonic() - began:.0f} s", style="dim")

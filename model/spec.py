@@ -1,0 +1,64 @@
+"""What a generator is, without TensorFlow: the networks' settings and the names of its tensors."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Direction = Literal["photo_to_map", "map_to_photo"]
+
+
+class Frozen(BaseModel):
+    """A value object: checked when built, unknown keys refused, never changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class NetworkConfig(Frozen):
+    """The shape of both networks (Isola et al. 2017, section 6.1)."""
+
+    image_size: int = Field(default=256, ge=16, le=2048)
+    """Height and width in pixels; a multiple of 2 ** depth."""
+    width: int = Field(default=64, ge=1, le=512)
+    """Filters of the first level; each deeper level doubles them, up to 8 x width."""
+    depth: int = Field(default=7, ge=2, le=11)
+    """Levels of the U-Net's encoder, and of its decoder."""
+    dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of activations dropped in the three deepest decoder levels while training."""
+
+    @model_validator(mode="after")
+    def _halves_evenly(self) -> Self:
+        step = 2**self.depth
+        if self.image_size % step:
+            raise ValueError(
+                f"image_size {self.image_size} can't be halved {self.depth} times (depth); use a multiple of {step}"
+            )
+        if self.image_size < 32:
+            raise ValueError(f"image_size {self.image_size} is too small for the discriminator; use 32 or more")
+        return self
+
+    def level_widths(self) -> list[int]:
+        """Filters of each encoder level, outermost first."""
+        return [min(self.width * 2**level, self.width * 8) for level in range(self.depth)]
+
+
+class TensorSignature(Frozen):
+    """The contract of the exported model: NHWC float32 in [-1, 1], RGB, any batch size."""
+
+    input: str
+    output: str
+    height: int
+    width: int
+    channels: int = 3
+    batch: str = "batch"
+    """The name of the dynamic batch dimension."""
+
+    @property
+    def shape(self) -> tuple[str, int, int, int]:
+        """Both tensors' shape, (batch, height, width, channels)."""
+        return (self.batch, self.height, self.width, self.channels)
+
+
+def signature(network: NetworkConfig, direction: Direction = "photo_to_map") -> TensorSignature:
+    """Name the tensors after what they hold: `photo` -> `map`, or the other way round."""
+    source, target = ("photo", "map") if direction == "photo_to_map" else ("map", "photo")
+    return TensorSignature(input=source, output=target, height=network.image_size, width=network.image_size)

@@ -1,0 +1,82 @@
+"""One training step: everything that is trained, and how one batch changes it."""
+
+from dataclasses import dataclass
+
+import keras
+import tensorflow as tf
+
+from model import losses
+from model.networks import build_discriminator, build_generator
+from model.spec import NetworkConfig
+
+Losses = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Both networks and both optimizers: all that a step changes."""
+
+    generator: keras.Model
+    discriminator: keras.Model
+    generator_optimizer: keras.optimizers.Optimizer
+    discriminator_optimizer: keras.optimizers.Optimizer
+
+    def variables(self) -> dict[str, keras.Variable]:
+        """Every variable by a name that the same settings give again, in any process."""
+        parts = {
+            "generator": self.generator.variables,
+            "discriminator": self.discriminator.variables,
+            "generator_optimizer": self.generator_optimizer.variables,
+            "discriminator_optimizer": self.discriminator_optimizer.variables,
+        }
+        return {
+            f"{part}/{number:03d}/{variable.path}": variable
+            for part, variables in parts.items()
+            for number, variable in enumerate(variables)
+        }
+
+
+def build_state(network: NetworkConfig, *, learning_rate: float, beta_1: float, seed: int) -> TrainState:
+    """Build both networks with Adam for each; call it inside `strategy.scope()`, before anything is traced."""
+    generator = build_generator(network, seed=seed)
+    discriminator = build_discriminator(network, seed=seed)
+    optimizers = [keras.optimizers.Adam(learning_rate, beta_1=beta_1) for _ in range(2)]
+    optimizers[0].build(generator.trainable_variables)
+    optimizers[1].build(discriminator.trainable_variables)
+    return TrainState(generator, discriminator, *optimizers)
+
+
+def train_step(
+    state: TrainState, photo: tf.Tensor, street_map: tf.Tensor, *, l1_weight: float, global_batch: int
+) -> Losses:
+    """Train both networks on one batch of pairs, (N, S, S, 3) in [-1, 1]; return this worker's share of each loss.
+
+    The generator runs once; the discriminator's answer to the drawn map serves both losses.
+    """
+    with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
+        drawn = state.generator(photo, training=True)
+        on_real = state.discriminator([photo, street_map], training=True)
+        on_drawn = state.discriminator([photo, drawn], training=True)
+        adversarial = losses.adversarial(on_drawn, real=True, global_batch=global_batch)
+        l1 = losses.l1(drawn, street_map, global_batch=global_batch)
+        generator_loss = adversarial + l1_weight * l1
+        real_loss = losses.adversarial(on_real, real=True, global_batch=global_batch)
+        drawn_loss = losses.adversarial(on_drawn, real=False, global_batch=global_batch)
+        discriminator_loss = real_loss + drawn_loss
+    _descend(generator_tape, generator_loss, state.generator, state.generator_optimizer)
+    _descend(discriminator_tape, discriminator_loss, state.discriminator, state.discriminator_optimizer)
+    return {
+        "generator_loss": generator_loss,
+        "generator_adversarial_loss": adversarial,
+        "generator_l1_loss": l1,
+        "discriminator_loss": discriminator_loss,
+        "discriminator_real_loss": real_loss,
+        "discriminator_drawn_loss": drawn_loss,
+    }
+
+
+def _descend(
+    tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model, optimizer: keras.optimizers.Optimizer
+) -> None:
+    gradients = tape.gradient(loss, network.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))

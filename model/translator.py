@@ -1,0 +1,70 @@
+"""The one seam to onnxruntime: images in, images out."""
+
+import os
+from typing import Protocol
+
+import numpy as np
+import onnxruntime
+
+from model.bundle import Bundle
+from model.errors import BundleError
+from model.pixels import Pixels, Tensor, to_pixels, to_tensor
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+class Translate(Protocol):
+    """Anything that draws: uint8 (N, H, W, 3) -> uint8 (N, H, W, 3)."""
+
+    def __call__(self, images: Pixels, /) -> Pixels:
+        """Draw one image for each of `images`."""
+        ...
+
+
+class Translator:
+    """Runs a bundle's generator, on a GPU where onnxruntime has one and on the CPU otherwise."""
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        """Load the model.
+
+        Args:
+            bundle: An opened, so verified, bundle.
+            threads: CPU threads of one `run`; by default one for each CPU that this process may use.
+
+        Raises:
+            BundleError: onnxruntime can't load the model, or it has other tensors than the manifest says.
+        """
+        self.bundle = bundle
+        self._signature = bundle.manifest.signature
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        # A missing GPU is no news: session.get_providers() tells what runs.
+        options.log_severity_level = 3
+        there = onnxruntime.get_available_providers()
+        try:
+            self._session = onnxruntime.InferenceSession(
+                bundle.model_file, options, providers=[name for name in PROVIDERS if name in there]
+            )
+        except Exception as error:
+            raise BundleError(f"onnxruntime can't load {bundle.model_file}: {' '.join(str(error).split())}") from error
+        found = [(tensor.name, tuple(tensor.shape)) for tensor in self._tensors()]
+        expected = [(name, self._signature.shape) for name in (self._signature.input, self._signature.output)]
+        if found != expected:
+            raise BundleError(f"{bundle.model_file} has the tensors {found}; its manifest says {expected}.")
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that really runs, for instance CPUExecutionProvider."""
+        return str(self._session.get_providers()[0])
+
+    def translate(self, batch: Tensor) -> Tensor:
+        """Run the generator on float32 (N, S, S, 3) in [-1, 1]; the answer has the same shape and range."""
+        (drawn,) = self._session.run([self._signature.output], {self._signature.input: batch})
+        return np.asarray(drawn, np.float32)
+
+    def __call__(self, images: Pixels, /) -> Pixels:
+        """Draw uint8 images (N, S, S, 3), one at a time so that memory does not grow with N."""
+        return np.concatenate([to_pixels(self.translate(to_tensor(image[None]))) for image in images])
+
+    def _tensors(self) -> list[onnxruntime.NodeArg]:
+        return [*self._session.get_inputs(), *self._session.get_outputs()]

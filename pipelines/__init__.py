@@ -1,0 +1,1 @@
+"""The verbs, one file each; each returns a frozen value."""

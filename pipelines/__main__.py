@@ -1,0 +1,163 @@
+"""The command line: parse, call one verb, print what was made and what to run next."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from model.errors import Sat2mapError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from pipelines.config import RunConfig
+    from pipelines.workspace import RunFolder
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="""Turn satellite photos into street maps: from a folder of pairs to a registered model that draws.
+
+    `main` does it all, with painted scenes if you name no data. The other verbs do one step each, on what the step
+    before left in the workspace: prepare, train, export, evaluate, register. `score` draws maps for your photos.
+    """,
+)
+
+Config = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", help="A YAML file, or `sample`, `default` or `maps`.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. training.batch_size=8; repeatable."),
+]
+Run = Annotated[str, typer.Option("--run", metavar="ID", help="The run to work on; by default the newest one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command("main")
+def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Do it all: prepare, train, export, evaluate, register."""
+    settings_read = _load(config, settings)
+    from pipelines import flow, summary
+
+    folder, result = flow.run(settings_read)
+    _tell(as_json, result, lambda: summary.flow(folder, result))
+
+
+@app.command()
+def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Get the pairs and check every file of them."""
+    settings_read = _load(config, settings)
+    from pipelines import summary
+    from pipelines.prepare import prepare as prepare_pairs
+
+    index = prepare_pairs(settings_read)
+    _tell(as_json, index, lambda: summary.pairs(settings_read, index))
+
+
+@app.command()
+def train(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
+    """Train on the prepared pairs, with Ray Train, tracked by MLflow."""
+    settings_read = _load(config, settings)
+    from pipelines import summary
+    from pipelines.train import fit
+    from pipelines.workspace import Workspace
+
+    pairs = Workspace(settings_read.workspace).pairs()
+    folder = fit(settings_read, pairs)
+    _tell(as_json, folder.record(), lambda: summary.training(folder))
+
+
+@app.command()
+def export(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
+    """Turn the trained generator into an ONNX bundle, and prove that both draw the same."""
+    folder = _run_folder(_load(config, settings), run)
+    from pipelines import summary
+    from pipelines.export import to_bundle
+
+    bundle = to_bundle(folder)
+    _tell(as_json, bundle.manifest, lambda: summary.bundle(bundle))
+
+
+@app.command()
+def evaluate(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
+    """Score the exported model on the held-out pairs, beside trivial baselines."""
+    folder = _run_folder(_load(config, settings), run)
+    from pipelines import summary
+    from pipelines.evaluate import evaluate as evaluate_run
+
+    scores = evaluate_run(folder)
+    _tell(as_json, scores, lambda: summary.scores(folder, scores))
+
+
+@app.command()
+def register(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
+    """Make the exported model a version in MLflow's registry, under the alias `challenger`."""
+    folder = _run_folder(_load(config, settings), run)
+    from pipelines import summary
+    from pipelines.registry import register as register_run
+
+    version = register_run(folder)
+    _tell(as_json, version, lambda: summary.version(version))
+
+
+@app.command()
+def score(
+    photos: Annotated[Path, typer.Argument(help="A folder of square photos: JPEG, PNG or WebP.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make: a PNG map for each photo, and manifest.json.")],
+    bundle: Annotated[
+        str, typer.Option("--bundle", metavar="DIR", help="An exported model; by default the newest run's.")
+    ] = "",
+    config: Config = None,
+    settings: Settings = None,
+    run: Run = "",
+    as_json: AsJson = False,
+) -> None:
+    """Draw a map for every photo in a folder."""
+    settings_read = _load(config, settings)
+    from model.bundle import Bundle
+    from pipelines import summary
+    from serving.scorer import score_folder
+
+    opened = Bundle.open(Path(bundle)) if bundle else _run_folder(settings_read, run).open_bundle()
+    report = score_folder(opened, photos, out)
+    _tell(as_json, report, lambda: summary.maps(out, report))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake exits with 2 and its message alone."""
+    # TensorFlow's notes on instruction sets and missing GPUs help nobody here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app(prog_name="sat2map")
+    except Sat2mapError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _load(config: str | None, settings: list[str] | None) -> "RunConfig":
+    from pipelines.config import load
+
+    return load(config or None, settings or [])
+
+
+def _run_folder(config: "RunConfig", run: str) -> "RunFolder":
+    from pipelines.workspace import Workspace
+
+    return Workspace(config.workspace).run(run or None)
+
+
+def _tell(as_json: bool, value: "BaseModel", print_summary: Any) -> None:  # noqa: ANN401
+    if as_json:
+        print(json.dumps(value.model_dump(mode="json"), indent=2))
+    else:
+        print_summary()
+
+
+if __name__ == "__main__":
+    main()

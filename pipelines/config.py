@@ -1,0 +1,193 @@
+"""One run's settings: typed, frozen, an unknown key is an error; the defaults stand here and nowhere else."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from model.errors import ConfigError
+from model.spec import Direction, Frozen, NetworkConfig
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class SampleConfig(Frozen):
+    """The scenes that the project paints itself."""
+
+    train: int = Field(default=240, ge=1, le=100_000)
+    """Training scenes."""
+    val: int = Field(default=48, ge=1, le=100_000)
+    """Held-out scenes."""
+
+
+class DataConfig(Frozen):
+    """Where the pairs come from."""
+
+    source: str = Field(default="sample", min_length=1)
+    """`sample`, a folder of pairs, or kaggle://OWNER/NAME[/versions/N]."""
+    direction: Direction = "photo_to_map"
+    """What is drawn from what."""
+    val_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the pairs held out when the folder has no held-out part of its own."""
+    min_good: float = Field(default=0.9, ge=0, le=1)
+    """The run goes on if at least this share of the files is good."""
+    sample: SampleConfig = SampleConfig()
+
+
+class TrainingConfig(Frozen):
+    """How the networks are trained; the defaults are those of Isola et al. 2017, section 6.2, but for the batch."""
+
+    epochs: int = Field(default=40, ge=1)
+    batch_size: int = Field(default=4, ge=1)
+    """Pairs in a step over all workers together; a multiple of `workers`."""
+    learning_rate: float = Field(default=2e-4, gt=0)
+    beta_1: float = Field(default=0.5, ge=0, lt=1)
+    """First moment's decay of both Adam optimizers."""
+    l1_weight: float = Field(default=100, ge=0)
+    """What a level of mean absolute error weighs against the adversarial term."""
+    jitter: float = Field(default=286 / 256, ge=1, le=2)
+    """Images are enlarged by this factor before a random crop (286 -> 256); 1 leaves the crop out."""
+    mirror: bool = True
+    """Mirror half of the pairs left to right."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    workers: int = Field(default=1, ge=1)
+    """Ray Train workers."""
+    gpu: bool = False
+    """Give each worker one GPU."""
+    cpus_per_worker: int = Field(default=0, ge=0)
+    """CPUs of each worker; 0 shares out what the cluster has."""
+    checkpoint_every: int = Field(default=5, ge=1)
+    """Epochs between two checkpoints; the last epoch always leaves one."""
+    sheet_every: int = Field(default=5, ge=1)
+    """Epochs between two sheets of held-out photos, drawn maps and true maps."""
+    sheet_pairs: int = Field(default=6, ge=1, le=32)
+    """Held-out pairs on a sheet."""
+
+
+class TrackingConfig(Frozen):
+    """Names in MLflow; the server is MLFLOW_TRACKING_URI, or a local SQLite file."""
+
+    experiment: str = Field(default="sat2map", min_length=1)
+    model_name: str = Field(default="sat2map", min_length=1)
+    """The registered model."""
+
+
+class RunConfig(Frozen):
+    """Everything that a run is made from."""
+
+    workspace: Path = Path("workspace")
+    """Folder that the verbs work in: pairs, checkpoints, bundles and maps."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    training: TrainingConfig = TrainingConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def flat(self) -> dict[str, str]:
+        """Every setting as `section.key` -> text, in order."""
+        return dict(_flatten(self.model_dump(mode="json")))
+
+
+def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read a YAML file and lay `section.key=value` overrides over it.
+
+    Args:
+        file: A path, or the name of a shipped configuration (`default`, `sample`, `maps`). None means `sample`
+            for painted scenes, which trains a narrow net in minutes, and `default` for any other source.
+        overrides: Settings such as `training.batch_size=8`; the value is read as YAML.
+
+    Raises:
+        ConfigError: A key is unknown, or a value has the wrong type or is out of range.
+    """
+    settings = [_parse_override(text) for text in overrides]
+    if file is None:
+        source = dict(settings).get("data.source", "sample")
+        file = "sample" if source == "sample" else "default"
+    path = _find(file)
+    tree = _read_yaml(path)
+    for key, value in settings:
+        _put(tree, key, value)
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from error
+    _check_together(config)
+    return config
+
+
+def _check_together(config: RunConfig) -> None:
+    batch, workers = config.training.batch_size, config.training.workers
+    if batch % workers:
+        raise ConfigError(
+            f"Batch size {batch} can't be divided over {workers} workers; "
+            f"use a multiple of {workers} (training.batch_size)."
+        )
+
+
+def _find(file: str | Path) -> Path:
+    shipped = CONFIGS / f"{file}.yaml"
+    path = shipped if shipped.is_file() else Path(file)
+    if not path.is_file():
+        names = ", ".join(sorted(known.stem for known in CONFIGS.glob("*.yaml")))
+        raise ConfigError(f"No configuration {str(file)!r}; name a YAML file, or one of: {names}.")
+    return path
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} holds a {type(tree).__name__}; it must hold sections such as `training:`.")
+    return tree
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"{text!r} is no setting; write section.key=value, for instance training.batch_size=8.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of {key.strip()} ({value!r}) can't be read; quote it as in YAML.") from error
+
+
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - YAML holds anything
+    *sections, name = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{section} in {key!r} is a value and not a section.")
+    tree[name] = value
+
+
+def _explain(error: ValidationError) -> str:
+    problems = []
+    for detail in error.errors():
+        key = ".".join(str(part) for part in detail["loc"])
+        if detail["type"] == "extra_forbidden":
+            problems.append(f"{key} is no setting; {_allowed(detail['loc'][:-1])}")
+        else:
+            found = "" if isinstance(detail["input"], dict) else f" (found {detail['input']!r})"
+            problems.append(f"{key}: {detail['msg'].removeprefix('Value error, ')}{found}")
+    return "The configuration can't be used: " + "; ".join(problems) + "."
+
+
+def _allowed(sections: tuple[int | str, ...]) -> str:
+    model: Any = RunConfig
+    for section in sections:
+        model = model.model_fields[section].annotation
+    return "allowed here: " + ", ".join(model.model_fields)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

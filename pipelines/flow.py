@@ -1,0 +1,36 @@
+"""The whole road: prepare -> train -> export -> evaluate -> register."""
+
+from model.progress import stage
+from model.spec import Frozen
+from pipelines import tracking
+from pipelines.config import RunConfig
+from pipelines.evaluate import Scores, evaluate
+from pipelines.export import to_bundle
+from pipelines.prepare import prepare
+from pipelines.registry import RegisteredVersion, register
+from pipelines.train import fit
+from pipelines.workspace import RunFolder, RunRecord
+
+
+class FlowResult(Frozen):
+    """What a whole run made."""
+
+    record: RunRecord
+    scores: Scores
+    version: RegisteredVersion
+
+
+def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
+    """Go from pairs to a registered model; each step leaves what the next one, or a person, can take up."""
+    tracking.connect()
+    with stage("Preparing pairs"):
+        pairs = prepare(config)
+    with stage(f"Training on {len(pairs.train)} pairs for {config.training.epochs} epochs"):
+        folder = fit(config, pairs)
+    with stage("Exporting to ONNX"):
+        to_bundle(folder)
+    with stage(f"Evaluating on {len(pairs.val)} held-out pairs"):
+        scores = evaluate(folder)
+    with stage("Registering the model"):
+        version = register(folder)
+    return folder, FlowResult(record=folder.record(), scores=scores, version=version)

@@ -1,0 +1,434 @@
+"""Find, check, split and fingerprint the pairs of a folder: a `PairIndex`.
+
+```
+side by side     train/*.jpg   val/*.jpg or test/*.jpg     one image, twice as wide as high: photo left, map right
+two folders      trainA/ trainB/   valA/ valB/ or testA/ testB/     A = photo, B = map, joined by file name
+no held-out set  only train/, only trainA/ and trainB/, or side-by-side images in the folder itself:
+                 about a tenth is held out by a hash of the name, so that new files move nobody
+```
+Where val and test both stand, val is used and test is left alone. Hidden files and files without an image's suffix are
+not looked at. Pixels become RGB: EXIF orientation is applied, transparency is laid on white, grey is repeated, and 16
+bits are cut to the upper 8.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+from pydantic import BaseModel, ValidationError
+
+from model.errors import DataError, MissingStepError
+from model.files import write_text
+from model.pixels import Pixels
+from model.progress import track
+
+MAX_BYTES = 256 * 2**20
+MAX_PIXELS = 64_000_000
+
+_LAYOUTS = (
+    "Put the pairs (JPEG, PNG or WebP) in train/ and val/, each image with the photo left and the map right; "
+    "or photos in trainA/ and maps of the same names in trainB/ (held-out ones in valA/ and valB/); "
+    "or side-by-side images in the folder itself."
+)
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif", ".heic"}
+# The decoder is chosen by the first bytes and called directly, without Image.open and its own bomb check: that one
+# warns and fails at other sizes than ours.
+_DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WebP": WebPImageFile,
+}
+_SIGNATURES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "WebP": rb"RIFF.{4}WEBP",
+    "GIF": rb"GIF8",
+    "BMP": rb"BM",
+    "TIFF": rb"II\*\0|MM\0\*",
+    "an empty file": rb"\Z",
+}
+
+
+class Pair(BaseModel, frozen=True, extra="forbid"):
+    """A photo and its map, checked.
+
+    Attributes:
+        name: Unique in the index: `val/12` for `val/12.jpg`, plain `12` where the split is by hash.
+        files: One file (photo left, map right) or two (photo, map).
+        sha256: Of the file's bytes; of both files' bytes in order when there are two.
+        size: Width and height in pixels of one half.
+    """
+
+    name: str
+    files: tuple[Path, ...]
+    sha256: str
+    size: tuple[int, int]
+
+
+class Rejected(BaseModel, frozen=True, extra="forbid"):
+    """A candidate that can't be used, and why."""
+
+    name: str
+    reason: str
+
+
+class PairIndex(BaseModel, frozen=True, extra="forbid"):
+    """The pairs of one data set, sorted by name; the fingerprint depends on their content and not on their place."""
+
+    source: str
+    train: tuple[Pair, ...]
+    val: tuple[Pair, ...]
+    rejected: tuple[Rejected, ...]
+    fingerprint: str
+
+    def save(self, path: Path) -> None:
+        """Write the index to `path` as JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "PairIndex":
+        """Read an index that `save` wrote; the images themselves are not looked at.
+
+        Raises:
+            MissingStepError: There is no such file.
+            DataError: The file is no index, or its pairs are not those of its fingerprint.
+        """
+        if not path.is_file():
+            raise MissingStepError(f"There is no index of pairs at {path}: run `sat2map prepare` first.")
+        try:
+            index = cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise DataError(f"{path} is not an index of pairs: run `sat2map prepare` again.") from error
+        if index.fingerprint != fingerprint(index.train, index.val):
+            raise DataError(f"{path} was altered since it was written: run `sat2map prepare` again.")
+        return index
+
+
+class _Candidate(NamedTuple):
+    split: str
+    name: str
+    files: tuple[Path, ...]
+    problem: str
+
+
+def index_folder(
+    folder: Path,
+    *,
+    source: str | None = None,
+    min_side: int = 256,
+    val_fraction: float = 0.1,
+    min_good: float = 0.9,
+) -> PairIndex:
+    """Check every pair in `folder` and return those that can be used, with the others by name and reason.
+
+    Args:
+        folder: In one of the layouts of this module.
+        source: Where the data came from, for the record; the folder when left out.
+        min_side: Least width and height of one half, in pixels.
+        val_fraction: Share held out by a hash of the name where the folder has no held-out set of its own.
+        min_good: Least share of the candidates that must be good; duplicates count as bad.
+
+    Raises:
+        DataError: There are no pairs, too few of them are good, or nothing is left to train on or to hold out.
+    """
+    candidates = _find(folder, val_fraction)
+    results = _check_all(candidates, min_side)
+    good = [(found.split, pair) for found, pair in zip(candidates, results, strict=True) if isinstance(pair, Pair)]
+    kept, duplicates = _drop_duplicates(good)
+    rejected = [result for result in results if isinstance(result, Rejected)] + duplicates
+    index = PairIndex(
+        source=source or str(folder),
+        train=tuple(kept["train"]),
+        val=tuple(kept["val"]),
+        rejected=tuple(sorted(rejected, key=lambda item: item.name)),
+        fingerprint=fingerprint(kept["train"], kept["val"]),
+    )
+    _judge(index, folder, min_good)
+    return index
+
+
+def read(pair: Pair) -> tuple[Pixels, Pixels]:
+    """Return the photo and the map of a pair, uint8 `(height, width, 3)` each.
+
+    Raises:
+        DataError: A file is gone, can't be read, or is not the one that was indexed.
+    """
+    try:
+        contents = [_read_bytes(path) for path in pair.files]
+        if _sha256(contents) != pair.sha256:
+            raise DataError("its content is not what was indexed")
+        photo, street_map = _halves(pair.files, contents)
+    except DataError as error:
+        files = " and ".join(str(path) for path in pair.files)
+        raise DataError(f"Pair {pair.name} ({files}) can't be read: {error}. Run `sat2map prepare` again.") from error
+    return np.array(photo), np.array(street_map)
+
+
+def fingerprint(train: Iterable[Pair], val: Iterable[Pair]) -> str:
+    """Return a sha256 over split, name and content of all pairs, whatever their order and place."""
+    lines = [("train", pair.name, pair.sha256) for pair in train] + [("val", pair.name, pair.sha256) for pair in val]
+    return hashlib.sha256(json.dumps(sorted(lines)).encode()).hexdigest()
+
+
+def rejected_report(index: PairIndex) -> str:
+    """Return the rejected candidates as CSV with the header `name,reason`."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("name", "reason"))
+    rows.writerows((item.name, item.reason) for item in index.rejected)
+    return text.getvalue()
+
+
+def is_paired(folder: Path) -> bool:
+    """Tell whether `folder` has images in `train/`, or in both `trainA/` and `trainB/`; opens no image."""
+    return any(all(any(_images(folder / name)) for name in names) for names in (["train"], ["trainA", "trainB"]))
+
+
+# Finding
+
+
+def _find(folder: Path, val_fraction: float) -> list[_Candidate]:
+    """List what claims to be a pair, sorted by name, without opening a file."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is a file, not a folder." if folder.exists() else f"There is no folder {folder}.")
+    folder = folder.absolute()
+    two_folders = _has(folder, "trainA", "trainB")
+    if two_folders and _has(folder, "train"):
+        raise DataError(f"{folder} has both train/ and trainA/ or trainB/: keep one of the two layouts.")
+    sides = ("A", "B") if two_folders else ("",)
+    held_out = next((split for split in ("val", "test") if _has(folder, *(split + side for side in sides))), None)
+    if two_folders or _has(folder, "train"):
+        train = [folder / f"train{side}" for side in sides]
+    elif held_out:
+        raise DataError(f"{folder} has {held_out}/ but no train/. {_LAYOUTS}")
+    else:
+        train = [folder]
+    if held_out:
+        held = [folder / f"{held_out}{side}" for side in sides]
+        candidates = [
+            *(_candidate("train", f"train/{key}", paths) for key, paths in _join(train)),
+            *(_candidate("val", f"{held_out}/{key}", paths) for key, paths in _join(held)),
+        ]
+    else:
+        candidates = [_candidate(_hash_split(key, val_fraction), key, paths) for key, paths in _join(train)]
+    if not candidates:
+        raise DataError(f"There are no pairs in {folder} (found: {_found(folder)}). {_LAYOUTS}")
+    return sorted(candidates, key=lambda candidate: candidate.name)
+
+
+def _has(folder: Path, *names: str) -> bool:
+    return any((folder / name).is_dir() for name in names)
+
+
+def _found(folder: Path) -> str:
+    names = sorted(_printable(path.name) + "/" * path.is_dir() for path in folder.iterdir())
+    return _first(names, 8, ", ") or "nothing"
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Yield, in no order, the files that look like images; none if there is no such folder."""
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                is_image = Path(entry.name).suffix.lower() in _SUFFIXES and not entry.name.startswith(".")
+                if is_image and not entry.is_dir():
+                    yield Path(entry.path)
+
+
+def _join(halves: Sequence[Path]) -> Iterator[tuple[str, list[tuple[Path, list[Path]]]]]:
+    """Yield each key (file name without suffix) with its files in each of the folders: the join of photo and map."""
+    listings: list[dict[str, list[Path]]] = [{} for _ in halves]
+    for folder, listing in zip(halves, listings, strict=True):
+        for path in sorted(_images(folder)):
+            listing.setdefault(path.stem, []).append(path)
+    for key in sorted(set().union(*listings)):
+        yield key, [(folder, listing.get(key, [])) for folder, listing in zip(halves, listings, strict=True)]
+
+
+def _candidate(split: str, name: str, halves: list[tuple[Path, list[Path]]]) -> _Candidate:
+    """Note what is wrong with the file names alone: a missing half, or two files of one key."""
+    problem = ""
+    for part, (folder, paths) in zip(("photo", "map"), halves, strict=False):
+        if not paths:
+            problem = f"its {part} is missing in {folder.name}/"
+        elif len(paths) > 1:
+            problem = f"several files have this name: {', '.join(_printable(_short(path)) for path in paths)}"
+    if name != _printable(name):
+        problem = "its file name is not UTF-8"
+    return _Candidate(split, _printable(name), tuple(path for _, paths in halves for path in paths), problem)
+
+
+def _hash_split(name: str, val_fraction: float) -> str:
+    number = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big")
+    return "val" if number < val_fraction * 2**64 else "train"
+
+
+# Checking
+
+
+def _check_all(candidates: list[_Candidate], min_side: int) -> list[Pair | Rejected]:
+    """Check all candidates on a few threads (Pillow decodes outside the GIL); the results keep their order."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        try:
+            results = pool.map(lambda candidate: _check(candidate, min_side), candidates)
+            return list(track(results, "Checking pairs", total=len(candidates)))
+        finally:
+            # Ctrl-C must not wait for the whole queue.
+            pool.shutdown(cancel_futures=True)
+
+
+def _check(candidate: _Candidate, min_side: int) -> Pair | Rejected:
+    if candidate.problem:
+        return Rejected(name=candidate.name, reason=candidate.problem)
+    try:
+        contents = [_read_bytes(path) for path in candidate.files]
+        photo, _ = _halves(candidate.files, contents)
+    except DataError as error:
+        return Rejected(name=candidate.name, reason=str(error))
+    if min(photo.size) < min_side:
+        reason = f"a half has {_pixels(photo)} pixels; at least {min_side}x{min_side} are needed"
+        return Rejected(name=candidate.name, reason=reason)
+    return Pair(name=candidate.name, files=candidate.files, sha256=_sha256(contents), size=photo.size)
+
+
+def _drop_duplicates(good: list[tuple[str, Pair]]) -> tuple[dict[str, list[Pair]], list[Rejected]]:
+    """Keep the first of each content; held-out pairs come first, so that none of them is trained on."""
+    kept: dict[str, list[Pair]] = {"val": [], "train": []}
+    first: dict[str, str] = {}
+    duplicates = []
+    for split in kept:
+        for pair in (pair for where, pair in good if where == split):
+            if pair.sha256 in first:
+                duplicates.append(Rejected(name=pair.name, reason=f"has the same content as {first[pair.sha256]}"))
+            else:
+                first[pair.sha256] = pair.name
+                kept[split].append(pair)
+    return kept, duplicates
+
+
+def _judge(index: PairIndex, folder: Path, min_good: float) -> None:
+    """Stop if too few candidates are good, or if one of the splits is empty."""
+    good, bad = len(index.train) + len(index.val), len(index.rejected)
+    if not good:
+        raise DataError(f"None of the {bad} pairs in {folder} can be used. {_LAYOUTS} Refused:\n{_reasons(index)}")
+    if good / (good + bad) < min_good:
+        raise DataError(
+            f"Only {good} of the {good + bad} pairs in {folder} can be used; at least {min_good:.0%} must be good "
+            f"(data.min_good). Mend or remove these:\n{_reasons(index)}"
+        )
+    if not index.val:
+        raise DataError(
+            f"{folder} leaves no pair to measure on: {good} to train on, {bad} refused. "
+            "Put some in val/ (or valA/ and valB/), or raise the share held out by name (data.val_fraction)."
+        )
+    if not index.train:
+        raise DataError(
+            f"{folder} leaves no pair to train on: {good} held out, {bad} refused. Put more in train/, or lower the "
+            "share held out by name (data.val_fraction)."
+        )
+
+
+def _reasons(index: PairIndex) -> str:
+    return _first([f"  {item.name}: {item.reason}" for item in index.rejected], 20, "\n")
+
+
+# Files and pixels
+
+
+def _read_bytes(path: Path) -> bytes:
+    """Read a file once and whole, if it is a regular file of at most `MAX_BYTES`."""
+    if not path.is_file():
+        raise DataError(f"{_short(path)} is missing or no regular file")
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise DataError(f"{_short(path)} has {size} bytes; at most {MAX_BYTES} are allowed")
+            return file.read(MAX_BYTES)
+    except OSError as error:
+        raise DataError(f"{_short(path)} can't be opened ({error.strerror})") from error
+
+
+def _sha256(contents: list[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _halves(files: Sequence[Path], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
+    """Decode a pair fully into the photo and the map: RGB images of one size."""
+    images = [_decode(path, content) for path, content in zip(files, contents, strict=True)]
+    if len(images) == 1:
+        width, height = images[0].size
+        if width != 2 * height:
+            raise DataError(
+                f"{_short(files[0])} has {width}x{height} pixels; photo and map side by side are twice as wide as high"
+            )
+        return images[0].crop((0, 0, height, height)), images[0].crop((height, 0, width, height))
+    photo, street_map = images
+    if photo.size != street_map.size:
+        raise DataError(f"its photo has {_pixels(photo)} pixels and its map {_pixels(street_map)}; they must be equal")
+    return photo, street_map
+
+
+def _decode(path: Path, content: bytes) -> Image.Image:
+    """Decode an image file fully, upright and as RGB."""
+    names = (name for name, signature in _SIGNATURES.items() if re.match(signature, content, re.DOTALL))
+    kind = next(names, "of an unknown format")
+    if kind not in _DECODERS:
+        raise DataError(f"{_short(path)} is {kind}; {', '.join(_DECODERS)} are allowed")
+    try:
+        image = _DECODERS[kind](io.BytesIO(content))
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"{_short(path)} has {_pixels(image)} pixels; at most {MAX_PIXELS} are allowed")
+        if getattr(image, "n_frames", 1) > 1:
+            raise DataError(f"{_short(path)} is an animation; a single image is needed")
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error.
+        raise DataError(f"{_short(path)} is broken or truncated ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+# Words
+
+
+def _pixels(image: Image.Image) -> str:
+    return f"{image.width}x{image.height}"
+
+
+def _short(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _printable(name: str) -> str:
+    """Return a file name as text that can be written as UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _first(items: list[str], count: int, separator: str) -> str:
+    shown = separator.join(items[:count])
+    return shown if len(items) <= count else f"{shown}{separator}and {len(items) - count} more"

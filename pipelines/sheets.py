@@ -1,0 +1,37 @@
+"""Pictures to look at: rows of pairs under column titles."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from model.pixels import Pixels
+from model.spec import Direction
+
+GAP = 8
+TITLE = 30
+PAPER, INK = (255, 255, 255), (40, 44, 52)
+
+
+def comparison(source: Pixels, drawn: Pixels, target: Pixels, *, direction: Direction) -> Image.Image:
+    """Lay out what was given, what was drawn and what is true, each (N, H, W, 3), one pair a row."""
+    given, wanted = ("photo", "map") if direction == "photo_to_map" else ("map", "photo")
+    return sheet([(given, source), (f"drawn {wanted}", drawn), (f"true {wanted}", target)])
+
+
+def sheet(columns: Sequence[tuple[str, Pixels]]) -> Image.Image:
+    """Lay image columns side by side, one pair a row.
+
+    Args:
+        columns: A title and its images (N, H, W, 3), the same N, H and W in every column.
+    """
+    rows, height, width, _ = columns[0][1].shape
+    canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, TITLE + rows * (height + GAP)), PAPER)
+    pen = ImageDraw.Draw(canvas)
+    font = ImageFont.load_default(size=max(10, min(16, width // 12)))
+    for number, (title, images) in enumerate(columns):
+        left = GAP + number * (width + GAP)
+        pen.text((left + width / 2, TITLE / 2), title, fill=INK, font=font, anchor="mm")
+        for row, image in enumerate(np.asarray(images)):
+            canvas.paste(Image.fromarray(image), (left, TITLE + row * (height + GAP)))
+    return canvas

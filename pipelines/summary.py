@@ -1,0 +1,163 @@
+"""What a verb says when it is done: what was made, where, how good it is, and what to type next."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from model.bundle import Bundle
+from pipelines.config import RunConfig
+from pipelines.evaluate import SHEET_FILE, Scores
+from pipelines.flow import FlowResult
+from pipelines.metrics import Score
+from pipelines.pairs import PairIndex
+from pipelines.registry import RegisteredVersion
+from pipelines.workspace import RunFolder, Workspace
+from serving.scorer import ScoreReport
+
+COLUMNS = {
+    "ssim": ("SSIM ↑", 3),
+    "psnr": ("PSNR dB ↑", 2),
+    "l1": ("L1 of 255 ↓", 2),
+    "frechet_lite0": ("Fréchet Lite0 ↓", 1),
+    "is_lite0": ("IS Lite0 ↑", 2),
+}
+NAMES = {"median_colour": "median colour", "mean_map": "mean of the maps", "source_copied": "photo copied"}
+
+
+def flow(folder: RunFolder, result: FlowResult) -> None:
+    """Tell what a whole run made."""
+    out = _console()
+    record, version = result.record, result.version
+    out.print("\n[bold]sat2map has drawn its maps[/]\n")
+    rows = {
+        "Look at": _near(folder.evaluation / SHEET_FILE),
+        "Maps of held-out photos": _near(folder.evaluation / "maps"),
+        "Model bundle": _near(folder.bundle),
+        "Registered": f"{version.name} version {version.version}, alias {version.alias}",
+        "MLflow run": version.run_id,
+        "Training": f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s",
+    }
+    _facts(out, rows)
+    out.print()
+    _score_table(out, result.scores)
+    _next(
+        out,
+        {
+            "mlflow ui": "look at the run: losses, sheets, scores",
+            "sat2map main --set data.source=FOLDER": "train on your own pairs",
+            "sat2map score PHOTOS MAPS": "draw maps for your photos",
+            f"mlflow models serve -m {version.uri} --env-manager local": "answer requests",
+        },
+    )
+
+
+def pairs(config: RunConfig, index: PairIndex) -> None:
+    """Tell which pairs can be used, and which can't."""
+    out = _console()
+    out.print(f"{len(index.train)} pairs to train on, {len(index.val)} held out, {len(index.rejected)} refused.")
+    for refused in index.rejected[:20]:
+        out.print(f"  refused {refused.name}: {refused.reason}", markup=False)
+    workspace = Workspace(config.workspace)
+    _facts(out, {"Index": _near(workspace.pairs_file), "Refused": _near(workspace.rejected_file)})
+    _next(out, {"sat2map train": "train on them"})
+
+
+def training(folder: RunFolder) -> None:
+    """Tell what training left."""
+    out = _console()
+    record = folder.record()
+    out.print(f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s.")
+    _facts(out, {"Generator": _near(folder.generator), "MLflow run": record.run_id})
+    _next(out, {"sat2map export": "turn it into ONNX"})
+
+
+def bundle(exported: Bundle) -> None:
+    """Tell what was exported and how exact it is."""
+    out = _console()
+    parity = exported.manifest.parity
+    out.print(
+        f"ONNX and TensorFlow differ by at most {parity.max_difference:.1e} on {parity.photos} held-out photos "
+        f"(allowed: {parity.limit:g}, on the scale [-1, 1]).",
+        markup=False,
+    )
+    _facts(out, {"Bundle": _near(exported.folder)})
+    _next(out, {"sat2map evaluate": "score it"})
+
+
+def scores(folder: RunFolder, measured: Scores) -> None:
+    """Tell the scores beside their baselines."""
+    out = _console()
+    _score_table(out, measured)
+    _facts(out, {"Look at": _near(folder.evaluation / SHEET_FILE), "Maps": _near(folder.evaluation / "maps")})
+    _next(out, {"sat2map register": "put the model into the registry"})
+
+
+def version(registered: RegisteredVersion) -> None:
+    """Tell where the model is registered."""
+    out = _console()
+    out.print(f"{registered.name} version {registered.version} is the {registered.alias}.")
+    _next(out, {f"mlflow models serve -m {registered.uri} --env-manager local": "answer requests"})
+
+
+def maps(folder: Path, report: ScoreReport) -> None:
+    """Tell which photos have maps now."""
+    out = _console()
+    out.print(f"{report.drawn} maps of {report.side}x{report.side} pixels, {len(report.refused)} photos refused.")
+    for refused in report.refused[:20]:
+        out.print(f"  refused {refused.photo}: {refused.problem}", markup=False)
+    _facts(out, {"Maps": _near(folder)})
+
+
+def _console() -> Console:
+    # Wide enough that a path is never broken where stdout is a file.
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _facts(out: Console, rows: dict[str, str]) -> None:
+    width = max(map(len, rows))
+    for name, value in rows.items():
+        out.print(f"  [dim]{name:{width}}[/]  {value}")
+
+
+def _next(out: Console, commands: dict[str, str]) -> None:
+    out.print("\n[bold]Next[/]")
+    width = max(map(len, commands))
+    for command, purpose in commands.items():
+        out.print(f"  [cyan]{command:{width}}[/]  {purpose}")
+
+
+def _score_table(out: Console, measured: Scores) -> None:
+    table = Table(
+        title=f"Scores on {measured.pairs} held-out pairs (± standard error)", title_justify="left", title_style="bold"
+    )
+    table.add_column("")
+    for title, _ in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_row("[bold]this model[/]", *_cells(measured.model, style="bold"))
+    for baseline, numbers in measured.baselines.items():
+        table.add_row(NAMES[baseline], *_cells(numbers))
+    out.print(table)
+    lost = [
+        f"{COLUMNS[name][0][:-2]} ({NAMES[baseline]})"
+        for baseline in measured.baselines
+        for name in measured.model
+        if not measured.beats(baseline, name)
+    ]
+    out.print(f"Loses to a trivial baseline in: {', '.join(lost)}." if lost else "Beats every trivial baseline.")
+
+
+def _cells(numbers: dict[str, Score], style: str = "") -> list[str]:
+    cells = []
+    for name, (_, digits) in COLUMNS.items():
+        score = numbers[name]
+        text = f"{score.value:.{digits}f} ± {score.error:.{digits}f}"
+        cells.append(f"[{style}]{text}[/]" if style else text)
+    return cells
+
+
+def _near(path: Path) -> str:
+    """The path from here where it lies below, so that it can be typed."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,160 @@
+"""What the verbs leave for each other, and where.
+
+```
+workspace/
+├── sample-.../        painted scenes                                   prepare
+├── pairs.json         the checked pairs, and rejected.csv              prepare
+├── latest             id of the newest trained run                     train
+└── runs/RUN/          one folder a run, named after its MLflow run
+    ├── run.json       its settings; pairs.json: the pairs it used      train
+    ├── checkpoints/   Ray Train's checkpoints                          train
+    ├── generator.keras                                                 train
+    ├── bundle/        generator.onnx and bundle.json                   export
+    └── evaluation/    scores.json, sheet.png, maps of held-out photos  evaluate
+```
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from model.bundle import Bundle
+from model.errors import MissingStepError
+from model.files import write_text
+from model.spec import Frozen
+from pipelines.config import RunConfig
+from pipelines.pairs import PairIndex
+
+
+class RunRecord(Frozen):
+    """What is known of a run when its training has ended."""
+
+    run_id: str
+    """The MLflow run."""
+    config: RunConfig
+    steps: int
+    seconds: float
+    """From the first step's start to the last one's end; Ray's start-up not counted."""
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The MLflow run's id, which names the folder."""
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where Ray Train keeps its checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def generator(self) -> Path:
+        """The trained generator, a Keras file."""
+        return self.path / "generator.keras"
+
+    @property
+    def bundle(self) -> Path:
+        """The exported model."""
+        return self.path / "bundle"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores, sheet, and the maps drawn from the held-out photos."""
+        return self.path / "evaluation"
+
+    @property
+    def pairs_file(self) -> Path:
+        """The pairs that the run was trained and is judged on."""
+        return self.path / "pairs.json"
+
+    def record(self) -> RunRecord:
+        """Read what training left.
+
+        Raises:
+            MissingStepError: The run was never trained to its end.
+        """
+        path = self.path / "run.json"
+        try:
+            return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise MissingStepError(f"{self.path} holds no finished training; run `train` first.") from error
+        except ValidationError as error:
+            raise MissingStepError(f"{path} is of another version of sat2map; run `train` again.") from error
+
+    def write_record(self, record: RunRecord) -> None:
+        """Write what training leaves."""
+        write_text(self.path / "run.json", record.model_dump_json(indent=2))
+
+    def pairs(self) -> PairIndex:
+        """Read the run's pairs."""
+        return PairIndex.load(self.pairs_file)
+
+    def open_bundle(self) -> Bundle:
+        """Open the run's exported model.
+
+        Raises:
+            MissingStepError: The run has not been exported.
+        """
+        if not self.bundle.is_dir():
+            raise MissingStepError(f"Run {self.run_id} has no exported model; run `export` first.")
+        return Bundle.open(self.bundle)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that the verbs work in."""
+
+    root: Path
+
+    @property
+    def pairs_file(self) -> Path:
+        """The checked pairs."""
+        return self.root / "pairs.json"
+
+    @property
+    def rejected_file(self) -> Path:
+        """The refused files and why, as CSV."""
+        return self.root / "rejected.csv"
+
+    def pairs(self) -> PairIndex:
+        """Read the checked pairs.
+
+        Raises:
+            MissingStepError: `prepare` has not run here.
+        """
+        return PairIndex.load(self.pairs_file)
+
+    def new_run(self, run_id: str) -> RunFolder:
+        """Make the folder of a new run."""
+        folder = RunFolder(self.root.resolve() / "runs" / run_id)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def set_latest(self, run: RunFolder) -> None:
+        """Let the verbs that are given no run work on this one."""
+        write_text(self.root / "latest", run.run_id)
+
+    def run(self, run_id: str | None = None) -> RunFolder:
+        """Find the folder of a run, by default of the newest.
+
+        Raises:
+            MissingStepError: There is no such run here.
+        """
+        latest = self.root / "latest"
+        if run_id is None:
+            if not latest.is_file():
+                raise MissingStepError(f"No trained run in {self.root}; run `train` first (or name another workspace).")
+            run_id = latest.read_text(encoding="utf-8").strip()
+        runs = self.root.resolve() / "runs"
+        known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+        if run_id not in known:
+            raise MissingStepError(f"No run {run_id!r} in {self.root}; there are: {', '.join(known) or 'none'}.")
+        return RunFolder(runs / run_id)
