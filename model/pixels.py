@@ -18,4 +18,4 @@ def to_tensor(pixels: Pixels) -> Tensor:
 def to_pixels(tensor: Tensor) -> Pixels:
     """Scale float32 in [-1, 1] of any shape to the nearest uint8; values outside are clipped."""
     scaled = (tensor.astype(np.float32) + np.float32(1)) * np.float32(127.5)
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(scaled), 0, 255), np.uint8)

@@ -1,5 +1,8 @@
-"""Progress bars on stderr, drawn only where somebody looks."""
+"""What people see on stderr while they wait; bars are drawn only where somebody looks."""
 
+import os
+import sys
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,3 +30,22 @@ def stage(label: str) -> Iterator[None]:
     began = time.monotonic()
     yield
     console.print(f"{label}: done in {time.monotonic() - began:.0f} s", style="dim")
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hold back what this process writes to file descriptor 2, C++ libraries too; show it if an error comes."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(real, 2)
+            os.close(real)

@@ -75,6 +75,33 @@ def train_step(
     }
 
 
+def equalise_moving_statistics(state: TrainState, strategy: tf.distribute.Strategy) -> None:
+    """Give every worker the mean of all workers' moving statistics: each has gathered them from its own pairs.
+
+    Call it on all workers, before anything is saved, evaluated or exported.
+    """
+    statistics = [
+        variable
+        for network in (state.generator, state.discriminator)
+        for variable in network.non_trainable_variables
+        if variable.path.endswith(("moving_mean", "moving_variance"))
+    ]
+
+    def read() -> list[tf.Tensor]:
+        return [tf.identity(variable.value) for variable in statistics]
+
+    def write(means: list[tf.Tensor]) -> None:
+        for variable, mean in zip(statistics, means, strict=True):
+            variable.assign(mean)
+
+    @tf.function
+    def equalise() -> None:
+        means = [strategy.reduce("MEAN", values, axis=None) for values in strategy.run(read)]
+        strategy.run(write, args=(means,))
+
+    equalise()
+
+
 def _descend(
     tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> None:

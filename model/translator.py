@@ -1,5 +1,6 @@
 """The one seam to onnxruntime: images in, images out."""
 
+import ctypes
 import os
 from typing import Protocol
 
@@ -9,8 +10,6 @@ import onnxruntime
 from model.bundle import Bundle
 from model.errors import BundleError
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
-
-PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 class Translate(Protocol):
@@ -38,13 +37,8 @@ class Translator:
         self._signature = bundle.manifest.signature
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-        # A missing GPU is no news: session.get_providers() tells what runs.
-        options.log_severity_level = 3
-        there = onnxruntime.get_available_providers()
         try:
-            self._session = onnxruntime.InferenceSession(
-                bundle.model_file, options, providers=[name for name in PROVIDERS if name in there]
-            )
+            self._session = onnxruntime.InferenceSession(bundle.model_file, options, providers=_providers())
         except Exception as error:
             raise BundleError(f"onnxruntime can't load {bundle.model_file}: {' '.join(str(error).split())}") from error
         found = [(tensor.name, tuple(tensor.shape)) for tensor in self._tensors()]
@@ -68,3 +62,14 @@ class Translator:
 
     def _tensors(self) -> list[onnxruntime.NodeArg]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
+
+
+def _providers() -> list[str]:
+    """Ask for CUDA only where a driver is: onnxruntime lists what it was built with, not what can be loaded."""
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return ["CPUExecutionProvider"]
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ["CPUExecutionProvider"]
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"]

@@ -1,5 +1,6 @@
 """One run's settings: typed, frozen, an unknown key is an error; the defaults stand here and nowhere else."""
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +27,7 @@ class DataConfig(Frozen):
     """Where the pairs come from."""
 
     source: str = Field(default="sample", min_length=1)
-    """`sample`, a folder of pairs, or kaggle://OWNER/NAME[/versions/N]."""
+    """`sample`, a folder of pairs, or kaggle://OWNER/NAME[/versions/N][#FOLDER]."""
     direction: Direction = "photo_to_map"
     """What is drawn from what."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -96,12 +97,13 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
     Args:
         file: A path, or the name of a shipped configuration (`default`, `sample`, `maps`). None means `sample`
             for painted scenes, which trains a narrow net in minutes, and `default` for any other source.
-        overrides: Settings such as `training.batch_size=8`; the value is read as YAML.
+        overrides: Settings such as `training.batch_size=8`, or several in one text with spaces between them; the
+            value is read as YAML.
 
     Raises:
         ConfigError: A key is unknown, or a value has the wrong type or is out of range.
     """
-    settings = [_parse_override(text) for text in overrides]
+    settings = [_parse_override(setting) for text in overrides for setting in _split(text)]
     if file is None:
         source = dict(settings).get("data.source", "sample")
         file = "sample" if source == "sample" else "default"
@@ -145,6 +147,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds a {type(tree).__name__}; it must hold sections such as `training:`.")
     return tree
+
+
+def _split(text: str) -> list[str]:
+    """Cut a text before each `section.key=`; a value may hold spaces of its own."""
+    return [setting for setting in re.split(r"\s+(?=[a-z_]\w*(?:\.\w+)*=)", text.strip()) if setting]
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

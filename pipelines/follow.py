@@ -1,7 +1,5 @@
 """Follow a training from the driver: losses go to MLflow and to the progress bar, drawings become sheets."""
 
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -166,7 +166,7 @@ def _ask_kagglehub(handle: str) -> Path:
 
     for handler in logging.getLogger("kagglehub").handlers:
         if type(handler) is logging.StreamHandler:
-            handler.setStream(sys.stderr)
+            handler.stream = sys.stderr
     with contextlib.redirect_stdout(sys.stderr):
         return Path(kagglehub.dataset_download(handle))
 

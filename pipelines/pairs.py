@@ -7,8 +7,7 @@ no held-out set  only train/, only trainA/ and trainB/, or side-by-side images i
                  about a tenth is held out by a hash of the name, so that new files move nobody
 ```
 Where val and test both stand, val is used and test is left alone. Hidden files and files without an image's suffix are
-not looked at. Pixels become RGB: EXIF orientation is applied, transparency is laid on white, grey is repeated, and 16
-bits are cut to the upper 8.
+not looked at.
 """
 
 import csv
@@ -16,50 +15,26 @@ import hashlib
 import io
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import Image
 from pydantic import BaseModel, ValidationError
 
 from model.errors import DataError, MissingStepError
 from model.files import write_text
+from model.images import decode, is_image_name, pixel_size, read_bytes, short_name
 from model.pixels import Pixels
 from model.progress import track
-
-MAX_BYTES = 256 * 2**20
-MAX_PIXELS = 64_000_000
 
 _LAYOUTS = (
     "Put the pairs (JPEG, PNG or WebP) in train/ and val/, each image with the photo left and the map right; "
     "or photos in trainA/ and maps of the same names in trainB/ (held-out ones in valA/ and valB/); "
     "or side-by-side images in the folder itself."
 )
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif", ".heic"}
-# The decoder is chosen by the first bytes and called directly, without Image.open and its own bomb check: that one
-# warns and fails at other sizes than ours.
-_DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "WebP": WebPImageFile,
-}
-_SIGNATURES = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "WebP": rb"RIFF.{4}WEBP",
-    "GIF": rb"GIF8",
-    "BMP": rb"BM",
-    "TIFF": rb"II\*\0|MM\0\*",
-    "an empty file": rb"\Z",
-}
 
 
 class Pair(BaseModel, frozen=True, extra="forbid"):
@@ -167,7 +142,7 @@ def read(pair: Pair) -> tuple[Pixels, Pixels]:
         DataError: A file is gone, can't be read, or is not the one that was indexed.
     """
     try:
-        contents = [_read_bytes(path) for path in pair.files]
+        contents = [read_bytes(path) for path in pair.files]
         if _sha256(contents) != pair.sha256:
             raise DataError("its content is not what was indexed")
         photo, street_map = _halves(pair.files, contents)
@@ -243,8 +218,7 @@ def _images(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
         with os.scandir(folder) as entries:
             for entry in entries:
-                is_image = Path(entry.name).suffix.lower() in _SUFFIXES and not entry.name.startswith(".")
-                if is_image and not entry.is_dir():
+                if is_image_name(entry.name) and not entry.is_dir():
                     yield Path(entry.path)
 
 
@@ -265,7 +239,7 @@ def _candidate(split: str, name: str, halves: list[tuple[Path, list[Path]]]) -> 
         if not paths:
             problem = f"its {part} is missing in {folder.name}/"
         elif len(paths) > 1:
-            problem = f"several files have this name: {', '.join(_printable(_short(path)) for path in paths)}"
+            problem = f"several files have this name: {', '.join(_printable(short_name(path)) for path in paths)}"
     if name != _printable(name):
         problem = "its file name is not UTF-8"
     return _Candidate(split, _printable(name), tuple(path for _, paths in halves for path in paths), problem)
@@ -294,12 +268,12 @@ def _check(candidate: _Candidate, min_side: int) -> Pair | Rejected:
     if candidate.problem:
         return Rejected(name=candidate.name, reason=candidate.problem)
     try:
-        contents = [_read_bytes(path) for path in candidate.files]
+        contents = [read_bytes(path) for path in candidate.files]
         photo, _ = _halves(candidate.files, contents)
     except DataError as error:
         return Rejected(name=candidate.name, reason=str(error))
     if min(photo.size) < min_side:
-        reason = f"a half has {_pixels(photo)} pixels; at least {min_side}x{min_side} are needed"
+        reason = f"a half has {pixel_size(photo)} pixels; at least {min_side}x{min_side} are needed"
         return Rejected(name=candidate.name, reason=reason)
     return Pair(name=candidate.name, files=candidate.files, sha256=_sha256(contents), size=photo.size)
 
@@ -326,8 +300,8 @@ def _judge(index: PairIndex, folder: Path, min_good: float) -> None:
         raise DataError(f"None of the {bad} pairs in {folder} can be used. {_LAYOUTS} Refused:\n{_reasons(index)}")
     if good / (good + bad) < min_good:
         raise DataError(
-            f"Only {good} of the {good + bad} pairs in {folder} can be used; at least {min_good:.0%} must be good "
-            f"(data.min_good). Mend or remove these:\n{_reasons(index)}"
+            f"Only {good} of the {good + bad} pairs in {folder} can be used; at least {100 * min_good:.4g} % must "
+            f"be good (data.min_good). Mend or remove these:\n{_reasons(index)}"
         )
     if not index.val:
         raise DataError(
@@ -348,20 +322,6 @@ def _reasons(index: PairIndex) -> str:
 # Files and pixels
 
 
-def _read_bytes(path: Path) -> bytes:
-    """Read a file once and whole, if it is a regular file of at most `MAX_BYTES`."""
-    if not path.is_file():
-        raise DataError(f"{_short(path)} is missing or no regular file")
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise DataError(f"{_short(path)} has {size} bytes; at most {MAX_BYTES} are allowed")
-            return file.read(MAX_BYTES)
-    except OSError as error:
-        raise DataError(f"{_short(path)} can't be opened ({error.strerror})") from error
-
-
 def _sha256(contents: list[bytes]) -> str:
     digest = hashlib.sha256()
     for content in contents:
@@ -371,57 +331,24 @@ def _sha256(contents: list[bytes]) -> str:
 
 def _halves(files: Sequence[Path], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
     """Decode a pair fully into the photo and the map: RGB images of one size."""
-    images = [_decode(path, content) for path, content in zip(files, contents, strict=True)]
+    images = [decode(path, content) for path, content in zip(files, contents, strict=True)]
     if len(images) == 1:
         width, height = images[0].size
         if width != 2 * height:
             raise DataError(
-                f"{_short(files[0])} has {width}x{height} pixels; photo and map side by side are twice as wide as high"
+                f"{short_name(files[0])} has {pixel_size(images[0])} pixels; "
+                "photo and map side by side are twice as wide as high"
             )
         return images[0].crop((0, 0, height, height)), images[0].crop((height, 0, width, height))
     photo, street_map = images
     if photo.size != street_map.size:
-        raise DataError(f"its photo has {_pixels(photo)} pixels and its map {_pixels(street_map)}; they must be equal")
+        raise DataError(
+            f"its photo has {pixel_size(photo)} pixels and its map {pixel_size(street_map)}; they must be equal"
+        )
     return photo, street_map
 
 
-def _decode(path: Path, content: bytes) -> Image.Image:
-    """Decode an image file fully, upright and as RGB."""
-    names = (name for name, signature in _SIGNATURES.items() if re.match(signature, content, re.DOTALL))
-    kind = next(names, "of an unknown format")
-    if kind not in _DECODERS:
-        raise DataError(f"{_short(path)} is {kind}; {', '.join(_DECODERS)} are allowed")
-    try:
-        image = _DECODERS[kind](io.BytesIO(content))
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{_short(path)} has {_pixels(image)} pixels; at most {MAX_PIXELS} are allowed")
-        if getattr(image, "n_frames", 1) > 1:
-            raise DataError(f"{_short(path)} is an animation; a single image is needed")
-        return _to_rgb(ImageOps.exif_transpose(image))
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error.
-        raise DataError(f"{_short(path)} is broken or truncated ({error})") from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
 # Words
-
-
-def _pixels(image: Image.Image) -> str:
-    return f"{image.width}x{image.height}"
-
-
-def _short(path: Path) -> str:
-    return f"{path.parent.name}/{path.name}"
 
 
 def _printable(name: str) -> str:

@@ -12,6 +12,7 @@ from mlflow.types import Schema, TensorSpec
 from model.bundle import Bundle
 from model.errors import MissingStepError
 from model.pixels import to_tensor
+from model.progress import quiet_stderr
 from model.spec import Frozen, TensorSignature
 from pipelines import tracking
 from pipelines.dataset import load_all
@@ -51,15 +52,17 @@ def register(run: RunFolder) -> RegisteredVersion:
     name = config.tracking.model_name
     with tracking.continue_run(run.run_id) as active:
         active.log_file(run.bundle / "bundle.json", "bundle")
-        logged = mlflow.onnx.log_model(
-            onnx.load(bundle.model_file),
-            name="model",
-            signature=_signature(tensors),
-            input_example={tensors.input: np.round(to_tensor(photos), 4)},
-            # Named, so that MLflow does not load the model in a process of its own to find them out.
-            pip_requirements=_requirements(),
-            registered_model_name=name,
-        )
+        # MLflow loads the model to try it, and onnxruntime shouts where there is no GPU.
+        with quiet_stderr():
+            logged = mlflow.onnx.log_model(
+                onnx.load(bundle.model_file),
+                name="model",
+                signature=_signature(tensors),
+                input_example={tensors.input: np.round(to_tensor(photos), 4)},
+                # Named, so that MLflow does not load the model in a process of its own to find them out.
+                pip_requirements=_requirements(),
+                registered_model_name=name,
+            )
     client = mlflow.MlflowClient()
     version = int(logged.registered_model_version)
     for key, value in _tags(bundle).items():
@@ -88,6 +91,6 @@ def _tags(bundle: Bundle) -> dict[str, str]:
     return {
         "model.sha256": manifest.sha256,
         "data.fingerprint": manifest.data_fingerprint,
-        "git.revision": manifest.code_revision or "not a git checkout",
+        "git.revision": manifest.code_revision,
         "parity.max_difference": f"{manifest.parity.max_difference:.3g}",
     }

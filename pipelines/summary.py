@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -18,10 +19,10 @@ from serving.scorer import ScoreReport
 
 COLUMNS = {
     "ssim": ("SSIM ↑", 3),
-    "psnr": ("PSNR dB ↑", 2),
-    "l1": ("L1 of 255 ↓", 2),
-    "frechet_lite0": ("Fréchet Lite0 ↓", 1),
-    "is_lite0": ("IS Lite0 ↑", 2),
+    "psnr": ("PSNR ↑", 2),
+    "l1": ("L1 ↓", 2),
+    "frechet_lite0": ("Fréchet ↓", 1),
+    "is_lite0": ("IS ↑", 2),
 }
 NAMES = {"median_colour": "median colour", "mean_map": "mean of the maps", "source_copied": "photo copied"}
 
@@ -129,16 +130,16 @@ def _next(out: Console, commands: dict[str, str]) -> None:
 
 
 def _score_table(out: Console, measured: Scores) -> None:
-    table = Table(
-        title=f"Scores on {measured.pairs} held-out pairs (± standard error)", title_justify="left", title_style="bold"
-    )
-    table.add_column("")
-    for title, _ in COLUMNS.values():
-        table.add_column(title, justify="right", no_wrap=True)
+    title = f"Scores on {measured.pairs} held-out pairs, ± standard error"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("", no_wrap=True)
+    for heading, _ in COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_row("[bold]this model[/]", *_cells(measured.model, style="bold"))
     for baseline, numbers in measured.baselines.items():
         table.add_row(NAMES[baseline], *_cells(numbers))
     out.print(table)
+    out.print("PSNR in dB, L1 in levels of 255; Fréchet distance and IS on EfficientNet-Lite0, not comparable to FID.")
     lost = [
         f"{COLUMNS[name][0][:-2]} ({NAMES[baseline]})"
         for baseline in measured.baselines
@@ -152,7 +153,7 @@ def _cells(numbers: dict[str, Score], style: str = "") -> list[str]:
     cells = []
     for name, (_, digits) in COLUMNS.items():
         score = numbers[name]
-        text = f"{score.value:.{digits}f} ± {score.error:.{digits}f}"
+        text = f"{score.value:.{digits}f} ±{score.error:.{digits}f}"
         cells.append(f"[{style}]{text}[/]" if style else text)
     return cells
 

@@ -99,7 +99,7 @@ def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
     with mlflow.start_run(log_system_metrics=True) as active:
         run = Run(active.info.run_id)
         mlflow.log_params(config.flat())
-        run.set_tags(_revision())
+        run.set_tags({"git.revision": git_revision()})
         _log_data(pairs)
         mlflow.log_dict(_environment(), "environment.json")
         mlflow.log_text(config.model_dump_json(indent=2), "config.json")
@@ -121,14 +121,14 @@ def continue_run(run_id: str) -> Iterator[Run]:
         yield Run(run_id)
 
 
-def git_commit() -> str:
-    """The checked out revision, `-dirty` behind it when files differ; empty outside a git checkout."""
+def git_revision() -> str:
+    """The checked out revision, `-dirty` behind it when files differ; `none` outside a git checkout."""
     command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except FileNotFoundError:
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+        return "none"
+    return answer.stdout.strip() if answer.returncode == 0 else "none"
 
 
 @contextmanager
@@ -152,15 +152,11 @@ def _without_password(uri: str) -> str:
     return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
 
 
-def _revision() -> dict[str, str]:
-    commit = git_commit()
-    return {"git.revision": commit or "not a git checkout"}
-
-
 def _log_data(pairs: PairIndex) -> None:
     """Log the data as an input of the run: the fingerprint is its digest, which MLflow cuts at 36 characters."""
     source = CodeDatasetSource(tags={"source": pairs.source, "fingerprint": pairs.fingerprint})
-    mlflow.log_input(MetaDataset(source, name="pairs", digest=pairs.fingerprint[:36]), context="training")
+    data = MetaDataset(source, name="pairs", digest=pairs.fingerprint[:36])  # type: ignore[abstract]
+    mlflow.log_input(data, context="training")
     mlflow.set_tag("data.fingerprint", pairs.fingerprint)
     mlflow.log_params({"data.train_pairs": len(pairs.train), "data.val_pairs": len(pairs.val)})
     if pairs.rejected:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,16 @@ from typing import Any
 import ray
 from ray.train import CheckpointConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
-from ray.train.tensorflow import TensorflowTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.queue import Queue
 
 from model.errors import ConfigError, DataError, TrainingError
+from model.progress import quiet_stderr
 from pipelines import tracking
 from pipelines.config import RunConfig, TrainingConfig
 from pipelines.follow import Follower
 from pipelines.pairs import PairIndex
-from pipelines.worker import GENERATOR_FILE, train_loop
-from pipelines.workspace import RunFolder, RunRecord, Workspace
+from pipelines.workspace import GENERATOR_FILE, RunFolder, RunRecord, Workspace
 
 KEPT_CHECKPOINTS = 2
 OBJECT_STORE_BYTES = 256 << 20
@@ -56,6 +54,13 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
     return folder
 
 
+def train_loop_per_worker(settings: dict[str, Any]) -> None:
+    """Train as one of Ray Train's workers; TensorFlow is imported there and not in the driver."""
+    from pipelines.worker import train_loop
+
+    train_loop(settings)
+
+
 def _train(
     config: RunConfig, pairs: PairIndex, run: tracking.Run, folder: RunFolder, scaling: ScalingConfig
 ) -> RunRecord:
@@ -63,8 +68,11 @@ def _train(
     follower = Follower(config, steps=config.training.epochs * (len(pairs.train) // config.training.batch_size))
     reader = threading.Thread(target=follower.read, args=(reports, run), name="reports")
     reader.start()
+    with quiet_stderr():
+        # This imports TensorFlow, whose notes help nobody here.
+        from ray.train.tensorflow import TensorflowTrainer
     trainer = TensorflowTrainer(
-        train_loop,
+        train_loop_per_worker,
         train_loop_config={
             "config": config.model_dump(mode="json"),
             "pairs": pairs.model_dump(mode="json"),
@@ -117,7 +125,7 @@ def _cluster() -> Iterator[None]:
 
 def _scaling(training: TrainingConfig) -> ScalingConfig:
     """Share the cluster out to the workers; say at once when it is too small."""
-    there = ray.cluster_resources()
+    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
     cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
     if training.gpu and gpus < training.workers:
         raise ConfigError(

@@ -13,14 +13,14 @@ import ray.train
 import tensorflow as tf
 
 from model.pixels import Pixels, to_pixels, to_tensor
-from model.step import TrainState, build_state, train_step
+from model.step import TrainState, build_state, equalise_moving_statistics, train_step
 from pipelines import checkpoint
 from pipelines.config import RunConfig
 from pipelines.dataset import Shard, TrainingPairs, load_all
 from pipelines.pairs import PairIndex
 from pipelines.reports import Drawing, Report, StepLosses
+from pipelines.workspace import GENERATOR_FILE
 
-GENERATOR_FILE = "generator.keras"
 REPORT_SECONDS = 0.5
 
 Step = Callable[[Any, Any], Any]
@@ -133,26 +133,13 @@ class _Loop:
         to_save = last or position.epoch % training.checkpoint_every == 0
         to_draw = last or position.epoch % training.sheet_every == 0
         if to_save or to_draw:
-            self._equalise_moving_statistics()
+            equalise_moving_statistics(self.state, self.strategy)
         if to_draw:
             drawn = to_pixels(np.concatenate([self.state.generator(to_tensor(photo[None])) for photo in shown[0]]))
             if self.shard.rank == 0:
                 self.put(Report(epoch=position.epoch - 1, drawing=Drawing(shown[0], drawn, shown[1])))
         if to_save:
             self._save(position, last=last)
-
-    def _equalise_moving_statistics(self) -> None:
-        """Give every worker the mean of all workers' moving statistics: each has seen only its own pairs."""
-
-        def average() -> None:
-            replica = tf.distribute.get_replica_context()
-            for network in (self.state.generator, self.state.discriminator):
-                for variable in network.non_trainable_variables:
-                    if variable.dtype == "float32":
-                        variable.assign(replica.all_reduce("MEAN", variable.value))
-
-        if self.shard.workers > 1:
-            tf.function(lambda: self.strategy.run(average))()
 
     def _save(self, position: checkpoint.Position, *, last: bool) -> None:
         metrics = {"epoch": position.epoch, "step": position.step}

@@ -26,6 +26,8 @@ from model.spec import Frozen
 from pipelines.config import RunConfig
 from pipelines.pairs import PairIndex
 
+GENERATOR_FILE = "generator.keras"
+
 
 class RunRecord(Frozen):
     """What is known of a run when its training has ended."""
@@ -58,7 +60,7 @@ class RunFolder:
     @property
     def generator(self) -> Path:
         """The trained generator, a Keras file."""
-        return self.path / "generator.keras"
+        return self.path / GENERATOR_FILE
 
     @property
     def bundle(self) -> Path:

