@@ -8,8 +8,6 @@ from model.spec import NetworkConfig
 KERNEL = 4
 SLOPE = 0.2
 DROPPED_LEVELS = 3
-# Keras' own 0.99 remembers the untrained network for hundreds of steps, longer than a short run lasts.
-MOMENTUM = 0.9
 
 
 def build_generator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
@@ -27,14 +25,14 @@ def build_generator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
         )(x)
         x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
-        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"down{level}_norm")(x)
+        x = layers.BatchNormalization(name=f"down{level}_norm")(x)
         skips.append(x)
     for number, (filters, skip) in enumerate(zip(widths[-2::-1], skips[-2::-1], strict=True)):
         name = f"up{network.depth - 1 - number}"
         x = layers.Conv2DTranspose(
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=name
         )(x)
-        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"{name}_norm")(x)
+        x = layers.BatchNormalization(name=f"{name}_norm")(x)
         if number < DROPPED_LEVELS:
             x = layers.Dropout(network.dropout, seed=weights.next_seed(), name=f"{name}_dropout")(x)
         x = layers.ReLU(name=f"{name}_relu")(x)
@@ -60,13 +58,13 @@ def build_discriminator(network: NetworkConfig, *, seed: int = 0) -> keras.Model
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
         )(x)
         x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
-        x = layers.BatchNormalization(momentum=MOMENTUM, name=f"down{level}_norm")(x)
+        x = layers.BatchNormalization(name=f"down{level}_norm")(x)
     # Below 64 pixels the padded image would be smaller than the kernel after the two last convolutions.
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad")(x)
     x = layers.Conv2D(
         network.width * 8, KERNEL, 1, use_bias=False, kernel_initializer=weights.next(), name="same_size"
     )(x)
-    x = layers.BatchNormalization(momentum=MOMENTUM, name="same_size_norm")(x)
+    x = layers.BatchNormalization(name="same_size_norm")(x)
     x = layers.LeakyReLU(SLOPE, name="same_size_leaky")(x)
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad_logits")(x)
     logits = layers.Conv2D(1, KERNEL, 1, kernel_initializer=weights.next(), name="patches")(x)

@@ -30,17 +30,39 @@ class TrainState:
             "discriminator_optimizer": self.discriminator_optimizer.variables,
         }
         return {
-            f"{part}/{number:03d}/{variable.path}": variable
+            f"{part}/{number:03d}/{variable.name}": variable
             for part, variables in parts.items()
             for number, variable in enumerate(variables)
         }
 
 
-def build_state(network: NetworkConfig, *, learning_rate: float, beta_1: float, seed: int) -> TrainState:
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """A constant learning rate that falls linearly to zero over the last share of the steps.
+
+    The schedule of the authors' code: the second half of 200 epochs (github.com/phillipi/pix2pix).
+    """
+
+    def __init__(self, learning_rate: float, *, steps: int, share: float) -> None:
+        """Fall from `learning_rate` to zero over the last `share` of `steps`."""
+        self.learning_rate, self.steps, self.share = learning_rate, steps, share
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Return the learning rate of the step that follows `step` finished ones."""
+        falling = max(1.0, self.share * self.steps)
+        left = (self.steps - tf.cast(step, tf.float32)) / falling
+        return self.learning_rate * tf.clip_by_value(left, 0.0, 1.0)
+
+    def get_config(self) -> dict[str, float]:
+        """Return what builds the schedule again."""
+        return {"learning_rate": self.learning_rate, "steps": self.steps, "share": self.share}
+
+
+def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, beta_1: float, seed: int) -> TrainState:
     """Build both networks with Adam for each; call it inside `strategy.scope()`, before anything is traced."""
     generator = build_generator(network, seed=seed)
     discriminator = build_discriminator(network, seed=seed)
-    optimizers = [keras.optimizers.Adam(learning_rate, beta_1=beta_1) for _ in range(2)]
+    # Without a name, Keras counts the optimizers of this process: adam, adam_1, ...
+    optimizers = [keras.optimizers.Adam(learning_rate, beta_1=beta_1, name="adam") for _ in range(2)]
     optimizers[0].build(generator.trainable_variables)
     optimizers[1].build(discriminator.trainable_variables)
     return TrainState(generator, discriminator, *optimizers)
@@ -94,7 +116,7 @@ def equalise_moving_statistics(state: TrainState, strategy: tf.distribute.Strate
         for variable, mean in zip(statistics, means, strict=True):
             variable.assign(mean)
 
-    @tf.function
+    @tf.function  # type: ignore[untyped-decorator]
     def equalise() -> None:
         means = [strategy.reduce("MEAN", values, axis=None) for values in strategy.run(read)]
         strategy.run(write, args=(means,))

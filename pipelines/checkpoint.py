@@ -52,8 +52,8 @@ def restore(folder: Path, state: TrainState, *, network: NetworkConfig) -> Posit
             f"The checkpoint {folder} is of {manifest.network!r} and the run asks for {network!r}; "
             "use the settings that it was trained with."
         )
-    if sha256(folder / ARRAYS) != manifest.sha256:
-        raise CheckpointError(f"{folder / ARRAYS} is not what was saved (its sha256 differs); use another checkpoint.")
+    if not (folder / ARRAYS).is_file() or sha256(folder / ARRAYS) != manifest.sha256:
+        raise CheckpointError(f"{folder / ARRAYS} is missing or not what was saved (sha256); use another checkpoint.")
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         for name, variable in state.variables().items():
             variable.assign(arrays[name])

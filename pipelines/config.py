@@ -44,6 +44,8 @@ class TrainingConfig(Frozen):
     batch_size: int = Field(default=4, ge=1)
     """Pairs in a step over all workers together; a multiple of `workers`."""
     learning_rate: float = Field(default=2e-4, gt=0)
+    decay: float = Field(default=0.5, ge=0, le=1)
+    """The last share of the steps, over which the learning rate falls to zero; 0 keeps it constant."""
     beta_1: float = Field(default=0.5, ge=0, lt=1)
     """First moment's decay of both Adam optimizers."""
     l1_weight: float = Field(default=100, ge=0)
@@ -140,7 +142,7 @@ def _find(file: str | Path) -> Path:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:
         raise ConfigError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from error
     if tree is None:
         return {}
@@ -160,7 +162,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"{text!r} is no setting; write section.key=value, for instance training.batch_size=8.")
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45.
         raise ConfigError(f"The value of {key.strip()} ({value!r}) can't be read; quote it as in YAML.") from error
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from model.errors import DataError
 from model.files import write_text
-from pipelines import kaggle, scenery
+from pipelines import kaggle
 from pipelines.config import RunConfig
 from pipelines.pairs import PairIndex, index_folder, rejected_report
+from pipelines.scenery.painter import paint_folder
 from pipelines.workspace import Workspace
 
 MIN_VAL = 3
@@ -51,5 +52,5 @@ def _sample(config: RunConfig, workspace: Workspace) -> Path:
     sample, side = config.data.sample, config.network.image_size
     folder = workspace.root / f"sample-{side}px-{sample.train}+{sample.val}-seed{config.seed}"
     if not folder.is_dir():
-        scenery.paint_folder(folder, train=sample.train, val=sample.val, size=side, seed=config.seed)
+        paint_folder(folder, train=sample.train, val=sample.val, size=side, seed=config.seed)
     return folder

@@ -1,7 +1,9 @@
 """What a verb says when it is done: what was made, where, how good it is, and what to type next."""
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -19,12 +21,12 @@ from serving.scorer import ScoreReport
 
 COLUMNS = {
     "ssim": ("SSIM ↑", 3),
-    "psnr": ("PSNR ↑", 2),
-    "l1": ("L1 ↓", 2),
+    "psnr": ("PSNR ↑", 1),
+    "l1": ("L1 ↓", 1),
     "frechet_lite0": ("Fréchet ↓", 1),
     "is_lite0": ("IS ↑", 2),
 }
-NAMES = {"median_colour": "median colour", "mean_map": "mean of the maps", "source_copied": "photo copied"}
+NAMES = {"median_colour": "median colour", "mean_map": "mean map", "source_copied": "photo copied"}
 
 
 def flow(folder: RunFolder, result: FlowResult) -> None:
@@ -124,6 +126,9 @@ def _facts(out: Console, rows: dict[str, str]) -> None:
 
 def _next(out: Console, commands: dict[str, str]) -> None:
     out.print("\n[bold]Next[/]")
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if activate.is_file() and "VIRTUAL_ENV" not in os.environ:
+        commands = {f"source {_near(activate)}": "once in a terminal"} | commands
     width = max(map(len, commands))
     for command, purpose in commands.items():
         out.print(f"  [cyan]{command:{width}}[/]  {purpose}")
@@ -131,7 +136,9 @@ def _next(out: Console, commands: dict[str, str]) -> None:
 
 def _score_table(out: Console, measured: Scores) -> None:
     title = f"Scores on {measured.pairs} held-out pairs, ± standard error"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1))
+    # No wider than 80 columns: the terminals that show the least still show every digit.
+    frame: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+    table = Table(title=title, title_justify="left", title_style="bold", **frame)
     table.add_column("", no_wrap=True)
     for heading, _ in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)

@@ -75,17 +75,17 @@ def connect() -> str:
     Raises:
         TrackingError: It does not, or it refuses.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for name, level in {"alembic": logging.WARNING, "mlflow": logging.WARNING, "urllib3": logging.ERROR}.items():
+        logging.getLogger(name).setLevel(level)
     uri = mlflow.get_tracking_uri()
     with _impatient():
         try:
             mlflow.MlflowClient().search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise TrackingError(
-                f"The MLflow server at {_without_password(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI "
-                f"to one that runs (unset it for a local SQLite file). It said: {reason}"
+                f"The MLflow server at {_redact(uri, uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
+                "one that runs (unset it for a local SQLite file). "
+                f"It said: {_redact(' '.join(str(error).split()), uri)[:300]}"
             ) from error
     return uri
 
@@ -114,7 +114,7 @@ def continue_run(run_id: str) -> Iterator[Run]:
         active = mlflow.start_run(run_id=run_id)
     except MlflowException as error:
         raise TrackingError(
-            f"MLflow at {_without_password(mlflow.get_tracking_uri())} does not know run {run_id}; "
+            f"MLflow at {_redact(mlflow.get_tracking_uri(), mlflow.get_tracking_uri())} does not know run {run_id}; "
             "set MLFLOW_TRACKING_URI to the server that it was trained with."
         ) from error
     with active:
@@ -147,9 +147,10 @@ def _impatient() -> Iterator[None]:
                 os.environ[key] = value
 
 
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri
+def _redact(text: str, uri: str) -> str:
+    """Take the user and the password of `uri` out of a text."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return text.replace(user + at, "") if at else text
 
 
 def _log_data(pairs: PairIndex) -> None:

@@ -13,7 +13,7 @@ import ray.train
 import tensorflow as tf
 
 from model.pixels import Pixels, to_pixels, to_tensor
-from model.step import TrainState, build_state, equalise_moving_statistics, train_step
+from model.step import LinearDecay, TrainState, build_state, equalise_moving_statistics, train_step
 from pipelines import checkpoint
 from pipelines.config import RunConfig
 from pipelines.dataset import Shard, TrainingPairs, load_all
@@ -38,11 +38,8 @@ def train_loop(settings: dict[str, Any]) -> None:
     shard = Shard(context.get_world_rank(), context.get_world_size())
     _set_up_devices(config)
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    training = config.training
     with strategy.scope():
-        state = build_state(
-            config.network, learning_rate=training.learning_rate, beta_1=training.beta_1, seed=config.seed
-        )
+        state = _build_state(config, steps=config.training.epochs * (len(pairs.train) // config.training.batch_size))
     position = _restore(state, config)
     loop = _Loop(config, strategy, state, shard, put=settings["reports"].put)
     loop.run(pairs, position)
@@ -53,6 +50,12 @@ def _set_up_devices(config: RunConfig) -> None:
         tf.config.experimental.set_memory_growth(device, True)
     keras.config.set_dtype_policy(config.training.precision)
     keras.utils.set_random_seed(config.seed)
+
+
+def _build_state(config: RunConfig, *, steps: int) -> TrainState:
+    training = config.training
+    rate = LinearDecay(training.learning_rate, steps=steps, share=training.decay)
+    return build_state(config.network, learning_rate=rate, beta_1=training.beta_1, seed=config.seed)
 
 
 def _restore(state: TrainState, config: RunConfig) -> checkpoint.Position:

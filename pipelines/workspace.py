@@ -88,7 +88,7 @@ class RunFolder:
             return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise MissingStepError(f"{self.path} holds no finished training; run `train` first.") from error
-        except ValidationError as error:
+        except (ValidationError, UnicodeDecodeError) as error:
             raise MissingStepError(f"{path} is of another version of sat2map; run `train` again.") from error
 
     def write_record(self, record: RunRecord) -> None:

@@ -1,4 +1,10 @@
-"""What several test modules need: a bundle that is made and loaded in milliseconds."""
+"""What several test modules need: a bundle that is made in milliseconds, and one finished run of everything."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import onnx
 import pytest
@@ -49,3 +55,49 @@ def make_bundle(tmp_path, onnx_model):
         return folder
 
     return make
+
+
+PROJECT = Path(__file__).resolve().parent.parent
+TINY = (
+    "network.image_size=64 network.depth=6 network.width=4 data.sample.train=24 data.sample.val=6 "
+    "training.epochs=4 training.checkpoint_every=2 training.sheet_every=2"
+)
+
+
+@dataclass(frozen=True)
+class Road:
+    """A finished `mlflow run` of the whole road, in a folder of its own."""
+
+    folder: Path
+    output: str
+
+    @property
+    def environment(self):
+        """Let a process see this run's MLflow and nothing of the caller's."""
+        return os.environ | {
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COLUMNS": "100",
+        }
+
+    def call(self, *command, **options):
+        """Run a program to its end and return it with its text output."""
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
+        )
+
+    def sat2map(self, *words):
+        """Run the command line in this workspace."""
+        return self.call(sys.executable, "-m", "pipelines", *words)
+
+
+@pytest.fixture(scope="session")
+def road(tmp_path_factory):
+    """Go the whole road once, as a user does: `mlflow run`, Ray, MLflow, ONNX, the registry."""
+    folder = tmp_path_factory.mktemp("road")
+    os.environ["PYTHONPATH"] = str(PROJECT)
+    road = Road(folder, "")
+    settings = f"workspace={folder}/workspace {TINY}"
+    done = road.call("mlflow", "run", str(PROJECT), "--env-manager", "local", "-P", f"set={settings}", timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Road(folder, done.stdout + done.stderr)

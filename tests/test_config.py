@@ -97,7 +97,15 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, found):
 
 
 @pytest.mark.parametrize(
-    "text", ["seed: [", "\tseed: 3", "a: 1\n---\nb: 2", b"\xff\xfe\xfa", "seed: !!python/name:os.system"]
+    "text",
+    [
+        "seed: [",
+        "\tseed: 3",
+        "a: 1\n---\nb: 2",
+        b"\xff\xfe\xfa",
+        "seed: !!python/name:os.system",
+        "tracking: {experiment: 2024-13-45}",
+    ],
 )
 def test_a_file_that_is_no_yaml_is_refused_in_one_line(tmp_path, text):
     message = refused(file=written(tmp_path, text))

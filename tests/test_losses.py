@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from scipy.special import xlogy
 from scipy.special import expit as sigmoid
+from scipy.special import xlogy
 
 from model.losses import adversarial, l1
 

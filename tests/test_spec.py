@@ -53,7 +53,9 @@ def test_a_network_never_changes():
     assert NetworkConfig.model_validate_json(network.model_dump_json()) == network
 
 
-@pytest.mark.parametrize(("direction", "names"), [("photo_to_map", ("photo", "map")), ("map_to_photo", ("map", "photo"))])
+@pytest.mark.parametrize(
+    ("direction", "names"), [("photo_to_map", ("photo", "map")), ("map_to_photo", ("map", "photo"))]
+)
 def test_tensors_are_named_after_what_they_hold(direction, names):
     tensors = signature(NetworkConfig(image_size=64, depth=3), direction)
     assert (tensors.input, tensors.output) == names

@@ -14,8 +14,6 @@ BETA_1 = 0.5
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-ONE_WORKER = tf.distribute.MultiWorkerMirroredStrategy
-TWO_REPLICAS = tf.distribute.MirroredStrategy
 
 
 def build(network=TINY, *, learning_rate=2e-3, seed=0):
@@ -31,6 +29,13 @@ def pairs():
     return images(2, seed=1), images(2, seed=2)
 
 
+@pytest.fixture
+def mixed_bfloat16():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
 def step(state, pairs, *, l1_weight=100.0, global_batch=2):
     losses = train_step(state, *pairs, l1_weight=l1_weight, global_batch=global_batch)
     return {name: float(value) for name, value in losses.items()}
@@ -40,13 +45,23 @@ def weights(network):
     return [variable.numpy() for variable in network.trainable_variables]
 
 
-def first_moments(state):
-    """Return what Adam remembers after one step, (1 - beta_1) x the gradient, as gradients by name."""
+def gradients(state):
+    """Return the gradients of the first step by name: Adam has kept (1 - beta_1) of each."""
     return {
-        name.rsplit("/", 1)[1]: np.asarray(variable.value) / (1 - BETA_1)
+        name: np.asarray(variable.value) / (1 - BETA_1)
         for name, variable in state.variables().items()
         if name.endswith("_momentum")
     }
+
+
+def step_on(strategy, state, *, global_batch):
+    """Return the step that pipelines.worker traces; it gives each loss of the whole batch."""
+
+    def replica_step(photo, street_map):
+        losses = train_step(state, photo, street_map, l1_weight=100.0, global_batch=global_batch)
+        return tf.stack(list(losses.values()))
+
+    return lambda *pairs: strategy.reduce("SUM", strategy.run(replica_step, args=pairs), axis=None)
 
 
 def test_a_step_reports_the_six_losses_and_how_they_add_up(pairs):
@@ -59,9 +74,133 @@ def test_a_step_reports_the_six_losses_and_how_they_add_up(pairs):
         "discriminator_real_loss",
         "discriminator_drawn_loss",
     ]
-    assert losses["generator_loss"] == pytest.approx(
-        losses["generator_adversarial_loss"] + 30 * losses["generator_l1_loss"], rel=1e-6
-    )
-    assert losses["discriminator_loss"] == pytest.approx(
-        losses["discriminator_real_loss"] + losses["discriminator_drawn_loss"], rel=1e-6
-    )
+    generator_loss = losses["generator_adversarial_loss"] + 30 * losses["generator_l1_loss"]
+    discriminator_loss = losses["discriminator_real_loss"] + losses["discriminator_drawn_loss"]
+    assert losses["generator_loss"] == pytest.approx(generator_loss, rel=1e-6)
+    assert losses["discriminator_loss"] == pytest.approx(discriminator_loss, rel=1e-6)
+
+
+def test_both_optimizers_get_the_gradients_of_the_papers_losses(pairs):
+    state, (photo, street_map) = build(), pairs
+    entropy, distance = keras.losses.BinaryCrossentropy(from_logits=True), keras.losses.MeanAbsoluteError()
+    with tf.GradientTape(persistent=True) as tape:
+        drawn = state.generator(photo, training=True)
+        on_drawn = state.discriminator([photo, drawn], training=True)
+        generator_loss = entropy(tf.ones_like(on_drawn), on_drawn) + 100 * distance(street_map, drawn)
+        on_real = state.discriminator([photo, street_map], training=True)
+        on_drawn = state.discriminator([photo, tf.stop_gradient(drawn)], training=True)
+        discriminator_loss = entropy(tf.ones_like(on_real), on_real) + entropy(tf.zeros_like(on_drawn), on_drawn)
+    expected = [
+        *tape.gradient(generator_loss, state.generator.trainable_variables),
+        *tape.gradient(discriminator_loss, state.discriminator.trainable_variables),
+    ]
+    step(state, pairs)
+    for (name, gradient), reference in zip(gradients(state).items(), expected, strict=True):
+        assert np.any(gradient), name
+        np.testing.assert_allclose(gradient, reference, rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_a_step_changes_every_weight_of_both_networks(pairs):
+    state = build()
+    before = weights(state.generator) + weights(state.discriminator)
+    step(state, pairs)
+    after = weights(state.generator) + weights(state.discriminator)
+    assert all(np.any(old != new) for old, new in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("still", ["generator", "discriminator"])
+def test_neither_optimizer_touches_the_other_network(pairs, still):
+    state = build()
+    moving = {"generator": "discriminator", "discriminator": "generator"}[still]
+    getattr(state, f"{still}_optimizer").learning_rate = 0.0
+    before = {name: weights(getattr(state, name)) for name in (still, moving)}
+    step(state, pairs)
+    for old, new in zip(before[still], weights(getattr(state, still)), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert any(np.any(old != new) for old, new in zip(before[moving], weights(getattr(state, moving)), strict=True))
+
+
+def test_a_few_steps_on_one_pair_bring_the_drawing_close_to_its_map():
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    with strategy.scope():
+        state = build(NetworkConfig(image_size=32, width=4, depth=3))
+    photo = images(1, seed=1)
+    street_map = tf.concat([tf.fill((1, 32, 16, 3), -0.5), tf.fill((1, 32, 16, 3), 0.7)], axis=2)
+    run = tf.function(step_on(strategy, state, global_batch=1))
+    l1 = [run(photo, street_map).numpy()[2] for _ in range(40)]
+    assert l1[0] == pytest.approx(0.6, abs=0.05)
+    assert np.mean(l1[-5:]) < 0.5 * l1[0]
+
+
+def test_mixed_precision_keeps_losses_and_weights_in_float32(mixed_bfloat16, pairs):
+    state = build()
+    losses = train_step(state, *pairs, l1_weight=100.0, global_batch=2)
+    assert {value.dtype for value in losses.values()} == {tf.float32}
+    assert np.all(np.isfinite(list(losses.values())))
+    assert all(np.any(gradient) for gradient in gradients(state).values())
+    assert {variable.dtype for variable in state.variables().values()} <= {"float32", "int64", "int32", "uint32"}
+
+
+def frozen_norms():
+    """Build a state whose batch norms use (and keep) their moving statistics, so that no image sees another."""
+    state = build()
+    for network in (state.generator, state.discriminator):
+        for layer in network.layers:
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
+    optimizers = [keras.optimizers.Adam(2e-3, beta_1=BETA_1) for _ in range(2)]
+    return TrainState(state.generator, state.discriminator, *optimizers)
+
+
+def test_the_gradients_of_two_workers_add_up_to_those_of_one():
+    photo, street_map = images(4, seed=1), images(4, seed=2)
+    found, losses = [], []
+    for share in (slice(0, 4), slice(0, 1), slice(1, 4)):
+        state = frozen_norms()
+        losses.append(list(step(state, (photo[share], street_map[share]), global_batch=4).values()))
+        found.append(list(gradients(state).values()))
+    np.testing.assert_allclose(np.add(losses[1], losses[2]), losses[0], rtol=1e-5)
+    for whole, one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one + other, whole, rtol=1e-3, atol=1e-6)
+
+
+def test_two_replicas_take_the_step_that_one_takes():
+    # Both replicas get the same two pairs, so batch norm finds the same statistics as in the batch of all four.
+    pairs = images(2, seed=1), images(2, seed=2)
+    alone, both = build(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    losses = step(alone, [tf.tile(images, (2, 1, 1, 1)) for images in pairs], global_batch=4)
+    with both.scope():
+        state = build()
+    shares = [both.experimental_distribute_values_from_function(lambda _, half=half: half) for half in pairs]
+    summed = step_on(both, state, global_batch=4)(*shares)
+    np.testing.assert_allclose(summed, list(losses.values()), rtol=1e-4)
+    expected = gradients(alone)
+    for name, gradient in gradients(state).items():
+        np.testing.assert_allclose(gradient, expected[name], rtol=2e-3, atol=1e-5, err_msg=name)
+    for variable in state.generator.trainable_variables:
+        one, other = both.experimental_local_results(variable._value)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_variables_are_named_once_and_alike_whenever_they_are_built():
+    state, again = build(), build(seed=9)
+    names = list(state.variables())
+    parts = [state.generator, state.discriminator, state.generator_optimizer, state.discriminator_optimizer]
+    assert len(names) == sum(len(part.variables) for part in parts)
+    assert names == list(again.variables())
+
+
+def test_the_same_seed_gives_the_same_values():
+    state, again = build(seed=9), build(seed=9)
+    for one, same in zip(state.variables().values(), again.variables().values(), strict=True):
+        np.testing.assert_array_equal(one.numpy(), same.numpy())
+
+
+def test_a_state_with_the_same_variables_goes_on_in_the_same_way(pairs):
+    network = TINY.model_copy(update={"depth": 3, "dropout": 0.5})
+    state, copy = build(network), build(network, seed=9)
+    step(state, pairs)
+    assert step(build(network, seed=9), pairs) != step(state, pairs)
+    for variable, source in zip(copy.variables().values(), state.variables().values(), strict=True):
+        variable.assign(source.numpy())
+    # Dropout draws from what is among the variables too.
+    assert step(copy, pairs) == pytest.approx(step(state, pairs), rel=1e-5)

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipelines.streets import TRUNK, WATER, AreaKind, Frame, Points, Site, blob, straight
+from pipelines.scenery.streets import TRUNK, WATER, AreaKind, Frame, Points, Site, blob, is_near, straight
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,7 @@ class Block:
 
     def is_near(self) -> bool:
         """Tell whether the block can be seen."""
-        (left, top), (right, bottom) = self.low, self.high
-        middle = self.frame.place(np.array([[(left + right) / 2, (top + bottom) / 2]]))[0]
-        reach = (self.site.extent + math.hypot(right - left, bottom - top)) / 2 + 15
-        return bool((np.abs(middle - self.site.extent / 2) < reach).all())
+        return is_near(self.outline(), self.site.extent)
 
     def outline(self, grow: float = 0.0) -> Points:
         """Return the block on the ground, `grow` pixels larger on every side."""
@@ -70,8 +67,9 @@ class Block:
             while u + plot < self.high[0]:
                 plot_now = plot * rng.uniform(0.9, 1.15)
                 garden = min(34.0, (self.high[1] - self.low[1]) / len(self._sides()))
-                self.site.add_area("garden", self._rectangle(u, street, plot_now, garden, way))
-                if rng.random() < 0.95:
+                ground = self._rectangle(u, street, plot_now, garden, way)
+                self.site.add_area("garden", ground)
+                if rng.random() < 0.95 and is_near(ground, self.site.extent):
                     self._house(u, street, way, plot_now, setback + rng.uniform(-1, 1), flat)
                 u += plot_now
 
@@ -173,7 +171,7 @@ class Block:
         (left, top), (right, bottom) = self.low, self.high
         wide, deep = right - left, bottom - top
         hub = (left + wide * rng.uniform(0.35, 0.65), top + deep * rng.uniform(0.35, 0.65))
-        if rng.random() < 0.4 and wide > 70:
+        if rng.random() < 0.5 and wide > 100:
             start = left + 6 if hub[0] > left + wide / 2 else right - 54
             self.site.add_area(
                 "pitch", self.frame.rigid((start, top + deep / 2 - 15), (start + 48, top + deep / 2 + 15))

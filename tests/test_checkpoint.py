@@ -1,0 +1,151 @@
+"""Checkpoints: what comes back is what was saved, bit for bit, and nothing else comes back."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.errors import CheckpointError
+from model.spec import NetworkConfig
+from model.step import build_state, train_step
+from pipelines.checkpoint import ARRAYS, MANIFEST, Position, restore, save
+
+NETWORK = NetworkConfig(image_size=32, width=2, depth=2)
+POSITION = Position(epoch=3, step=70)
+PARTS = {"generator", "discriminator", "generator_optimizer", "discriminator_optimizer"}
+
+
+def build(seed, network=NETWORK):
+    return build_state(network, learning_rate=1e-3, beta_1=0.5, seed=seed)
+
+
+def step(state, seed=0):
+    images = tf.constant(np.random.default_rng(seed).uniform(-1, 1, (2, 2, 32, 32, 3)), tf.float32)
+    train_step(state, images[0], images[1], l1_weight=100.0, global_batch=2)
+
+
+def values(state):
+    return {name: variable.numpy() for name, variable in state.variables().items()}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Return a state of two steps, so that moving statistics and both optimizers' slots are filled."""
+    state = build(seed=1)
+    for number in range(2):
+        step(state, number)
+    return state
+
+
+@pytest.fixture
+def folder(tmp_path, trained):
+    save(tmp_path, trained, position=POSITION, network=NETWORK)
+    return tmp_path
+
+
+def refused(folder, network=NETWORK):
+    """Restore what should be refused, see that nothing was changed, and return the message."""
+    state = build(seed=2, network=network)
+    before = values(state)
+    with pytest.raises(CheckpointError) as stopped:
+        restore(folder, state, network=network)
+    assert all(np.array_equal(before[name], value) for name, value in values(state).items())
+    return str(stopped.value)
+
+
+def test_all_four_parts_come_back_bit_for_bit(folder, trained):
+    state = build(seed=2)
+    expected, before = values(trained), values(state)
+    assert {name.partition("/")[0] for name in expected} == PARTS
+    for part in PARTS:
+        assert any(expected[name].tobytes() != before[name].tobytes() for name in expected if name.startswith(part))
+    assert restore(folder, state, network=NETWORK) == POSITION
+    found = values(state)
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
+        assert found[name].tobytes() == value.tobytes(), name
+
+
+def test_the_optimizers_bring_their_slots_and_their_count(folder, trained):
+    state = build(seed=2)
+    restore(folder, state, network=NETWORK)
+    for restored in (state.generator_optimizer, state.discriminator_optimizer):
+        assert int(restored.iterations) == 2
+        slots = [variable for variable in restored.variables if variable.name.endswith(("momentum", "velocity"))]
+        assert len(slots) > 10 and all(np.any(slot.numpy()) for slot in slots)
+
+
+def test_a_restored_training_goes_on_as_if_it_had_not_stopped(tmp_path):
+    network = NetworkConfig(image_size=32, width=2, depth=2)
+    straight, resumed = build(seed=4, network=network), build(seed=5, network=network)
+    step(straight, 0)
+    save(tmp_path, straight, position=POSITION, network=network)
+    restore(tmp_path, resumed, network=network)
+    step(straight, 1)
+    step(resumed, 1)
+    for name, value in values(straight).items():
+        np.testing.assert_allclose(values(resumed)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_a_checkpoint_is_two_files_and_the_later_one_takes_its_place(folder, trained):
+    assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, ARRAYS]
+    save(folder, trained, position=Position(epoch=4, step=80), network=NETWORK)
+    assert restore(folder, build(seed=2), network=NETWORK) == Position(epoch=4, step=80)
+
+
+def test_the_arrays_are_read_without_pickle(folder):
+    with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
+        assert all(arrays[name].dtype.kind in "fiu" for name in arrays.files)
+
+
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_a_flipped_byte_is_found(folder, place):
+    content = bytearray((folder / ARRAYS).read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1
+    (folder / ARRAYS).write_bytes(content)
+    assert "state.npz" in refused(folder) and "missing or not what was saved (sha256)" in refused(folder)
+
+
+@pytest.mark.parametrize("length", [0, 1000, -1])
+def test_a_truncated_file_is_found(folder, length):
+    (folder / ARRAYS).write_bytes((folder / ARRAYS).read_bytes()[:length])
+    assert "missing or not what was saved (sha256)" in refused(folder)
+
+
+def test_a_missing_array_file_is_found(folder):
+    (folder / ARRAYS).unlink()
+    assert "state.npz" in refused(folder)
+
+
+def test_without_its_manifest_a_checkpoint_was_never_finished(folder):
+    (folder / MANIFEST).unlink()
+    assert refused(folder) == f"{folder} holds no finished checkpoint (checkpoint.json is missing)."
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff\xfe", b'{"position": {"epoch": -1, "step": 0}}'])
+def test_a_broken_manifest_is_refused(folder, text):
+    (folder / MANIFEST).write_bytes(text)
+    assert refused(folder) == f"{folder / MANIFEST} can't be read; use another checkpoint."
+
+
+def test_a_manifest_with_an_unknown_key_is_of_another_version(folder):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"format": 2}))
+    assert "can't be read" in refused(folder)
+
+
+@pytest.mark.parametrize("change", [{"width": 3}, {"depth": 3}, {"dropout": 0.1}, {"image_size": 64}])
+def test_another_network_is_refused_with_both_settings(folder, change):
+    other = NETWORK.model_copy(update=change)
+    (key, value), *_ = change.items()
+    message = refused(folder, network=other)
+    assert repr(NETWORK) in message and f"{key}={value}" in message
+    assert "use the settings that it was trained with" in message
+
+
+@pytest.mark.parametrize("wrong", [{"epoch": -1, "step": 0}, {"epoch": 0, "step": -1}, {"epoch": 0}])
+def test_a_position_is_checked(wrong):
+    with pytest.raises(ValueError, match="validation error"):
+        Position(**wrong)

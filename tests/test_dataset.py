@@ -1,0 +1,240 @@
+"""Batches: both halves cut alike, the same seed the same batches, every pair in one worker's share."""
+
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.errors import DataError
+from model.pixels import to_pixels
+from pipelines import dataset
+from pipelines.dataset import AHEAD, Shard, TrainingPairs, load, load_all
+from pipelines.pairs import index_folder
+
+SIDE, LARGE = 32, 40
+COUNT = 12
+X, Y, NUMBER = 0, 1, 2
+
+
+def street_map(number, side=LARGE):
+    """Paint a map whose red tells the column, green the row and blue the pair, six levels apart."""
+    image = np.empty((side, side, 3), np.uint8)
+    image[..., X] = 6 * np.arange(side)
+    image[..., Y] = 6 * np.arange(side)[:, None]
+    image[..., NUMBER] = 6 * number
+    return image
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    """Return pairs whose photo is the negative of the map, so that a pixel of one tells that of the other."""
+    return paint(tmp_path_factory.mktemp("pairs"))
+
+
+def paint(folder, count=COUNT):
+    for number in range(count + 1):
+        split = folder / ("val" if number == count else "train")
+        split.mkdir(exist_ok=True)
+        drawn = street_map(number)
+        Image.fromarray(np.concatenate([255 - drawn, drawn], axis=1)).save(split / f"{number:02}.png")
+    return index_folder(folder, min_side=SIDE)
+
+
+def training(pairs, **changes):
+    settings = {
+        "side": SIDE,
+        "direction": "photo_to_map",
+        "jitter": LARGE / SIDE,
+        "mirror": True,
+        "batch_size": 4,
+        "seed": 0,
+    }
+    return TrainingPairs(pairs.train, **settings | changes)
+
+
+def batches(pairs, epoch=0, **changes):
+    """Return the batches of an epoch as pixels, (sources, targets) each."""
+    return [tuple(map(to_pixels, batch)) for batch in training(pairs, **changes).epoch(epoch)]
+
+
+def targets(found):
+    """Return all maps of all batches in order."""
+    return np.concatenate([target for _, target in found])
+
+
+def numbers(maps):
+    return (maps[:, 0, 0, NUMBER] // 6).tolist()
+
+
+def corners(maps):
+    """Return (left, top, mirrored) of every cut: where the window lies in the pair."""
+    columns, rows = maps[:, 0, :, X] // 6, maps[:, :, 0, Y] // 6
+    return [(int(c.min()), int(r.min()), bool(c[0] > c[-1])) for c, r in zip(columns, rows, strict=True)]
+
+
+# Jitter
+
+
+def test_both_halves_get_the_same_cut_and_the_same_mirror(index):
+    for epoch in range(3):
+        for source, target in batches(index, epoch):
+            assert np.array_equal(source, 255 - target)
+
+
+def test_a_cut_is_a_window_of_its_pair_mirrored_left_to_right_or_not(index):
+    maps = targets(batches(index) + batches(index, 1))
+    for image, number, (left, top, mirrored) in zip(maps, numbers(maps), corners(maps), strict=True):
+        window = street_map(number)[top : top + SIDE, left : left + SIDE]
+        assert np.array_equal(image, window[:, ::-1] if mirrored else window)
+
+
+def test_the_window_moves_over_the_whole_pair_and_half_are_mirrored(index):
+    found = [corner for epoch in range(30) for corner in corners(targets(batches(index, epoch)))]
+    for axis in (0, 1):
+        assert {corner[axis] for corner in found} == set(range(LARGE - SIDE + 1))
+    assert {corner[:2] for corner in found} > {(0, 8), (8, 0), (4, 5)}
+    assert len(found) == 360 and 140 < sum(mirrored for *_, mirrored in found) < 220
+
+
+def test_without_jitter_and_mirror_the_pair_is_left_alone(index):
+    maps = targets(batches(index, side=LARGE, jitter=1, mirror=False))
+    assert all(np.array_equal(image, street_map(number)) for image, number in zip(maps, numbers(maps), strict=True))
+
+
+def test_without_jitter_there_is_no_crop_but_still_a_mirror(index):
+    found = corners(targets(batches(index, side=LARGE, jitter=1)))
+    assert {corner[:2] for corner in found} == {(0, 0)} and {mirrored for *_, mirrored in found} == {True, False}
+
+
+def test_without_mirror_nothing_is_mirrored(index):
+    found = [corner for epoch in range(5) for corner in corners(targets(batches(index, epoch, mirror=False)))]
+    assert not any(mirrored for *_, mirrored in found) and len({corner[:2] for corner in found}) > 20
+
+
+def test_batches_are_what_the_network_takes(index):
+    for batch in training(index).epoch(0):
+        for half in batch:
+            assert (half.shape, half.dtype) == ((4, SIDE, SIDE, 3), np.float32)
+            assert half.min() >= -1 and half.max() <= 1 and np.ptp(half) > 1
+
+
+# Order
+
+
+def test_an_epoch_is_every_pair_once(index):
+    for epoch in range(3):
+        assert sorted(numbers(targets(batches(index, epoch)))) == list(range(COUNT))
+
+
+def test_the_same_seed_gives_the_same_batches(index):
+    for (source, target), (again, target_again) in zip(batches(index, 3), batches(index, 3), strict=True):
+        assert np.array_equal(source, again) and np.array_equal(target, target_again)
+
+
+@pytest.mark.parametrize("other", [{"epoch": 1}, {"seed": 1}])
+def test_another_epoch_or_seed_changes_order_and_cuts(index, other):
+    one, two = targets(batches(index)), targets(batches(index, **other))
+    assert numbers(one) != numbers(two)
+    by_pair = [dict(zip(numbers(maps), corners(maps), strict=True)) for maps in (one, two)]
+    assert sum(by_pair[0][number] == by_pair[1][number] for number in range(COUNT)) < COUNT // 2
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(1, 12), (5, 2), (7, 1), (12, 1), (13, 0)])
+def test_what_does_not_fill_a_batch_waits(index, batch_size, steps):
+    pairs = training(index, batch_size=batch_size)
+    assert pairs.steps == steps
+    found = list(pairs.epoch(0))
+    assert [len(source) for source, _ in found] == [batch_size] * steps
+
+
+def test_the_pairs_left_out_are_others_in_another_epoch(index):
+    left_out = [set(range(COUNT)) - set(numbers(targets(batches(index, e, batch_size=5)))) for e in range(12)]
+    assert {len(numbers) for numbers in left_out} == {2} and len(set().union(*left_out)) > 6
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_workers_shares_are_disjoint_and_together_the_whole(index, workers):
+    whole = batches(index, 2)
+    shares = [batches(index, 2, shard=Shard(rank, workers)) for rank in range(workers)]
+    for step, (source, target) in enumerate(whole):
+        assert [len(share[step][0]) for share in shares] == [4 // workers] * workers
+        for rank, share in enumerate(shares):
+            assert np.array_equal(share[step][0], source[rank::workers])
+            assert np.array_equal(share[step][1], target[rank::workers])
+
+
+# Reading
+
+
+def test_the_direction_swaps_source_and_target(index):
+    for (photo, drawn), (source, target) in zip(batches(index), batches(index, direction="map_to_photo"), strict=True):
+        assert np.array_equal(source, drawn) and np.array_equal(target, photo)
+
+
+def test_load_gives_source_and_target_at_the_wanted_size(index):
+    halves = load(index.train[5], side=LARGE, direction="photo_to_map")
+    assert np.array_equal(halves, [255 - street_map(5), street_map(5)])
+    swapped = load(index.train[5], side=LARGE, direction="map_to_photo")
+    assert np.array_equal(swapped, halves[::-1])
+    small = load(index.train[5], side=20, direction="photo_to_map")
+    assert (small.shape, small.dtype) == ((2, 20, 20, 3), np.uint8)
+    # Halved: a pixel is the mean of two columns, 12 levels apart, but for the filter's reach at the border.
+    assert np.abs(small[1, 2:-2, 2:-2, X].astype(int) - (12 * np.arange(2, 18) + 3)).max() <= 1
+
+
+def test_load_all_keeps_the_order_of_the_pairs(index):
+    sources, drawn = load_all(index.train, side=LARGE, direction="photo_to_map")
+    assert sources.shape == drawn.shape == (COUNT, LARGE, LARGE, 3)
+    assert numbers(drawn) == list(range(COUNT)) and np.array_equal(sources, 255 - drawn)
+
+
+# Memory and threads
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_the_cache_keeps_its_limit_and_changes_nothing(index, monkeypatch, kept):
+    expected = [batches(index, epoch) for epoch in range(2)]
+    monkeypatch.setattr(dataset, "CACHE_BYTES", kept * 2 * LARGE * LARGE * 3)
+    pairs = training(index)
+    found = [[tuple(map(to_pixels, batch)) for batch in pairs.epoch(epoch)] for epoch in range(2)]
+    assert np.array_equal(found, expected)
+    # Two threads may both find the last place free.
+    assert kept <= len(pairs._cache) <= (kept + AHEAD - 1 if kept else 0)
+
+
+def test_what_is_in_the_cache_is_not_read_again(tmp_path):
+    pairs = training(paint(tmp_path, count=4))
+    first = list(pairs.epoch(0))
+    for path in (tmp_path / "train").iterdir():
+        path.unlink()
+    again = list(pairs.epoch(0))
+    assert len(pairs._cache) == 4 and np.array_equal(first, again)
+
+
+def test_only_a_few_batches_are_made_ahead(index):
+    pairs = training(index, batch_size=1)
+    running = pairs.epoch(0)
+    next(running)
+    running.close()
+    assert 1 <= len(pairs._cache) <= AHEAD + 1
+
+
+def decoders():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_stopping_early_leaves_no_thread(index):
+    running = training(index, batch_size=1).epoch(0)
+    next(running)
+    assert decoders()
+    running.close()
+    assert not decoders()
+
+
+def test_a_file_that_is_gone_stops_the_epoch_by_name_and_leaves_no_thread(tmp_path):
+    pairs = paint(tmp_path, count=6)
+    pairs.train[3].files[0].unlink()
+    with pytest.raises(DataError, match=r"Pair train/03 .*missing"):
+        list(training(pairs, batch_size=2).epoch(0))
+    assert not decoders()

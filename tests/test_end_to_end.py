@@ -1,0 +1,147 @@
+"""The whole road, gone once by `mlflow run`, and what is at its end."""
+
+import json
+import socket
+import subprocess
+import time
+import urllib.request
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from model.bundle import Bundle
+from model.pixels import to_pixels, to_tensor
+from model.translator import Translator
+from pipelines.dataset import load_all
+from pipelines.evaluate import Scores
+from pipelines.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def run(road):
+    return Workspace(road.folder / "workspace").run()
+
+
+def test_the_closing_block_says_what_was_made_where_and_what_next(road, run):
+    for words in (
+        "sat2map has drawn its maps",
+        str(run.evaluation / "sheet.png"),
+        run.run_id,
+        "version 1",
+        "challenger",
+    ):
+        assert words in road.output
+    for words in ("this model", "median colour", "mean map", "photo copied", "6 held-out pairs", "SSIM", "PSNR", "L1"):
+        assert words in road.output
+    for command in (
+        "mlflow ui",
+        "data.source=FOLDER",
+        "sat2map score",
+        "mlflow models serve -m models:/sat2map@challenger",
+    ):
+        assert command in road.output
+
+
+def test_nothing_but_news_is_printed(road):
+    for noise in ("absl", "oneDNN", "cuInit", "Traceback", "libcublas", "(pid=", "Controller actor state"):
+        assert noise not in road.output
+
+
+def test_the_bundle_draws_what_the_evaluation_drew(run):
+    bundle = Bundle.open(run.bundle)
+    assert bundle.manifest.parity.max_difference <= 1e-4
+    assert bundle.manifest.parity.photos == 6
+    assert bundle.manifest.run_id == run.run_id
+    assert bundle.manifest.data_fingerprint == run.pairs().fingerprint
+    photos, _ = load_all(run.pairs().val, side=64, direction="photo_to_map")
+    drawn = Translator(bundle)(photos)
+    for pair, image in zip(run.pairs().val, drawn, strict=True):
+        assert np.array_equal(np.asarray(Image.open(run.evaluation / "maps" / f"{pair.name}.png")), image)
+
+
+def test_the_model_keeps_the_contract_that_services_rely_on(run):
+    session = onnxruntime.InferenceSession(run.bundle / "generator.onnx", providers=["CPUExecutionProvider"])
+    (photo,), (street_map,) = session.get_inputs(), session.get_outputs()
+    assert (photo.name, photo.type, photo.shape) == ("photo", "tensor(float)", ["batch", 64, 64, 3])
+    assert (street_map.name, street_map.type, street_map.shape) == ("map", "tensor(float)", ["batch", 64, 64, 3])
+    noise = np.random.default_rng(0).uniform(-1, 1, (3, 64, 64, 3)).astype(np.float32)
+    (drawn,) = session.run(None, {"photo": noise})
+    assert drawn.shape == noise.shape
+    assert np.abs(drawn).max() <= 1
+    (alone,) = session.run(None, {"photo": noise[1:2]})
+    np.testing.assert_allclose(drawn[1:2], alone, atol=1e-5)
+
+
+def test_the_scores_stand_in_the_workspace_with_baselines_and_number_of_pairs(run):
+    scores = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
+    assert scores.pairs == 6
+    assert scores.model.keys() == {"ssim", "psnr", "l1", "frechet_lite0", "is_lite0"}
+    assert scores.baselines.keys() == {"median_colour", "mean_map", "source_copied"}
+    assert all(table.keys() == scores.model.keys() for table in scores.baselines.values())
+    assert scores.model_sha256 == Bundle.open(run.bundle).manifest.sha256
+
+
+def test_export_and_evaluate_can_be_done_again_alone(road, run):
+    before = json.loads((run.bundle / "bundle.json").read_text())
+    exported = road.sat2map("export", "--set", "workspace=workspace", "--json")
+    assert exported.returncode == 0, exported.stderr
+    assert json.loads(exported.stdout)["signature"] == before["signature"]
+    evaluated = road.sat2map("evaluate", "--set", "workspace=workspace", "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads(evaluated.stdout)["pairs"] == 6
+
+
+def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(road, run):
+    photos = road.folder / "photos"
+    photos.mkdir()
+    sources, _ = load_all(run.pairs().val[:2], side=64, direction="photo_to_map")
+    for number, source in enumerate(sources):
+        Image.fromarray(source).save(photos / f"{number}.png")
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    done = road.sat2map("score", "photos", "maps", "--set", "workspace=workspace")
+    assert done.returncode == 0, done.stderr
+    assert "2 maps of 64x64 pixels, 1 photos refused" in done.stdout
+    assert "broken.jpg" in done.stdout
+    drawn = Translator(Bundle.open(run.bundle))(sources)
+    for number in range(2):
+        assert np.array_equal(np.asarray(Image.open(road.folder / "maps" / f"{number}.png")), drawn[number])
+    assert json.loads((road.folder / "maps" / "manifest.json").read_text())["photos"][2]["map"] is None
+
+
+def test_mlflow_serves_the_registered_model(road, run):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["mlflow", "models", "serve", "-m", "models:/sat2map@challenger", "--env-manager", "local"]
+    with (road.folder / "serve.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--port", str(port)], cwd=road.folder, env=road.environment, stdout=log, stderr=log
+        )
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/ping", server)
+        photos, _ = load_all(run.pairs().val[:1], side=64, direction="photo_to_map")
+        body = json.dumps({"inputs": {"photo": to_tensor(photos).tolist()}}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            drawn = np.array(json.load(answer)["predictions"]["map"], np.float32)
+        assert np.array_equal(to_pixels(drawn), Translator(Bundle.open(run.bundle))(photos))
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_for(address, server):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "the server has ended"
+        try:
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("the server does not answer")

@@ -1,0 +1,96 @@
+"""What a run leaves in MLflow."""
+
+import mlflow
+import pytest
+from PIL import Image
+
+from model.errors import TrackingError
+from pipelines import tracking
+from pipelines.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def run(road):
+    return Workspace(road.folder / "workspace").run()
+
+
+@pytest.fixture
+def client(road, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", road.environment["MLFLOW_TRACKING_URI"])
+    return mlflow.MlflowClient()
+
+
+def test_settings_and_data_are_logged(client, run):
+    logged = client.get_run(run.run_id)
+    assert logged.info.status == "FINISHED"
+    settings = run.record().config.flat()
+    assert settings.items() <= logged.data.params.items()
+    assert logged.data.params["data"] == "sample"
+    (dataset,) = logged.inputs.dataset_inputs
+    assert run.pairs().fingerprint.startswith(dataset.dataset.digest)
+    assert logged.data.tags["data.fingerprint"] == run.pairs().fingerprint
+    assert logged.data.tags["git.revision"] == tracking.git_revision()
+
+
+def test_every_named_loss_is_logged_at_every_step(client, run):
+    losses = {
+        "generator_loss",
+        "generator_adversarial_loss",
+        "generator_l1_loss",
+        "discriminator_loss",
+        "discriminator_real_loss",
+        "discriminator_drawn_loss",
+    }
+    steps = run.record().steps
+    assert steps == 24
+    for name in losses:
+        assert [metric.step for metric in client.get_metric_history(run.run_id, name)] == list(range(1, steps + 1))
+    history = {name: client.get_metric_history(run.run_id, name) for name in losses}
+    for total, adversarial, l1 in zip(
+        *(history[f"generator_{name}loss"] for name in ("", "adversarial_", "l1_")), strict=True
+    ):
+        assert total.value == pytest.approx(adversarial.value + 100 * l1.value, rel=1e-4)
+
+
+def test_speed_scores_and_baselines_are_logged(client, run):
+    metrics = client.get_run(run.run_id).data.metrics
+    assert metrics["images_per_second"] > 0
+    assert metrics["scores/pairs"] == 6
+    for table in ("scores", "median_colour", "mean_map", "source_copied"):
+        for name in ("ssim", "psnr", "l1", "frechet_lite0", "is_lite0"):
+            assert f"{table}/{name}" in metrics
+            assert f"{table}/{name}_error" in metrics
+
+
+def test_no_other_network_s_score_is_called_fid_or_inception_score(client, run):
+    names = {part for key in client.get_run(run.run_id).data.metrics for part in key.lower().split("/")}
+    assert not {name for name in names if name.startswith(("fid", "inception"))}
+
+
+def test_artifacts_can_be_looked_at(client, run, tmp_path):
+    def names(folder):
+        return {artifact.path for artifact in client.list_artifacts(run.run_id, folder)}
+
+    assert names("sheets") == {"sheets/epoch-0002.png", "sheets/epoch-0004.png"}
+    assert names("evaluation") == {"evaluation/scores.json", "evaluation/sheet.png"}
+    assert names("keras") == {"keras/generator.keras"}
+    assert {"environment.json", "config.json"} <= names("")
+    with Image.open(client.download_artifacts(run.run_id, "sheets/epoch-0004.png", str(tmp_path))) as sheet:
+        assert sheet.size == (3 * 64 + 4 * 8, 30 + 6 * (64 + 8))
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
+    with pytest.raises(
+        TrackingError, match=r"127\.0\.0\.1:9 does not answer; start it, or set MLFLOW_TRACKING_URI"
+    ) as found:
+        tracking.connect()
+    assert "secret" not in str(found.value)
+
+
+def test_a_run_that_the_server_does_not_know(client):
+    with (
+        pytest.raises(TrackingError, match="does not know run 1234abcd; set MLFLOW_TRACKING_URI"),
+        tracking.continue_run("1234abcd"),
+    ):
+        pass
