@@ -21,8 +21,7 @@ class Follower:
     """Reads the first worker's reports until None comes."""
 
     config: RunConfig
-    steps: int
-    """Steps of the whole training."""
+    steps_per_epoch: int
     steps_done: int = 0
     first_step: int = 0
     began: float = 0
@@ -32,12 +31,12 @@ class Follower:
 
     @property
     def seconds(self) -> float:
-        """From the first step sent off to the last one reported."""
+        """From the end of the first step, which traces, to the end of the last one."""
         return self.ended - self.began
 
     @property
     def images_per_second(self) -> float:
-        """Pairs trained on a second, all workers together; the first step, which traces, is left out."""
+        """Pairs trained on a second, all workers together."""
         images = (self.steps_done - self.first_step) * self.config.training.batch_size
         return images / self.seconds if self.seconds > 0 else 0.0
 
@@ -51,6 +50,8 @@ class Follower:
                     except Exception as error:
                         self.failure = error
                 bar.update(task, completed=self.steps_done, news=self._news(report.epoch))
+                if bar.disable and report.drawing is None and self.steps_done % self.steps_per_epoch == 0:
+                    bar.console.print(self._news(report.epoch), markup=False, highlight=False)
 
     def raise_failure(self) -> None:
         """Raise what went wrong while reading, if something did."""
@@ -86,4 +87,9 @@ class Follower:
         )
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            yield bar, bar.add_task("train", total=self.steps, news="starting the workers")
+            yield (
+                bar,
+                bar.add_task(
+                    "train", total=self.steps_per_epoch * self.config.training.epochs, news="starting the workers"
+                ),
+            )

@@ -12,7 +12,7 @@ class StepLosses:
     step: int
     """Steps since the training began, the first is 1."""
     when: float
-    """Seconds since 1970, as the step was sent off."""
+    """Seconds since 1970 when the step was done (on a GPU: sent off)."""
     losses: dict[str, float]
 
 

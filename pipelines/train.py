@@ -65,7 +65,7 @@ def _train(
     config: RunConfig, pairs: PairIndex, run: tracking.Run, folder: RunFolder, scaling: ScalingConfig
 ) -> RunRecord:
     reports: Queue = Queue(actor_options={"num_cpus": 0})
-    follower = Follower(config, steps=config.training.epochs * (len(pairs.train) // config.training.batch_size))
+    follower = Follower(config, steps_per_epoch=len(pairs.train) // config.training.batch_size)
     reader = threading.Thread(target=follower.read, args=(reports, run), name="reports")
     reader.start()
     with quiet_stderr():

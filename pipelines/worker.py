@@ -95,7 +95,8 @@ class _Loop:
         for epoch in range(position.epoch, training.epochs):
             for source, target in batches.epoch(epoch):
                 step += 1
-                self._losses.append((step, time.time(), step_function(source, target)))
+                losses = step_function(source, target)
+                self._losses.append((step, time.time(), losses))
                 self._report(epoch, names)
             self._report(epoch, names, now=True)
             self._end_epoch(checkpoint.Position(epoch=epoch + 1, step=step), shown)

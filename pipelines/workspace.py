@@ -37,7 +37,7 @@ class RunRecord(Frozen):
     config: RunConfig
     steps: int
     seconds: float
-    """From the first step's start to the last one's end; Ray's start-up not counted."""
+    """From the end of the first step, which traces, to the end of the last one; Ray's start-up not counted."""
     images_per_second: float
 
 

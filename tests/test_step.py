@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.spec import NetworkConfig
-from model.step import TrainState, build_state, train_step
+from model.step import LinearDecay, TrainState, build_state, equalise_moving_statistics, train_step
 
 TINY = NetworkConfig(image_size=32, width=2, depth=2, dropout=0)
 BETA_1 = 0.5
@@ -181,6 +181,73 @@ def test_two_replicas_take_the_step_that_one_takes():
         np.testing.assert_array_equal(one, other)
 
 
+def test_moving_statistics_become_the_mean_of_what_the_replicas_have_seen():
+    both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with both.scope():
+        state = build()
+    pairs = [images(2, seed=seed) * [[[[1.0]]], [[[0.1]]]] for seed in (1, 2)]
+    shares = [
+        both.experimental_distribute_values_from_function(
+            lambda replica, pair=pair: pair[replica.replica_id_in_sync_group :][:1]
+        )
+        for pair in pairs
+    ]
+    step_on(both, state, global_batch=2)(*shares)
+
+    def seen():
+        networks = (state.generator, state.discriminator)
+        norms = [variable for network in networks for variable in network.variables if "moving_" in variable.path]
+        return [np.array(both.experimental_local_results(variable._value)) for variable in norms]
+
+    before = seen()
+    equalise_moving_statistics(state, both)
+    for old, new in zip(before, seen(), strict=True):
+        assert np.any(old[0] != old[1])
+        np.testing.assert_allclose(new, [old.mean(axis=0)] * 2, rtol=1e-5)
+
+
+def test_equalising_changes_nothing_where_one_worker_is_alone(pairs):
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    with strategy.scope():
+        state = build()
+    step(state, pairs)
+    before = {name: variable.numpy() for name, variable in state.variables().items()}
+    equalise_moving_statistics(state, strategy)
+    for name, variable in state.variables().items():
+        np.testing.assert_array_equal(variable.numpy(), before[name], err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("share", "rates"),
+    [(0.5, [2, 2, 2, 2, 2, 2, 1.6, 1.2, 0.8, 0.4, 0]), (1, [2 - 0.2 * step for step in range(11)]), (0, [2] * 10)],
+)
+def test_the_learning_rate_falls_to_zero_over_the_last_share_of_the_steps(share, rates):
+    decay = LinearDecay(2.0, steps=10, share=share)
+    found = [float(decay(tf.constant(step, tf.int64))) for step in range(len(rates))]
+    np.testing.assert_allclose(found, rates, atol=1e-6)
+    assert float(decay(tf.constant(12))) == 0
+    assert float(LinearDecay.from_config(decay.get_config())(tf.constant(8))) == pytest.approx(found[8])
+
+
+def test_both_optimizers_follow_the_decay(pairs):
+    state = build(learning_rate=LinearDecay(2e-3, steps=2, share=1))
+    moved = []
+    for _ in range(3):
+        before = weights(state.generator), weights(state.discriminator)
+        step(state, pairs)
+        after = weights(state.generator), weights(state.discriminator)
+        moved.append(
+            [
+                max(np.abs(new - old).max() for old, new in zip(*both, strict=True))
+                for both in zip(before, after, strict=True)
+            ]
+        )
+    # Adam's first step is as long as the learning rate, whatever the gradient.
+    np.testing.assert_allclose(moved[0], 2e-3, rtol=0.02)
+    assert 0 < max(moved[1]) < 1.5e-3
+    assert moved[2] == [0, 0]
+
+
 def test_variables_are_named_once_and_alike_whenever_they_are_built():
     state, again = build(), build(seed=9)
     names = list(state.variables())
@@ -190,7 +257,9 @@ def test_variables_are_named_once_and_alike_whenever_they_are_built():
 
 
 def test_the_same_seed_gives_the_same_values():
-    state, again = build(seed=9), build(seed=9)
+    network = TINY.model_copy(update={"dropout": 0.5})
+    state, again = build(network, seed=9), build(network, seed=9)
+    assert any("dropout" in variable.path for variable in state.variables().values())
     for one, same in zip(state.variables().values(), again.variables().values(), strict=True):
         np.testing.assert_array_equal(one.numpy(), same.numpy())
 
