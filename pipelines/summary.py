@@ -48,10 +48,10 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
     _next(
         out,
         {
-            "mlflow ui": "look at the run: losses, sheets, scores",
-            "sat2map main --set data.source=FOLDER": "train on your own pairs",
-            "sat2map score PHOTOS MAPS": "draw maps for your photos",
-            f"mlflow models serve -m {version.uri} --env-manager local": "answer requests",
+            "look at the run": "mlflow ui",
+            "train on your pairs": "sat2map main --set data.source=FOLDER",
+            "draw maps": "sat2map score PHOTOS MAPS",
+            "answer requests": f"mlflow models serve -m {version.uri} --env-manager local",
         },
     )
 
@@ -64,7 +64,7 @@ def pairs(config: RunConfig, index: PairIndex) -> None:
         out.print(f"  refused {refused.name}: {refused.reason}", markup=False)
     workspace = Workspace(config.workspace)
     _facts(out, {"Index": _near(workspace.pairs_file), "Refused": _near(workspace.rejected_file)})
-    _next(out, {"sat2map train": "train on them"})
+    _next(out, {"train on them": "sat2map train"})
 
 
 def training(folder: RunFolder) -> None:
@@ -73,7 +73,7 @@ def training(folder: RunFolder) -> None:
     record = folder.record()
     out.print(f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s.")
     _facts(out, {"Generator": _near(folder.generator), "MLflow run": record.run_id})
-    _next(out, {"sat2map export": "turn it into ONNX"})
+    _next(out, {"turn it into ONNX": "sat2map export"})
 
 
 def bundle(exported: Bundle) -> None:
@@ -86,7 +86,7 @@ def bundle(exported: Bundle) -> None:
         markup=False,
     )
     _facts(out, {"Bundle": _near(exported.folder)})
-    _next(out, {"sat2map evaluate": "score it"})
+    _next(out, {"score it": "sat2map evaluate"})
 
 
 def scores(folder: RunFolder, measured: Scores) -> None:
@@ -94,14 +94,14 @@ def scores(folder: RunFolder, measured: Scores) -> None:
     out = _console()
     _score_table(out, measured)
     _facts(out, {"Look at": _near(folder.evaluation / SHEET_FILE), "Maps": _near(folder.evaluation / "maps")})
-    _next(out, {"sat2map register": "put the model into the registry"})
+    _next(out, {"put it into the registry": "sat2map register"})
 
 
 def version(registered: RegisteredVersion) -> None:
     """Tell where the model is registered."""
     out = _console()
     out.print(f"{registered.name} version {registered.version} is the {registered.alias}.")
-    _next(out, {f"mlflow models serve -m {registered.uri} --env-manager local": "answer requests"})
+    _next(out, {"answer requests": f"mlflow models serve -m {registered.uri} --env-manager local"})
 
 
 def maps(folder: Path, report: ScoreReport) -> None:
@@ -128,10 +128,10 @@ def _next(out: Console, commands: dict[str, str]) -> None:
     out.print("\n[bold]Next[/]")
     activate = Path(sys.prefix) / "bin" / "activate"
     if activate.is_file() and "VIRTUAL_ENV" not in os.environ:
-        commands = {f"source {_near(activate)}": "once in a terminal"} | commands
+        commands = {"once in a terminal": f"source {_near(activate)}"} | commands
     width = max(map(len, commands))
-    for command, purpose in commands.items():
-        out.print(f"  [cyan]{command:{width}}[/]  {purpose}")
+    for purpose, command in commands.items():
+        out.print(f"  {purpose:{width}}  [cyan]{command}[/]")
 
 
 def _score_table(out: Console, measured: Scores) -> None:
@@ -146,7 +146,7 @@ def _score_table(out: Console, measured: Scores) -> None:
     for baseline, numbers in measured.baselines.items():
         table.add_row(NAMES[baseline], *_cells(numbers))
     out.print(table)
-    out.print("PSNR in dB, L1 in levels of 255; Fréchet distance and IS on EfficientNet-Lite0, not comparable to FID.")
+    out.print("PSNR in dB, L1 of 255. Fréchet and IS are on EfficientNet-Lite0: not FID, not its IS.")
     lost = [
         f"{COLUMNS[name][0][:-2]} ({NAMES[baseline]})"
         for baseline in measured.baselines
