@@ -10,7 +10,7 @@ Direction = Literal["photo_to_map", "map_to_photo"]
 class Frozen(BaseModel):
     """A value object: checked when built, unknown keys refused, never changed afterwards."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class NetworkConfig(Frozen):

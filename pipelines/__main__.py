@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,6 +134,8 @@ def main() -> None:
     """Run the command line; a user's mistake exits with 2 and its message alone."""
     # TensorFlow's notes on instruction sets and missing GPUs help nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # What Pillow finds odd about a photo's metadata can be read all the same; what can't be read is an error.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         app(prog_name="sat2map")
     except Sat2mapError as error:

@@ -55,7 +55,10 @@ def restore(folder: Path, state: TrainState, *, network: NetworkConfig) -> Posit
     if not (folder / ARRAYS).is_file() or sha256(folder / ARRAYS) != manifest.sha256:
         raise CheckpointError(f"{folder / ARRAYS} is missing or not what was saved (sha256); use another checkpoint.")
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
-        for name, variable in state.variables().items():
+        variables = state.variables()
+        if set(arrays.files) != set(variables):
+            raise CheckpointError(f"{folder} was written by another version of sat2map; train again, or go back to it.")
+        for name, variable in variables.items():
             variable.assign(arrays[name])
     return manifest.position
 

@@ -142,7 +142,7 @@ def _find(file: str | Path) -> Path:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise ConfigError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from error
     if tree is None:
         return {}

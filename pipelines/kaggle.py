@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import DataError
-from pipelines.pairs import is_paired
+from pipelines.layouts import is_paired
 
 _ADDRESS = re.compile(
     r"kaggle://(?P<owner>[A-Za-z0-9][\w-]*)/(?P<name>[A-Za-z0-9][\w.-]*)"

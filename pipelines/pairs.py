@@ -1,24 +1,13 @@
-"""Find, check, split and fingerprint the pairs of a folder: a `PairIndex`.
-
-```
-side by side     train/*.jpg   val/*.jpg or test/*.jpg     one image, twice as wide as high: photo left, map right
-two folders      trainA/ trainB/   valA/ valB/ or testA/ testB/     A = photo, B = map, joined by file name
-no held-out set  only train/, only trainA/ and trainB/, or side-by-side images in the folder itself:
-                 about a tenth is held out by a hash of the name, so that new files move nobody
-```
-Where val and test both stand, val is used and test is left alone. Hidden files and files without an image's suffix are
-not looked at.
-"""
+"""Check, split and fingerprint the pairs of a folder: a `PairIndex`."""
 
 import csv
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -26,15 +15,10 @@ from pydantic import BaseModel, ValidationError
 
 from model.errors import DataError, MissingStepError
 from model.files import write_text
-from model.images import decode, is_image_name, pixel_size, read_bytes, short_name
+from model.images import decode, pixel_size, read_bytes, short_name
 from model.pixels import Pixels
 from model.progress import track
-
-_LAYOUTS = (
-    "Put the pairs (JPEG, PNG or WebP) in train/ and val/, each image with the photo left and the map right; "
-    "or photos in trainA/ and maps of the same names in trainB/ (held-out ones in valA/ and valB/); "
-    "or side-by-side images in the folder itself."
-)
+from pipelines.layouts import LAYOUTS, Candidate, find_candidates, first
 
 
 class Pair(BaseModel, frozen=True, extra="forbid"):
@@ -92,13 +76,6 @@ class PairIndex(BaseModel, frozen=True, extra="forbid"):
         return index
 
 
-class _Candidate(NamedTuple):
-    split: str
-    name: str
-    files: tuple[Path, ...]
-    problem: str
-
-
 def index_folder(
     folder: Path,
     *,
@@ -119,7 +96,7 @@ def index_folder(
     Raises:
         DataError: There are no pairs, too few of them are good, or nothing is left to train on or to hold out.
     """
-    candidates = _find(folder, val_fraction)
+    candidates = find_candidates(folder, val_fraction)
     results = _check_all(candidates, min_side)
     good = [(found.split, pair) for found, pair in zip(candidates, results, strict=True) if isinstance(pair, Pair)]
     kept, duplicates = _drop_duplicates(good)
@@ -167,93 +144,7 @@ def rejected_report(index: PairIndex) -> str:
     return text.getvalue()
 
 
-def is_paired(folder: Path) -> bool:
-    """Tell whether `folder` has images in `train/`, or in both `trainA/` and `trainB/`; opens no image."""
-    return any(all(any(_images(folder / name)) for name in names) for names in (["train"], ["trainA", "trainB"]))
-
-
-# Finding
-
-
-def _find(folder: Path, val_fraction: float) -> list[_Candidate]:
-    """List what claims to be a pair, sorted by name, without opening a file."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is a file, not a folder." if folder.exists() else f"There is no folder {folder}.")
-    folder = folder.absolute()
-    two_folders = _has(folder, "trainA", "trainB")
-    if two_folders and _has(folder, "train"):
-        raise DataError(f"{folder} has both train/ and trainA/ or trainB/: keep one of the two layouts.")
-    sides = ("A", "B") if two_folders else ("",)
-    held_out = next((split for split in ("val", "test") if _has(folder, *(split + side for side in sides))), None)
-    if two_folders or _has(folder, "train"):
-        train = [folder / f"train{side}" for side in sides]
-    elif held_out:
-        raise DataError(f"{folder} has {held_out}/ but no train/. {_LAYOUTS}")
-    else:
-        train = [folder]
-    if held_out:
-        held = [folder / f"{held_out}{side}" for side in sides]
-        candidates = [
-            *(_candidate("train", f"train/{key}", paths) for key, paths in _join(train)),
-            *(_candidate("val", f"{held_out}/{key}", paths) for key, paths in _join(held)),
-        ]
-    else:
-        candidates = [_candidate(_hash_split(key, val_fraction), key, paths) for key, paths in _join(train)]
-    if not candidates:
-        raise DataError(f"There are no pairs in {folder} (found: {_found(folder)}). {_LAYOUTS}")
-    return sorted(candidates, key=lambda candidate: candidate.name)
-
-
-def _has(folder: Path, *names: str) -> bool:
-    return any((folder / name).is_dir() for name in names)
-
-
-def _found(folder: Path) -> str:
-    names = sorted(_printable(path.name) + "/" * path.is_dir() for path in folder.iterdir())
-    return _first(names, 8, ", ") or "nothing"
-
-
-def _images(folder: Path) -> Iterator[Path]:
-    """Yield, in no order, the files that look like images; none if there is no such folder."""
-    if folder.is_dir():
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_image_name(entry.name) and not entry.is_dir():
-                    yield Path(entry.path)
-
-
-def _join(halves: Sequence[Path]) -> Iterator[tuple[str, list[tuple[Path, list[Path]]]]]:
-    """Yield each key (file name without suffix) with its files in each of the folders: the join of photo and map."""
-    listings: list[dict[str, list[Path]]] = [{} for _ in halves]
-    for folder, listing in zip(halves, listings, strict=True):
-        for path in sorted(_images(folder)):
-            listing.setdefault(path.stem, []).append(path)
-    for key in sorted(set().union(*listings)):
-        yield key, [(folder, listing.get(key, [])) for folder, listing in zip(halves, listings, strict=True)]
-
-
-def _candidate(split: str, name: str, halves: list[tuple[Path, list[Path]]]) -> _Candidate:
-    """Note what is wrong with the file names alone: a missing half, or two files of one key."""
-    problem = ""
-    for part, (folder, paths) in zip(("photo", "map"), halves, strict=False):
-        if not paths:
-            problem = f"its {part} is missing in {folder.name}/"
-        elif len(paths) > 1:
-            problem = f"several files have this name: {', '.join(_printable(short_name(path)) for path in paths)}"
-    if name != _printable(name):
-        problem = "its file name is not UTF-8"
-    return _Candidate(split, _printable(name), tuple(path for _, paths in halves for path in paths), problem)
-
-
-def _hash_split(name: str, val_fraction: float) -> str:
-    number = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big")
-    return "val" if number < val_fraction * 2**64 else "train"
-
-
-# Checking
-
-
-def _check_all(candidates: list[_Candidate], min_side: int) -> list[Pair | Rejected]:
+def _check_all(candidates: list[Candidate], min_side: int) -> list[Pair | Rejected]:
     """Check all candidates on a few threads (Pillow decodes outside the GIL); the results keep their order."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         try:
@@ -264,7 +155,7 @@ def _check_all(candidates: list[_Candidate], min_side: int) -> list[Pair | Rejec
             pool.shutdown(cancel_futures=True)
 
 
-def _check(candidate: _Candidate, min_side: int) -> Pair | Rejected:
+def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
     if candidate.problem:
         return Rejected(name=candidate.name, reason=candidate.problem)
     try:
@@ -297,7 +188,7 @@ def _judge(index: PairIndex, folder: Path, min_good: float) -> None:
     """Stop if too few candidates are good, or if one of the splits is empty."""
     good, bad = len(index.train) + len(index.val), len(index.rejected)
     if not good:
-        raise DataError(f"None of the {bad} pairs in {folder} can be used. {_LAYOUTS} Refused:\n{_reasons(index)}")
+        raise DataError(f"None of the {bad} pairs in {folder} can be used. {LAYOUTS} Refused:\n{_reasons(index)}")
     if good / (good + bad) < min_good:
         raise DataError(
             f"Only {good} of the {good + bad} pairs in {folder} can be used; at least {100 * min_good:.4g} % must "
@@ -316,10 +207,7 @@ def _judge(index: PairIndex, folder: Path, min_good: float) -> None:
 
 
 def _reasons(index: PairIndex) -> str:
-    return _first([f"  {item.name}: {item.reason}" for item in index.rejected], 20, "\n")
-
-
-# Files and pixels
+    return first([f"  {item.name}: {item.reason}" for item in index.rejected], 20, "\n")
 
 
 def _sha256(contents: list[bytes]) -> str:
@@ -346,16 +234,3 @@ def _halves(files: Sequence[Path], contents: list[bytes]) -> tuple[Image.Image, 
             f"its photo has {pixel_size(photo)} pixels and its map {pixel_size(street_map)}; they must be equal"
         )
     return photo, street_map
-
-
-# Words
-
-
-def _printable(name: str) -> str:
-    """Return a file name as text that can be written as UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _first(items: list[str], count: int, separator: str) -> str:
-    shown = separator.join(items[:count])
-    return shown if len(items) <= count else f"{shown}{separator}and {len(items) - count} more"

@@ -7,7 +7,7 @@ from model.files import write_text
 from pipelines import kaggle
 from pipelines.config import RunConfig
 from pipelines.pairs import PairIndex, index_folder, rejected_report
-from pipelines.scenery.painter import paint_folder
+from pipelines.scenery.painter import STYLE, paint_folder
 from pipelines.workspace import Workspace
 
 MIN_VAL = 3
@@ -31,7 +31,7 @@ def prepare(config: RunConfig) -> PairIndex:
     if len(index.val) < MIN_VAL:
         raise DataError(
             f"{config.data.source} holds {len(index.val)} held-out pairs; scores with an error take {MIN_VAL} or more: "
-            "put more into val/, or raise data.val_fraction."
+            "put more into val/, or raise data.val_fraction (data.sample.val for painted scenes)."
         )
     index.save(workspace.pairs_file)
     write_text(workspace.rejected_file, rejected_report(index))
@@ -48,9 +48,9 @@ def _folder(config: RunConfig, workspace: Workspace) -> Path:
 
 
 def _sample(config: RunConfig, workspace: Workspace) -> Path:
-    """Paint the sample, unless the same one stands there already: its name holds all that decides it."""
+    """Paint the sample, unless the same one stands there already: its name says all that decides it."""
     sample, side = config.data.sample, config.network.image_size
-    folder = workspace.root / f"sample-{side}px-{sample.train}+{sample.val}-seed{config.seed}"
+    folder = workspace.root / f"sample-v{STYLE}-{side}px-{sample.train}+{sample.val}-seed{config.seed}"
     if not folder.is_dir():
         paint_folder(folder, train=sample.train, val=sample.val, size=side, seed=config.seed)
     return folder

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 
 from model.bundle import Bundle
 from model.errors import DataError
@@ -81,10 +82,22 @@ def _find(photos: Path) -> list[Path]:
 
 
 def _check_out(out: Path) -> None:
+    """Refuse a folder with anything but an earlier result: it goes as a whole when the new one is there."""
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file; name a folder for the maps.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+    if out.resolve() == Path.cwd():
+        raise DataError("The maps can't take the place of the working folder; name a folder in it.")
+    if out.is_dir() and {path.name for path in out.iterdir()} - _earlier(out):
         raise DataError(f"{out} holds files that no earlier scoring made; name a new or an empty folder.")
+
+
+def _earlier(out: Path) -> set[str]:
+    """Name what an earlier scoring left in a folder."""
+    try:
+        report = ScoreReport.model_validate_json((out / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return set()
+    return {MANIFEST, *(photo.map for photo in report.photos if photo.map is not None)}
 
 
 def _score(file: Path, translate: Translate, folder: Path, side: int) -> ScoredPhoto:

@@ -48,7 +48,7 @@ def painted(tmp_path_factory):
 
 def test_the_sample_is_painted_into_the_workspace(painted):
     folder, index = painted
-    sample = folder / "sample-32px-4+3-seed0"
+    sample = folder / "sample-v1-32px-4+3-seed0"
     assert sorted(path.name for path in folder.iterdir()) == ["pairs.json", "rejected.csv", sample.name]
     assert (index.source, len(index.train), len(index.val), index.rejected) == ("sample", 4, 3, ())
     for pair in (*index.train, *index.val):
@@ -79,10 +79,10 @@ def test_the_same_seed_paints_the_same_pairs_elsewhere(painted, tmp_path):
 @pytest.mark.parametrize(
     ("override", "name"),
     [
-        ("seed=1", "sample-32px-4+3-seed1"),
-        ("data.sample.train=5", "sample-32px-5+3-seed0"),
-        ("data.sample.val=4", "sample-32px-4+4-seed0"),
-        ("network.image_size=64", "sample-64px-4+3-seed0"),
+        ("seed=1", "sample-v1-32px-4+3-seed1"),
+        ("data.sample.train=5", "sample-v1-32px-5+3-seed0"),
+        ("data.sample.val=4", "sample-v1-32px-4+4-seed0"),
+        ("network.image_size=64", "sample-v1-64px-4+3-seed0"),
     ],
 )
 def test_another_sample_is_another_folder_beside_the_first(painted, override, name):

@@ -220,7 +220,11 @@ def test_equalising_changes_nothing_where_one_worker_is_alone(pairs):
 
 @pytest.mark.parametrize(
     ("share", "rates"),
-    [(0.5, [2, 2, 2, 2, 2, 2, 1.6, 1.2, 0.8, 0.4, 0]), (1, [2 - 0.2 * step for step in range(11)]), (0, [2] * 10)],
+    [
+        (0.5, [2, 2, 2, 2, 2, 2, 1.6, 1.2, 0.8, 0.4, 0]),
+        (1, [2 - 0.2 * step for step in range(11)]),
+        (0, [2] * 10 + [0]),
+    ],
 )
 def test_the_learning_rate_falls_to_zero_over_the_last_share_of_the_steps(share, rates):
     decay = LinearDecay(2.0, steps=10, share=share)

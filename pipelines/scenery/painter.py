@@ -57,6 +57,8 @@ ROAD_STYLES: tuple[tuple[RoadKind, Colour, Colour], ...] = (
     ("primary", PRIMARY, PRIMARY_EDGE),
 )
 
+STYLE = 1
+"""Counts the changes after which the same seed paints other pixels."""
 SMALLEST = 32
 """The smallest size of a scene, in pixels: less than two houses."""
 
