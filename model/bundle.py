@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from model.errors import BundleError
 from model.files import sha256
-from model.spec import Direction, Frozen, NetworkConfig, TensorSignature
+from model.spec import Direction, Frozen, NetworkConfig, TensorSignature, signature
 
 MODEL_FILE = "generator.onnx"
 MANIFEST_FILE = "bundle.json"
@@ -42,6 +42,13 @@ class BundleManifest(Frozen):
     """The MLflow run that trained it."""
     data_fingerprint: str
     code_revision: str
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        expected = signature(self.network, self.direction)
+        if self.signature != expected or self.value_range != (-1.0, 1.0):
+            raise ValueError(f"signature and value_range must be {expected} and (-1, 1)")
+        return self
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Frozen(BaseModel):
 class NetworkConfig(Frozen):
     """The shape of both networks (Isola et al. 2017, section 6.1)."""
 
-    image_size: int = Field(default=256, ge=16, le=2048)
+    image_size: int = Field(default=256, ge=32, le=2048)
     """Height and width in pixels; a multiple of 2 ** depth."""
     width: int = Field(default=64, ge=1, le=512)
     """Filters of the first level; each deeper level doubles them, up to 8 x width."""
@@ -32,8 +32,6 @@ class NetworkConfig(Frozen):
             raise ValueError(
                 f"image_size {self.image_size} can't be halved {self.depth} times (depth); use a multiple of {step}"
             )
-        if self.image_size < 32:
-            raise ValueError(f"image_size {self.image_size} is too small for the discriminator; use 32 or more")
         return self
 
     def level_widths(self) -> list[int]:

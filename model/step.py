@@ -61,8 +61,7 @@ def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, b
     """Build both networks with Adam for each; call it inside `strategy.scope()`, before anything is traced."""
     generator = build_generator(network, seed=seed)
     discriminator = build_discriminator(network, seed=seed)
-    # Without a name, Keras counts the optimizers of this process: adam, adam_1, ...
-    optimizers = [keras.optimizers.Adam(learning_rate, beta_1=beta_1, name="adam") for _ in range(2)]
+    optimizers = [keras.optimizers.Adam(learning_rate, beta_1=beta_1) for _ in range(2)]
     optimizers[0].build(generator.trainable_variables)
     optimizers[1].build(discriminator.trainable_variables)
     return TrainState(generator, discriminator, *optimizers)

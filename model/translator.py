@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 from model.bundle import Bundle
-from model.errors import BundleError
+from model.errors import BundleError, DataError
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 
 
@@ -52,13 +52,22 @@ class Translator:
         return str(self._session.get_providers()[0])
 
     def translate(self, batch: Tensor) -> Tensor:
-        """Run the generator on float32 (N, S, S, 3) in [-1, 1]; the answer has the same shape and range."""
+        """Run the generator on float32 (N, S, S, 3) in [-1, 1]; the answer has the same shape and range.
+
+        Raises:
+            DataError: The images are of another size.
+        """
+        if batch.ndim != 4 or batch.shape[1:] != self._signature.shape[1:]:
+            raise DataError(f"A batch of shape {batch.shape} can't be drawn; it must be {self._signature.shape}.")
         (drawn,) = self._session.run([self._signature.output], {self._signature.input: batch})
         return np.asarray(drawn, np.float32)
 
     def __call__(self, images: Pixels, /) -> Pixels:
         """Draw uint8 images (N, S, S, 3), one at a time so that memory does not grow with N."""
-        return np.concatenate([to_pixels(self.translate(to_tensor(image[None]))) for image in images])
+        drawn = np.empty_like(images)
+        for number, image in enumerate(images):
+            drawn[number] = to_pixels(self.translate(to_tensor(image[None])))[0]
+        return drawn
 
     def _tensors(self) -> list[onnxruntime.NodeArg]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]

@@ -26,7 +26,7 @@ COLUMNS = {
     "frechet_lite0": ("Fréchet ↓", 1),
     "is_lite0": ("IS ↑", 2),
 }
-NAMES = {"median_colour": "median colour", "mean_map": "mean map", "source_copied": "photo copied"}
+NAMES = {"median_colour": "median colour", "mean_map": "mean map", "source_copied": "input copied"}
 
 
 def flow(folder: RunFolder, result: FlowResult) -> None:

@@ -116,7 +116,9 @@ def _cluster() -> Iterator[None]:
     if "RAY_ADDRESS" in os.environ:
         ray.init(**quiet)
     else:
-        ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        # Ray's HTTP agents then listen on this machine alone; its gRPC servers know no such setting (Ray 2.60).
+        quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
     try:
         yield
     finally:

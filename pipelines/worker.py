@@ -37,7 +37,8 @@ def train_loop(settings: dict[str, Any]) -> None:
     context = ray.train.get_context()
     shard = Shard(context.get_world_rank(), context.get_world_size())
     _set_up_devices(config)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    # One worker has nobody to talk to: TensorFlow's own strategy opens no port and reduces nothing.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy() if shard.workers > 1 else tf.distribute.get_strategy()
     with strategy.scope():
         state = _build_state(config, steps=config.training.epochs * (len(pairs.train) // config.training.batch_size))
     position = _restore(state, config)

@@ -77,6 +77,7 @@ class Road:
         return os.environ | {
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": str(PROJECT),
             "COLUMNS": "100",
         }
 
@@ -95,7 +96,6 @@ class Road:
 def road(tmp_path_factory):
     """Go the whole road once, as a user does: `mlflow run`, Ray, MLflow, ONNX, the registry."""
     folder = tmp_path_factory.mktemp("road")
-    os.environ["PYTHONPATH"] = str(PROJECT)
     road = Road(folder, "")
     settings = f"workspace={folder}/workspace {TINY}"
     done = road.call("mlflow", "run", str(PROJECT), "--env-manager", "local", "-P", f"set={settings}", timeout=400)

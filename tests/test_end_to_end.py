@@ -33,7 +33,7 @@ def test_the_closing_block_says_what_was_made_where_and_what_next(road, run):
         "challenger",
     ):
         assert words in road.output
-    for words in ("this model", "median colour", "mean map", "photo copied", "6 held-out pairs", "SSIM", "PSNR", "L1"):
+    for words in ("this model", "median colour", "mean map", "input copied", "6 held-out pairs", "SSIM", "PSNR", "L1"):
         assert words in road.output
     for command in (
         "mlflow ui",
