@@ -1,13 +1,13 @@
 """The one seam to onnxruntime: images in, images out."""
 
 import ctypes
-import os
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
 
 from model.bundle import Bundle
+from model.cores import usable_cores
 from model.errors import BundleError, DataError
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 
@@ -36,7 +36,7 @@ class Translator:
         self.bundle = bundle
         self._signature = bundle.manifest.signature
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or usable_cores()
         try:
             self._session = onnxruntime.InferenceSession(bundle.model_file, options, providers=_providers())
         except Exception as error:

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
+from model.cores import usable_cores
 from model.errors import DataError, MissingStepError
 from model.files import write_text
 from model.images import decode, pixel_size, read_bytes, short_name
@@ -146,7 +146,7 @@ def rejected_report(index: PairIndex) -> str:
 
 def _check_all(candidates: list[Candidate], min_side: int) -> list[Pair | Rejected]:
     """Check all candidates on a few threads (Pillow decodes outside the GIL); the results keep their order."""
-    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
         try:
             results = pool.map(lambda candidate: _check(candidate, min_side), candidates)
             return list(track(results, "Checking pairs", total=len(candidates)))

@@ -1,7 +1,6 @@
 """The sample data: paint scenes, each an aerial photo and the street map of one place, from nothing but a seed."""
 
 import multiprocessing
-import os
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from model.cores import usable_cores
 from model.errors import ConfigError
 from model.files import new_folder
 from model.pixels import Pixels
@@ -116,7 +116,7 @@ def paint_folder(folder: Path, *, train: int, val: int, size: int, seed: int) ->
             return
         # Not forked: the caller may have threads, and a fork of those can hang.
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=_workers(len(jobs)), mp_context=spawn) as pool:
+        with ProcessPoolExecutor(max_workers=min(usable_cores(), len(jobs) // CHUNK), mp_context=spawn) as pool:
             for _ in track(pool.map(write, jobs, chunksize=CHUNK), "Painting scenes", total=len(jobs)):
                 pass
 
@@ -131,12 +131,6 @@ def _check(seed: int, size: int) -> None:
 def scene_seed(seed: int, split: int, number: int) -> int:
     """Derive the seed of one scene; 64 bits, so that two scenes of a folder never share one."""
     return int(np.random.SeedSequence((seed, split, number)).generate_state(1, np.uint64)[0])
-
-
-def _workers(scenes: int) -> int:
-    """Return how many processes may paint: the cores this process may use, where the system tells."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, scenes // CHUNK))
 
 
 def _write_scene(job: tuple[Path, int], *, size: int) -> None:
