@@ -100,23 +100,24 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
         file: A path, or the name of a shipped configuration (`default`, `sample`, `maps`). None means `sample`
             for painted scenes, which trains a narrow net in minutes, and `default` for any other source.
         overrides: Settings such as `training.batch_size=8`, or several in one text with spaces between them; the
-            value is read as YAML.
+            value is read as YAML, and a key with nothing behind it (`data.source=`) stays as the file has it.
 
     Raises:
         ConfigError: A key is unknown, or a value has the wrong type or is out of range.
     """
-    settings = [_parse_override(setting) for text in overrides for setting in _split(text)]
+    settings = dict(_parse_override(setting) for text in overrides for setting in _split(text))
+    changes = {key: value for key, value in settings.items() if value is not None}
     if file is None:
-        source = dict(settings).get("data.source", "sample")
-        file = "sample" if source == "sample" else "default"
-    path = _find(file)
-    tree = _read_yaml(path)
-    for key, value in settings:
+        file = "sample" if changes.get("data.source", "sample") == "sample" else "default"
+    tree = _read_yaml(_find(file))
+    for key, value in changes.items():
         _put(tree, key, value)
     try:
         config = RunConfig.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
+    for key in settings.keys() - changes.keys() - config.flat().keys():
+        raise ConfigError(f"{key} is no setting; allowed are: {', '.join(config.flat())}.")
     _check_together(config)
     return config
 

@@ -25,7 +25,7 @@ def test_settings_and_data_are_logged(client, run):
     assert logged.info.status == "FINISHED"
     settings = run.record().config.flat()
     assert settings.items() <= logged.data.params.items()
-    assert logged.data.params["data"] == "sample"
+    assert logged.data.params["data.source"] == "sample"
     (dataset,) = logged.inputs.dataset_inputs
     assert run.pairs().fingerprint.startswith(dataset.dataset.digest)
     assert logged.data.tags["data.fingerprint"] == run.pairs().fingerprint
