@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.files import new_folder, sha256, write_bytes, write_text
+from model.files import new_folder, sha256, write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 
