@@ -7,6 +7,7 @@ Sat2mapError
 ├── MissingStepError a verb was called before the verb it stands on
 ├── CheckpointError  no checkpoint could be read
 ├── TrainingError    the training workers failed
+├── Stopped          the user stopped a training; it can go on
 ├── ExportError      the ONNX model is not the TensorFlow model
 ├── BundleError      a bundle is missing, incomplete or altered
 └── TrackingError    MLflow did not answer or refused
@@ -36,6 +37,10 @@ class CheckpointError(Sat2mapError):
 
 class TrainingError(Sat2mapError):
     """The training workers failed."""
+
+
+class Stopped(Sat2mapError):
+    """The user stopped a training; it can go on from its last checkpoint."""
 
 
 class ExportError(Sat2mapError):

@@ -8,13 +8,13 @@ and the ratio of the terms does not depend on how many workers there are.
 import tensorflow as tf
 
 
-def adversarial(logits: tf.Tensor, *, real: bool, global_batch: int) -> tf.Tensor:
+def adversarial(logits: tf.Tensor, *, real: bool, global_batch: tf.Tensor | int) -> tf.Tensor:
     """Binary cross-entropy of patch logits (N, P, P, 1) with all ones (`real`) or all zeros."""
     target = tf.ones_like(logits) if real else tf.zeros_like(logits)
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
-    return tf.reduce_sum(tf.reduce_mean(entropy, axis=[1, 2, 3])) / global_batch
+    return tf.reduce_sum(tf.reduce_mean(entropy, axis=[1, 2, 3])) / tf.cast(global_batch, tf.float32)
 
 
-def l1(drawn: tf.Tensor, true: tf.Tensor, *, global_batch: int) -> tf.Tensor:
+def l1(drawn: tf.Tensor, true: tf.Tensor, *, global_batch: tf.Tensor | int) -> tf.Tensor:
     """Mean absolute error of images (N, S, S, 3) in [-1, 1]."""
-    return tf.reduce_sum(tf.reduce_mean(tf.abs(drawn - true), axis=[1, 2, 3])) / global_batch
+    return tf.reduce_sum(tf.reduce_mean(tf.abs(drawn - true), axis=[1, 2, 3])) / tf.cast(global_batch, tf.float32)

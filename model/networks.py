@@ -25,14 +25,14 @@ def build_generator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
         )(x)
         x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
-        x = layers.BatchNormalization(name=f"down{level}_norm")(x)
+        x = _norm(network, name=f"down{level}_norm")(x)
         skips.append(x)
     for number, (filters, skip) in enumerate(zip(widths[-2::-1], skips[-2::-1], strict=True)):
         name = f"up{network.depth - 1 - number}"
         x = layers.Conv2DTranspose(
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=name
         )(x)
-        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = _norm(network, name=f"{name}_norm")(x)
         if number < DROPPED_LEVELS:
             x = layers.Dropout(network.dropout, seed=weights.next_seed(), name=f"{name}_dropout")(x)
         x = layers.ReLU(name=f"{name}_relu")(x)
@@ -58,17 +58,24 @@ def build_discriminator(network: NetworkConfig, *, seed: int = 0) -> keras.Model
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
         )(x)
         x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
-        x = layers.BatchNormalization(name=f"down{level}_norm")(x)
+        x = _norm(network, name=f"down{level}_norm")(x)
     # Below 64 pixels the padded image would be smaller than the kernel after the two last convolutions.
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad")(x)
     x = layers.Conv2D(
         network.width * 8, KERNEL, 1, use_bias=False, kernel_initializer=weights.next(), name="same_size"
     )(x)
-    x = layers.BatchNormalization(name="same_size_norm")(x)
+    x = _norm(network, name="same_size_norm")(x)
     x = layers.LeakyReLU(SLOPE, name="same_size_leaky")(x)
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad_logits")(x)
     logits = layers.Conv2D(1, KERNEL, 1, kernel_initializer=weights.next(), name="patches")(x)
     return keras.Model([photo, street_map], layers.Activation("linear", dtype="float32", name="logits")(logits))
+
+
+def _norm(network: NetworkConfig, *, name: str) -> layers.Layer:
+    if network.norm == "instance":
+        # One group for each channel is instance normalisation (Wu & He 2018, section 3.1).
+        return layers.GroupNormalization(groups=-1, name=name)
+    return layers.BatchNormalization(synchronized=network.norm == "sync_batch", name=name)
 
 
 class _Initialisers:

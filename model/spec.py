@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Direction = Literal["photo_to_map", "map_to_photo"]
+Norm = Literal["batch", "sync_batch", "instance"]
 
 
 class Frozen(BaseModel):
@@ -24,6 +25,9 @@ class NetworkConfig(Frozen):
     """Levels of the U-Net's encoder, and of its decoder."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Share of activations dropped in the three deepest decoder levels while training."""
+    norm: Norm = "batch"
+    """What activations are normalised over: each worker's own share of the batch, the whole batch (`sync_batch`), or
+    each image by itself (`instance`: the map drawn while training is the one drawn later)."""
 
     @model_validator(mode="after")
     def _halves_evenly(self) -> Self:
@@ -31,6 +35,11 @@ class NetworkConfig(Frozen):
         if self.image_size % step:
             raise ValueError(
                 f"image_size {self.image_size} can't be halved {self.depth} times (depth); use a multiple of {step}"
+            )
+        if self.norm == "instance" and self.image_size == step:
+            raise ValueError(
+                f"norm instance makes nothing of one pixel, and image_size {self.image_size} halved {self.depth} times "
+                "(depth) is one; use a smaller depth or another norm"
             )
         return self
 

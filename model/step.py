@@ -68,7 +68,7 @@ def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, b
 
 
 def train_step(
-    state: TrainState, photo: tf.Tensor, street_map: tf.Tensor, *, l1_weight: float, global_batch: int
+    state: TrainState, photo: tf.Tensor, street_map: tf.Tensor, *, l1_weight: float, global_batch: tf.Tensor | int
 ) -> Losses:
     """Train both networks on one batch of pairs, (N, S, S, 3) in [-1, 1]; return this worker's share of each loss.
 

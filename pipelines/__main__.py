@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.errors import Sat2mapError
+from model.errors import Sat2mapError, Stopped
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pipelines.config import RunConfig
     from pipelines.workspace import RunFolder
+
+STOPPED = 130
+"""What a shell gives a command that Ctrl-C has ended."""
 
 app = typer.Typer(
     add_completion=False,
@@ -62,15 +65,32 @@ def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = 
 
 
 @app.command()
-def train(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
+def train(
+    config: Config = None,
+    settings: Settings = None,
+    resume: Annotated[
+        str,
+        typer.Option(
+            "--resume",
+            metavar="ID",
+            help="Go on with this run from its newest checkpoint, with the settings it began with; "
+            "--set may change those of training, such as training.epochs.",
+        ),
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
     """Train on the prepared pairs, with Ray Train, tracked by MLflow."""
     settings_read = _load(config, settings)
     from pipelines import summary
     from pipelines.train import fit
+    from pipelines.train import resume as resume_run
     from pipelines.workspace import Workspace
 
-    pairs = Workspace(settings_read.workspace).pairs()
-    folder = fit(settings_read, pairs)
+    workspace = Workspace(settings_read.workspace)
+    if resume:
+        folder = resume_run(workspace.run(resume), settings or [])
+    else:
+        folder = fit(settings_read, workspace.pairs())
     _tell(as_json, folder.record(), lambda: summary.training(folder))
 
 
@@ -138,6 +158,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")
     try:
         app(prog_name="sat2map")
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(STOPPED)
     except Sat2mapError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -12,6 +12,8 @@ from model.errors import ConfigError
 from model.spec import Direction, Frozen, NetworkConfig
 
 CONFIGS = Path(__file__).parent / "configs"
+ValidationScore = Literal["val_l1", "val_ssim"]
+BEST_IS_LOWEST: dict[ValidationScore, bool] = {"val_l1": True, "val_ssim": False}
 
 
 class SampleConfig(Frozen):
@@ -61,8 +63,20 @@ class TrainingConfig(Frozen):
     """Give each worker one GPU."""
     cpus_per_worker: int = Field(default=0, ge=0)
     """CPUs of each worker; 0 shares out what the cluster has."""
+    max_failures: int = Field(default=3, ge=0)
+    """How often lost workers are started again before the training gives up."""
+    deterministic: bool = False
+    """The same seed gives the same weights, bit for bit (on CPUs, in float32, with the same workers and cores)."""
     checkpoint_every: int = Field(default=5, ge=1)
     """Epochs between two checkpoints; the last epoch always leaves one."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """The newest checkpoints that are kept; the best one is kept beside them."""
+    best_by: ValidationScore = "val_l1"
+    """The held-out score that decides which checkpoint is the best."""
+    validation_pairs: int = Field(default=32, ge=1, le=4096)
+    """Held-out pairs that each checkpoint is scored on."""
+    result: Literal["last", "best"] = "last"
+    """Which checkpoint's generator the training ends with."""
     sheet_every: int = Field(default=5, ge=1)
     """Epochs between two sheets of held-out photos, drawn maps and true maps."""
     sheet_pairs: int = Field(default=6, ge=1, le=32)
@@ -75,6 +89,8 @@ class TrackingConfig(Frozen):
     experiment: str = Field(default="sat2map", min_length=1)
     model_name: str = Field(default="sat2map", min_length=1)
     """The registered model."""
+    patience: float = Field(default=600, ge=0)
+    """Seconds that a training which has ended waits for a server that is away, with metrics still to send."""
 
 
 class RunConfig(Frozen):
@@ -105,19 +121,52 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
     Raises:
         ConfigError: A key is unknown, or a value has the wrong type or is out of range.
     """
-    settings = dict(_parse_override(setting) for text in overrides for setting in _split(text))
-    changes = {key: value for key, value in settings.items() if value is not None}
+    settings = _settings(overrides)
+    changes = _given(settings)
     if file is None:
         file = "sample" if changes.get("data.source", "sample") == "sample" else "default"
-    tree = _read_yaml(_find(file))
+    config = _build(_read_yaml(_find(file)), changes)
+    for key in settings.keys() - changes.keys() - config.flat().keys():
+        raise ConfigError(f"{key} is no setting; allowed are: {', '.join(config.flat())}.")
+    return config
+
+
+def change(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """Lay `section.key=value` overrides over the settings of a training that is to go on.
+
+    Raises:
+        ConfigError: As `load`; or a setting that decides what is trained, on what, was changed.
+    """
+    settings = dict(_parse_override(setting) for text in overrides for setting in _split(text))
+    changed = _build(
+        config.model_dump(mode="json"), {key: value for key, value in settings.items() if value is not None}
+    )
+    before, after = config.flat(), changed.flat()
+    for key in before:
+        if before[key] != after[key] and not key.startswith(("training.", "tracking.")):
+            raise ConfigError(
+                f"{key} was {before[key]} when the training began and can't become {after[key]}; a training that goes "
+                "on can change its training.* settings alone. Start a new one for the rest."
+            )
+    return changed
+
+
+def _settings(overrides: Iterable[str]) -> dict[str, Any]:
+    return dict(_parse_override(setting) for text in overrides for setting in _split(text))
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the keys with nothing behind them."""
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
     for key, value in changes.items():
         _put(tree, key, value)
     try:
         config = RunConfig.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error)) from error
-    for key in settings.keys() - changes.keys() - config.flat().keys():
-        raise ConfigError(f"{key} is no setting; allowed are: {', '.join(config.flat())}.")
     _check_together(config)
     return config
 
@@ -128,6 +177,11 @@ def _check_together(config: RunConfig) -> None:
         raise ConfigError(
             f"Batch size {batch} can't be divided over {workers} workers; "
             f"use a multiple of {workers} (training.batch_size)."
+        )
+    if config.training.deterministic and (config.training.gpu or config.training.precision != "float32"):
+        raise ConfigError(
+            f"training.deterministic holds on CPUs in float32, not with gpu={config.training.gpu} and "
+            f"precision={config.training.precision}; change these, or set training.deterministic=false."
         )
 
 

@@ -1,9 +1,11 @@
 """PairIndex -> batches: decode, cut both halves with the same draw, and share the pairs out to the workers."""
 
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +41,21 @@ class Shard:
     workers: int = 1
 
 
+class Batch(NamedTuple):
+    """One worker's share of a step's pairs, float32 (n, side, side, 3) in [-1, 1]."""
+
+    source: Tensor
+    target: Tensor
+    pairs: int
+    """Pairs in the step over all workers together."""
+
+
 @dataclass(frozen=True)
 class TrainingPairs:
-    """Training pairs as shuffled, jittered batches; the same seed gives the same batches.
+    """Training pairs as shuffled, jittered batches; the same seed gives the same batches, whoever shares them.
+
+    In an epoch every pair is seen exactly once. What does not fill a last batch makes the first ones larger, mostly
+    by one pair: so no worker is ever left without one.
 
     Attributes:
         pairs: All training pairs, those of the other workers too.
@@ -63,29 +77,25 @@ class TrainingPairs:
     seed: int
     shard: Shard = Shard()
     _cache: dict[int, Pixels] = field(default_factory=dict, repr=False)
+    _filling: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    @property
-    def steps(self) -> int:
-        """Steps of an epoch; pairs that do not fill a last batch wait for the next epoch's order."""
-        return len(self.pairs) // self.batch_size
-
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this worker's share of each batch: sources and targets, float32 (n, side, side, 3) in [-1, 1]."""
-        order = np.random.default_rng((self.seed, number)).permutation(len(self.pairs))
-        batches = order[: self.steps * self.batch_size].reshape(self.steps, self.batch_size)
-        mine = batches[:, self.shard.rank :: self.shard.workers]
-        waiting: deque[Future[tuple[Tensor, Tensor]]] = deque()
+    def epoch(self, number: int, *, seen: int = 0) -> Iterator[Batch]:
+        """Yield this worker's share of each step's pairs, without the `seen` first pairs of the epoch."""
+        order = np.random.default_rng((self.seed, number)).permutation(len(self.pairs))[seen:]
+        batches = np.array_split(order, max(1, len(order) // self.batch_size)) if len(order) else []
+        waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="decode") as pool:
-            for indices in mine:
+            for indices in batches:
                 waiting.append(pool.submit(self._batch, indices, number))
                 if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
 
-    def _batch(self, indices: NDArray[np.int64], epoch: int) -> tuple[Tensor, Tensor]:
-        cuts = to_tensor(np.stack([self._cut(int(index), epoch) for index in indices]))
-        return cuts[:, 0], cuts[:, 1]
+    def _batch(self, indices: NDArray[np.int64], epoch: int) -> Batch:
+        mine = indices[self.shard.rank :: self.shard.workers]
+        cuts = to_tensor(np.stack([self._cut(int(index), epoch) for index in mine]))
+        return Batch(cuts[:, 0], cuts[:, 1], pairs=len(indices))
 
     def _cut(self, index: int, epoch: int) -> Pixels:
         pair = self._decoded(index)
@@ -98,6 +108,7 @@ class TrainingPairs:
         if index in self._cache:
             return self._cache[index]
         pair = load(self.pairs[index], side=round(self.side * self.jitter), direction=self.direction)
-        if (len(self._cache) + 1) * pair.nbytes <= CACHE_BYTES:
-            self._cache[index] = pair
+        with self._filling:
+            if (len(self._cache) + 1) * pair.nbytes <= CACHE_BYTES:
+                self._cache[index] = pair
         return pair

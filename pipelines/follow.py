@@ -1,33 +1,50 @@
 """Follow a training from the driver: losses go to MLflow and to the progress bar, drawings become sheets."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from PIL import Image
 from ray.util.queue import Queue
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from model.errors import TrainingError
 from pipelines.config import RunConfig
-from pipelines.reports import Report
+from pipelines.outbox import Outbox
+from pipelines.reports import EPOCH_METRICS, Drawing, Report
 from pipelines.sheets import comparison
-from pipelines.tracking import Run
+from pipelines.tracking import LAST_LOSS, Run
 
 SHOWN_LOSSES = {"generator_l1_loss": "L1", "generator_adversarial_loss": "GAN", "discriminator_loss": "D"}
 
 
 @dataclass
 class Follower:
-    """Reads the first worker's reports until None comes."""
+    """Reads the first worker's reports until None comes; a resumed training gives it what is `logged` already.
+
+    A step is logged once, the first time it is reported: workers that start again take steps again, and send the
+    whole curve of the checkpoint that they go on from.
+    """
 
     config: RunConfig
     steps_per_epoch: int
+    logged: dict[str, int] = field(default_factory=lambda: dict.fromkeys((LAST_LOSS, *EPOCH_METRICS), 0))
+    """The last step that was logged of the losses, and of each metric of an epoch."""
     steps_done: int = 0
     first_step: int = 0
     began: float = 0
     ended: float = 0
+    mistake: str = ""
     failure: Exception | None = None
     losses: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.steps_per_epoch * self.config.training.epochs
 
     @property
     def seconds(self) -> float:
@@ -40,36 +57,76 @@ class Follower:
         images = (self.steps_done - self.first_step) * self.config.training.batch_size
         return images / self.seconds if self.seconds > 0 else 0.0
 
-    def read(self, reports: "Queue", run: Run) -> None:
-        """Take reports from the queue; what fails is kept for the thread that waits for this one."""
-        with self._bar() as (bar, task):
-            while (report := reports.get()) is not None:
-                if self.failure is None:
-                    try:
-                        self._take(report, run)
-                    except Exception as error:
-                        self.failure = error
-                bar.update(task, completed=self.steps_done, news=self._news(report.epoch))
-                if bar.disable and report.drawing is None and self.steps_done % self.steps_per_epoch == 0:
-                    bar.console.print(self._news(report.epoch), markup=False, highlight=False)
+    @contextmanager
+    def reading(self, reports: "Queue", run: Run) -> Iterator[None]:
+        """Take reports from the queue while the block runs; on leaving wait until all of them are logged.
+
+        Raises:
+            TrackingError: MLflow refused something, or did not come back in time.
+            TrainingError: The workers met a mistake that only the user can mend.
+        """
+        reader = threading.Thread(target=self._read, args=(reports, run), name="reports")
+        reader.start()
+        try:
+            yield
+        finally:
+            reports.put(None)
+            reader.join()
+        self.raise_failure()
 
     def raise_failure(self) -> None:
         """Raise what went wrong while reading, if something did."""
         if self.failure is not None:
             raise self.failure
+        if self.mistake:
+            raise TrainingError(f"Training failed: {self.mistake}")
 
-    def _take(self, report: Report, run: Run) -> None:
+    def _read(self, reports: "Queue", run: Run) -> None:
+        with self._bar() as (bar, task):
+            outbox = Outbox(on_news=lambda text: bar.console.print(text, markup=False, highlight=False))
+            while (report := reports.get()) is not None:
+                if self.failure is None:
+                    try:
+                        self._take(report, run, outbox)
+                    except Exception as error:
+                        self.failure = error
+                bar.update(task, completed=self.steps_done, news=self._news(report.epoch))
+                for note in report.notes:
+                    bar.console.print(note, markup=False, highlight=False)
+                if bar.disable and report.losses and self.steps_done % self.steps_per_epoch == 0:
+                    bar.console.print(self._news(report.epoch), markup=False, highlight=False)
+            try:
+                outbox.close(patience=self.config.tracking.patience)
+            except Exception as error:
+                self.failure = self.failure or error
+
+    def _take(self, report: Report, run: Run, outbox: Outbox) -> None:
+        self.mistake = self.mistake or report.mistake
+        if report.curve:
+            # The clock starts again, with the first step that is taken from here.
+            self.steps_done, self.began = report.curve[-1].step, 0
         if report.losses:
             newest = report.losses[-1]
             if not self.began:
                 self.began, self.first_step = report.losses[0].when, report.losses[0].step
             self.ended, self.steps_done, self.losses = newest.when, newest.step, newest.losses
-            run.log_losses(report.losses)
-            run.log_metrics({"images_per_second": self.images_per_second}, step=self.steps_done)
+        new = [taken for taken in report.curve + report.losses if taken.step > self.logged[LAST_LOSS]]
+        metrics = {name: value for name, value in report.metrics.items() if report.step > self.logged[name]}
+        if new:
+            self.logged[LAST_LOSS] = new[-1].step
+            outbox.put(lambda: run.log_losses(new))
+            speed, at = {"images_per_second": self.images_per_second}, new[-1]
+            outbox.put(lambda: run.log_metrics(speed, step=at.step, when=at.when))
+        if metrics:
+            self.logged.update(dict.fromkeys(metrics, report.step))
+            when = time.time()
+            outbox.put(lambda: run.log_metrics(metrics, step=report.step, when=when))
         if report.drawing is not None:
-            drawing = report.drawing
-            picture = comparison(drawing.source, drawing.drawn, drawing.target, direction=self.config.data.direction)
-            run.log_image(picture, f"sheets/epoch-{report.epoch + 1:04d}.png")
+            drawing, name = report.drawing, f"sheets/epoch-{report.epoch + 1:04d}.png"
+            outbox.put(lambda: run.log_image(self._picture(drawing), name))
+
+    def _picture(self, drawing: Drawing) -> Image.Image:
+        return comparison(drawing.source, drawing.drawn, drawing.target, direction=self.config.data.direction)
 
     def _news(self, epoch: int) -> str:
         numbers = "  ".join(f"{name} {self.losses.get(key, 0):.3f}" for key, name in SHOWN_LOSSES.items())
@@ -87,9 +144,4 @@ class Follower:
         )
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            yield (
-                bar,
-                bar.add_task(
-                    "train", total=self.steps_per_epoch * self.config.training.epochs, news="starting the workers"
-                ),
-            )
+            yield bar, bar.add_task("train", total=self.total_steps, news="starting the workers")

@@ -1,5 +1,6 @@
 """The seam to MLflow's tracking: one run from training to registration."""
 
+import json
 import logging
 import os
 import platform
@@ -20,16 +21,22 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from model.errors import TrackingError
+from model.errors import Stopped, TrackingError
 from pipelines.config import RunConfig
+from pipelines.curve import StepLosses
 from pipelines.pairs import PairIndex
-from pipelines.reports import StepLosses
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
 BATCH = 900
-"""Metrics in one request; MLflow's own limit is 1000."""
+"""Metrics in one request, which MLflow takes whole or not at all; its own limit is 1000."""
+LAST_LOSS = "discriminator_drawn_loss"
+"""The last loss of a step: where it is logged, the others are."""
 ANSWER_SECONDS = "10"
+
+
+class ServerAwayError(Exception):
+    """MLflow did not answer, or was not able to: the same can be asked again."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,13 @@ class Run:
 
     id: str
 
+    def last_step(self, metric: str) -> int:
+        """Return the last step at which a metric is logged, 0 if it never was."""
+        history = mlflow.MlflowClient().get_metric_history(self.id, metric)
+        return max((metric.step for metric in history), default=0)
+
     def log_losses(self, losses: Iterable[StepLosses]) -> None:
-        """Log the named losses of steps, in few requests."""
+        """Log the named losses of steps, in few requests; logging the same again changes nothing."""
         metrics = [
             Metric(name, value, int(step.when * 1000), step.step)
             for step in losses
@@ -48,9 +60,9 @@ class Run:
         for start in range(0, len(metrics), BATCH):
             mlflow.MlflowClient().log_batch(self.id, metrics=metrics[start : start + BATCH])
 
-    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0) -> None:
-        """Log numbers of one moment."""
-        now = int(time.time() * 1000)
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, when: float | None = None) -> None:
+        """Log numbers of one moment, in seconds since 1970; by default of now."""
+        now = int((when or time.time()) * 1000)
         mlflow.MlflowClient().log_batch(
             self.id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()]
         )
@@ -85,7 +97,7 @@ def connect() -> str:
             raise TrackingError(
                 f"The MLflow server at {_redact(uri, uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
                 "one that runs (unset it for a local SQLite file). "
-                f"It said: {_redact(' '.join(str(error).split()), uri)[:300]}"
+                f"It said: {_said(error, uri)}"
             ) from error
     return uri
 
@@ -96,8 +108,7 @@ def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
     connect()
     if "MLFLOW_RUN_ID" not in os.environ:
         mlflow.set_experiment(config.tracking.experiment)
-    with mlflow.start_run(log_system_metrics=True) as active:
-        run = Run(active.info.run_id)
+    with _ended_as_it_should(mlflow.start_run(log_system_metrics=True)) as run:
         mlflow.log_params(config.flat())
         run.set_tags({"git.revision": git_revision()})
         _log_data(pairs)
@@ -107,18 +118,59 @@ def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
 
 
 @contextmanager
+def resumed_run(run_id: str, changes: Mapping[str, str]) -> Iterator[Run]:
+    """Go on with the training of a run; the settings that were changed stand in the tag `resumed.settings`."""
+    with _known(run_id, log_system_metrics=True) as run:
+        run.set_tags({"resumed.git.revision": git_revision(), "resumed.settings": json.dumps(changes)})
+        yield run
+
+
+@contextmanager
 def continue_run(run_id: str) -> Iterator[Run]:
-    """Go on in a run that has ended."""
-    connect()
+    """Add to a run whose training has ended."""
+    with _known(run_id) as run:
+        yield run
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn what a request may meet on its way into ServerAwayError, in seconds; a refusal stays what it is."""
+    uri = mlflow.get_tracking_uri()
+    with _impatient():
+        try:
+            yield
+        except MlflowException as error:
+            status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+            if status >= 500 or status == 429:
+                raise ServerAwayError(_said(error, uri)) from error
+            raise TrackingError(f"MLflow at {_redact(uri, uri)} refused: {_said(error, uri)}") from error
+        except OSError as error:
+            raise ServerAwayError(_said(error, uri)) from error
+
+
+@contextmanager
+def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - options of mlflow.start_run
+    uri = connect()
     try:
-        active = mlflow.start_run(run_id=run_id)
+        active = mlflow.start_run(run_id=run_id, **options)
     except MlflowException as error:
         raise TrackingError(
-            f"MLflow at {_redact(mlflow.get_tracking_uri(), mlflow.get_tracking_uri())} does not know run {run_id}; "
+            f"MLflow at {_redact(uri, uri)} does not know run {run_id}; "
             "set MLFLOW_TRACKING_URI to the server that it was trained with."
         ) from error
+    with _ended_as_it_should(active) as run:
+        yield run
+
+
+@contextmanager
+def _ended_as_it_should(active: mlflow.ActiveRun) -> Iterator[Run]:
+    """End as FINISHED, as KILLED when the user stopped it, as FAILED on any other error."""
     with active:
-        yield Run(run_id)
+        try:
+            yield Run(active.info.run_id)
+        except (Stopped, KeyboardInterrupt):
+            mlflow.end_run("KILLED")
+            raise
 
 
 def git_revision() -> str:
@@ -151,6 +203,10 @@ def _redact(text: str, uri: str) -> str:
     """Take the user and the password of `uri` out of a text."""
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return text.replace(user + at, "") if at else text
+
+
+def _said(error: Exception, uri: str) -> str:
+    return _redact(" ".join(str(error).split()), uri)[:300]
 
 
 def _log_data(pairs: PairIndex) -> None:

@@ -1,30 +1,28 @@
 """The driver of a training: Ray Train's workers on one side, MLflow and the progress bar on the other."""
 
-import contextlib
-import os
 import shutil
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.train import CheckpointConfig, ScalingConfig
+from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.util.queue import Queue
 
-from model.errors import ConfigError, DataError, TrainingError
+from model.errors import DataError, Stopped, TrainingError
+from model.files import write_text
 from model.progress import quiet_stderr
-from pipelines import tracking
-from pipelines.config import RunConfig, TrainingConfig
+from pipelines import cluster, interrupt, tracking
+from pipelines import config as settings_of
+from pipelines.config import RunConfig
 from pipelines.follow import Follower
 from pipelines.pairs import PairIndex
-from pipelines.workspace import GENERATOR_FILE, RunFolder, RunRecord, Workspace
-
-KEPT_CHECKPOINTS = 2
-OBJECT_STORE_BYTES = 256 << 20
-"""Batches are made in the workers, so that Ray's object store carries little but the sheets."""
+from pipelines.reports import EPOCH_METRICS, Line
+from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 
 def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
@@ -35,39 +33,108 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
         DataError: There are fewer training pairs than one batch takes.
         TrackingError: MLflow does not answer.
         TrainingError: The workers failed.
+        Stopped: The user stopped it.
     """
-    if len(pairs.train) < config.training.batch_size:
-        raise DataError(
-            f"{len(pairs.train)} training pairs don't fill one batch of {config.training.batch_size}; "
-            "lower training.batch_size or add pairs."
-        )
+    _check_batch(config, pairs)
     tracking.connect()
-    with _cluster(), tracking.new_run(config, pairs) as run:
-        scaling = _scaling(config.training)
-        folder = Workspace(config.workspace).new_run(run.id)
-        pairs.save(folder.pairs_file)
-        record = _train(config, pairs, run, folder, scaling)
-        run.log_file(folder.generator, "keras")
-        run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
-        folder.write_record(record)
-    Workspace(config.workspace).set_latest(folder)
+    with cluster.joined():
+        scaling = cluster.scaling(config.training)
+        with tracking.new_run(config, pairs) as run:
+            folder = Workspace(config.workspace).new_run(run.id)
+            pairs.save(folder.pairs_file)
+            write_text(folder.config_file, config.model_dump_json(indent=2))
+            _train(config, pairs, run, folder, scaling, _follower(config, pairs))
+    return folder
+
+
+def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
+    """Go on with a training from its newest whole checkpoint, in the same MLflow run.
+
+    Args:
+        folder: Of a run that was stopped, was killed, or has ended and is to have more epochs.
+        changes: Settings that differ from those it began with, `training.epochs=80`; what is trained can't change.
+
+    Raises:
+        MissingStepError: The run never began to train.
+        Sat2mapError: As `fit`; or no checkpoint of the run fits the settings.
+    """
+    began, pairs = folder.config(), folder.pairs()
+    config = settings_of.change(began, changes)
+    _check_batch(config, pairs)
+    changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
+    tracking.connect()
+    with cluster.joined():
+        scaling = cluster.scaling(config.training)
+        with tracking.resumed_run(folder.run_id, changed) as run:
+            follower = _follower(config, pairs)
+            follower.logged = {name: run.last_step(name) for name in (tracking.LAST_LOSS, *EPOCH_METRICS)}
+            _train(config, pairs, run, folder, scaling, follower)
     return folder
 
 
 def train_loop_per_worker(settings: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers; TensorFlow is imported there and not in the driver."""
+    if Line(settings["reports"], settings["orders"]).told_to_stop():
+        return
     from pipelines.worker import train_loop
 
     train_loop(settings)
 
 
+def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
+    if len(pairs.train) < config.training.batch_size:
+        raise DataError(
+            f"{len(pairs.train)} training pairs don't fill one batch of {config.training.batch_size}; "
+            "lower training.batch_size or add pairs."
+        )
+
+
+def _follower(config: RunConfig, pairs: PairIndex) -> Follower:
+    return Follower(config, steps_per_epoch=len(pairs.train) // config.training.batch_size)
+
+
 def _train(
-    config: RunConfig, pairs: PairIndex, run: tracking.Run, folder: RunFolder, scaling: ScalingConfig
-) -> RunRecord:
-    reports: Queue = Queue(actor_options={"num_cpus": 0})
-    follower = Follower(config, steps_per_epoch=len(pairs.train) // config.training.batch_size)
-    reader = threading.Thread(target=follower.read, args=(reports, run), name="reports")
-    reader.start()
+    config: RunConfig,
+    pairs: PairIndex,
+    run: tracking.Run,
+    folder: RunFolder,
+    scaling: ScalingConfig,
+    follower: Follower,
+) -> None:
+    """Run the workers to the end, and leave what a finished training leaves."""
+    line = Line(*(Queue(actor_options={"num_cpus": 0}) for _ in range(2)))
+    try:
+        with interrupt.gracefully() as stop, follower.reading(line.reports, run):
+            _run_workers(config, pairs, folder, scaling, line, stop)
+    except TrainingFailedError as error:
+        follower.raise_failure()
+        raise TrainingError(f"Training failed: {_cause(error)} Go on with: {_resume_command(folder)}") from error
+    finally:
+        line.reports.shutdown()
+        line.orders.shutdown()
+        shutil.rmtree(folder.ray, ignore_errors=True)
+    if not folder.generator.is_file() or follower.steps_done < follower.total_steps:
+        raise Stopped(
+            f"Stopped after step {follower.steps_done} of {follower.total_steps}; "
+            f"the last checkpoint holds them all. Go on with: {_resume_command(folder)}"
+        )
+    record = RunRecord(
+        run_id=run.id,
+        config=config,
+        steps=follower.steps_done,
+        seconds=follower.seconds,
+        images_per_second=follower.images_per_second,
+    )
+    run.log_file(folder.generator, "keras")
+    run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
+    folder.write_record(record)
+    Workspace(config.workspace).set_latest(folder)
+
+
+def _run_workers(
+    config: RunConfig, pairs: PairIndex, folder: RunFolder, scaling: ScalingConfig, line: Line, stop: threading.Event
+) -> None:
+    """Let Ray Train run the loop in a thread of its own, so that this one hears Ctrl-C and passes it on."""
     with quiet_stderr():
         # This imports TensorFlow, whose notes help nobody here.
         from ray.train.tensorflow import TensorflowTrainer
@@ -76,72 +143,33 @@ def _train(
         train_loop_config={
             "config": config.model_dump(mode="json"),
             "pairs": pairs.model_dump(mode="json"),
-            "reports": reports,
+            "folder": str(folder.path),
+            "code_revision": tracking.git_revision(),
+            "reports": line.reports,
+            "orders": line.orders,
         },
         scaling_config=scaling,
         run_config=RayRunConfig(
-            name=folder.checkpoints.name,
-            storage_path=str(folder.path),
-            checkpoint_config=CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS),
+            # Nothing of an earlier session is looked at here: the checkpoints are the run's own.
+            name=uuid.uuid4().hex,
+            storage_path=str(folder.ray),
+            failure_config=FailureConfig(max_failures=config.training.max_failures),
         ),
     )
-    try:
-        result = trainer.fit()
-    except TrainingFailedError as error:
-        raise TrainingError(f"Training failed: {_cause(error)}") from error
-    finally:
-        reports.put(None)
-        reader.join()
-        reports.shutdown()
-    follower.raise_failure()
-    assert result.checkpoint is not None, "the last epoch always leaves a checkpoint"
-    with result.checkpoint.as_directory() as last:
-        shutil.copyfile(Path(last) / GENERATOR_FILE, folder.generator)
-    return RunRecord(
-        run_id=run.id,
-        config=config,
-        steps=follower.steps_done,
-        seconds=follower.seconds,
-        images_per_second=follower.images_per_second,
-    )
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ray-train")
+    running = pool.submit(trainer.fit)
+    # At a second Ctrl-C nobody waits for it: Ray's own end is what ends it.
+    pool.shutdown(wait=False)
+    while not interrupt.wait(running, stop):
+        line.orders.put("stop")
+        stop.clear()
+    running.result()
 
 
-@contextlib.contextmanager
-def _cluster() -> Iterator[None]:
-    """Join the cluster that RAY_ADDRESS names or that runs here already; start one of this machine otherwise."""
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(**quiet)
-    else:
-        # Ray's HTTP agents then listen on this machine alone; its gRPC servers know no such setting (Ray 2.60).
-        quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _scaling(training: TrainingConfig) -> ScalingConfig:
-    """Share the cluster out to the workers; say at once when it is too small."""
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
-    if training.gpu and gpus < training.workers:
-        raise ConfigError(
-            f"{training.workers} GPU workers were asked for and the cluster has {gpus} GPUs; "
-            "lower training.workers or set training.gpu=false."
-        )
-    each = training.cpus_per_worker or max(1, cpus // training.workers)
-    if each * training.workers > cpus:
-        raise ConfigError(
-            f"{training.workers} workers with {each} CPUs each were asked for and the cluster has {cpus} CPUs; "
-            "lower training.workers or training.cpus_per_worker."
-        )
-    resources = {"CPU": each, "GPU": 1} if training.gpu else {"CPU": each}
-    return ScalingConfig(num_workers=training.workers, use_gpu=training.gpu, resources_per_worker=resources)
+def _resume_command(folder: RunFolder) -> str:
+    workspace = folder.path.parent.parent
+    elsewhere = "" if workspace == Path("workspace").resolve() else f" --set workspace={workspace}"
+    return f"sat2map train --resume {folder.run_id}{elsewhere}"
 
 
 def _cause(error: BaseException) -> str:

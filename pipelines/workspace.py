@@ -6,8 +6,9 @@ workspace/
 ├── pairs.json         the checked pairs, and rejected.csv              prepare
 ├── latest             id of the newest trained run                     train
 └── runs/RUN/          one folder a run, named after its MLflow run
-    ├── run.json       its settings; pairs.json: the pairs it used      train
-    ├── checkpoints/   Ray Train's checkpoints                          train
+    ├── config.json    its settings; pairs.json: the pairs it used      train
+    ├── checkpoints/   the newest and the best one                      train
+    ├── run.json       what is known when it has ended                  train
     ├── generator.keras                                                 train
     ├── bundle/        generator.onnx and bundle.json                   export
     └── evaluation/    scores.json, sheet.png, maps of held-out photos  evaluate
@@ -54,7 +55,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where Ray Train keeps its checkpoints."""
+        """Its checkpoints."""
         return self.path / "checkpoints"
 
     @property
@@ -73,9 +74,32 @@ class RunFolder:
         return self.path / "evaluation"
 
     @property
+    def ray(self) -> Path:
+        """What Ray Train notes for itself while it runs."""
+        return self.path / "ray"
+
+    @property
+    def config_file(self) -> Path:
+        """The settings that the run began with."""
+        return self.path / "config.json"
+
+    @property
     def pairs_file(self) -> Path:
         """The pairs that the run was trained and is judged on."""
         return self.path / "pairs.json"
+
+    def config(self) -> RunConfig:
+        """Read the settings that the run began with.
+
+        Raises:
+            MissingStepError: The run never began to train, or it is of another version.
+        """
+        try:
+            return RunConfig.model_validate_json(self.config_file.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValidationError, UnicodeDecodeError) as error:
+            raise MissingStepError(
+                f"{self.config_file} is missing, or of another version of sat2map; run `train` again."
+            ) from error
 
     def record(self) -> RunRecord:
         """Read what training left.

@@ -6,9 +6,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
+from PIL import Image
 
 from model.bundle import MODEL_FILE, BundleManifest, Parity, write_manifest
 from model.files import sha256
@@ -58,6 +60,53 @@ def make_bundle(tmp_path, onnx_model):
 
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A folder of its own with ten small training pairs, prepared for a network that trains in seconds."""
+
+    folder: Path
+    settings: str = "network.image_size=32 network.depth=5 network.width=4"
+
+    def command(self, verb, *words):
+        """Return the command line of a verb with these settings."""
+        return [sys.executable, "-m", "pipelines", verb, "--set", self.settings, *words]
+
+    def sat2map(self, verb, *words):
+        """Run a verb to its end."""
+        return subprocess.run(
+            self.command(verb, *words), cwd=self.folder, capture_output=True, text=True, check=False, timeout=300
+        )
+
+
+@pytest.fixture
+def make_prepared(tmp_path, monkeypatch):
+    """Return a function that prepares small random pairs in a folder, always the same ones."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+
+    def make(name):
+        random = np.random.default_rng(0)
+        for part, count in (("train", 10), ("val", 3)):
+            (tmp_path / name / "pairs" / part).mkdir(parents=True)
+            for number in range(count):
+                pixels = random.integers(0, 256, (32, 64, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / name / f"pairs/{part}/{number}.png")
+        prepared = Prepared(tmp_path / name)
+        done = prepared.sat2map("prepare", "--set", "data.source=pairs")
+        assert done.returncode == 0, done.stderr
+        return prepared
+
+    return make
+
+
+@pytest.fixture
+def prepared(make_prepared):
+    """Return small random pairs, prepared by the command line, with an MLflow of their own."""
+    return make_prepared("work")
+
+
 TINY = (
     "network.image_size=64 network.depth=6 network.width=4 data.sample.train=24 data.sample.val=6 "
     "training.epochs=4 training.checkpoint_every=2 training.sheet_every=2"

@@ -9,10 +9,13 @@ import tensorflow as tf
 from model.errors import CheckpointError
 from model.spec import NetworkConfig
 from model.step import build_state, train_step
-from pipelines.checkpoint import ARRAYS, MANIFEST, Position, restore, save
+from pipelines.checkpoint import ARRAYS, CURVE, MANIFEST, Position, arrays, restore, save, verify
+from pipelines.config import RunConfig
+from pipelines.curve import LossCurve, StepLosses
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=2)
-POSITION = Position(epoch=3, step=70)
+POSITION = Position(epoch=3, step=70, seen=4)
+CURVE_SO_FAR = LossCurve([StepLosses(step, 1e9 + step, {"l1": 1 / step, "gan": 0.5}) for step in range(1, 71)])
 PARTS = {"generator", "discriminator", "generator_optimizer", "discriminator_optimizer"}
 
 
@@ -38,9 +41,21 @@ def trained():
     return state
 
 
+def keep(folder, state, position=POSITION, network=NETWORK, scores=()):
+    save(
+        folder,
+        arrays(state),
+        CURVE_SO_FAR,
+        position=position,
+        config=RunConfig(network=network),
+        code_revision="838b6f8",
+        scores=dict(scores),
+    )
+
+
 @pytest.fixture
 def folder(tmp_path, trained):
-    save(tmp_path, trained, position=POSITION, network=NETWORK)
+    keep(tmp_path, trained)
     return tmp_path
 
 
@@ -60,7 +75,7 @@ def test_all_four_parts_come_back_bit_for_bit(folder, trained):
     assert {name.partition("/")[0] for name in expected} == PARTS
     for part in PARTS:
         assert any(expected[name].tobytes() != before[name].tobytes() for name in expected if name.startswith(part))
-    assert restore(folder, state, network=NETWORK) == POSITION
+    assert restore(folder, state, network=NETWORK)[0] == POSITION
     found = values(state)
     assert list(found) == list(expected)
     for name, value in expected.items():
@@ -81,7 +96,7 @@ def test_a_restored_training_goes_on_as_if_it_had_not_stopped(tmp_path):
     network = NetworkConfig(image_size=32, width=2, depth=2)
     straight, resumed = build(seed=4, network=network), build(seed=5, network=network)
     step(straight, 0)
-    save(tmp_path, straight, position=POSITION, network=network)
+    keep(tmp_path, straight, network=network)
     restore(tmp_path, resumed, network=network)
     step(straight, 1)
     step(resumed, 1)
@@ -89,10 +104,24 @@ def test_a_restored_training_goes_on_as_if_it_had_not_stopped(tmp_path):
         np.testing.assert_allclose(values(resumed)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_a_checkpoint_is_two_files_and_the_later_one_takes_its_place(folder, trained):
-    assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, ARRAYS]
-    save(folder, trained, position=Position(epoch=4, step=80), network=NETWORK)
-    assert restore(folder, build(seed=2), network=NETWORK) == Position(epoch=4, step=80)
+def test_the_curve_comes_back_step_for_step(folder):
+    _, curve = restore(folder, build(seed=2), network=NETWORK)
+    assert [step.step for step in curve.steps] == list(range(1, 71))
+    for step, expected in zip(curve.steps, CURVE_SO_FAR.steps, strict=True):
+        assert step.when == expected.when and step.losses == pytest.approx(expected.losses)
+
+
+def test_a_curve_without_steps(tmp_path):
+    LossCurve().save(tmp_path / CURVE)
+    assert LossCurve.load(tmp_path / CURVE).steps == []
+
+
+def test_a_checkpoint_says_of_what_it_is(folder, trained):
+    assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, CURVE, ARRAYS]
+    keep(folder, trained, scores={"val_l1": 3.5})
+    manifest = verify(folder)
+    assert manifest.config == RunConfig(network=NETWORK) and manifest.position == POSITION
+    assert manifest.code_revision == "838b6f8" and manifest.scores == {"val_l1": 3.5}
 
 
 def test_the_arrays_are_read_without_pickle(folder):
@@ -100,34 +129,43 @@ def test_the_arrays_are_read_without_pickle(folder):
         assert all(arrays[name].dtype.kind in "fiu" for name in arrays.files)
 
 
+@pytest.mark.parametrize("name", [ARRAYS, CURVE])
 @pytest.mark.parametrize("place", [0, 0.5, 1])
-def test_a_flipped_byte_is_found(folder, place):
-    content = bytearray((folder / ARRAYS).read_bytes())
+def test_a_flipped_byte_is_found(folder, name, place):
+    content = bytearray((folder / name).read_bytes())
     content[int(place * (len(content) - 1))] ^= 1
-    (folder / ARRAYS).write_bytes(content)
-    assert "state.npz" in refused(folder) and "missing or not what was saved (sha256)" in refused(folder)
+    (folder / name).write_bytes(content)
+    assert refused(folder) == f"{name} is not what was saved (sha256)"
 
 
 @pytest.mark.parametrize("length", [0, 1000, -1])
 def test_a_truncated_file_is_found(folder, length):
     (folder / ARRAYS).write_bytes((folder / ARRAYS).read_bytes()[:length])
-    assert "missing or not what was saved (sha256)" in refused(folder)
+    assert refused(folder) == "state.npz is not what was saved (sha256)"
 
 
-def test_a_missing_array_file_is_found(folder):
-    (folder / ARRAYS).unlink()
-    assert "state.npz" in refused(folder)
+@pytest.mark.parametrize("name", [ARRAYS, CURVE])
+def test_a_missing_file_is_found(folder, name):
+    (folder / name).unlink()
+    assert refused(folder) == f"{name} is missing"
 
 
 def test_without_its_manifest_a_checkpoint_was_never_finished(folder):
     (folder / MANIFEST).unlink()
-    assert refused(folder) == f"{folder} holds no finished checkpoint (checkpoint.json is missing)."
+    assert refused(folder) == "it was never finished (checkpoint.json is missing)"
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"\xff\xfe", b'{"position": {"epoch": -1, "step": 0}}'])
 def test_a_broken_manifest_is_refused(folder, text):
     (folder / MANIFEST).write_bytes(text)
-    assert refused(folder) == f"{folder / MANIFEST} can't be read; use another checkpoint."
+    assert refused(folder) == "checkpoint.json can't be read"
+
+
+def test_a_manifest_that_leaves_a_file_out_seals_nothing(folder):
+    manifest = json.loads((folder / MANIFEST).read_text())
+    del manifest["sha256"][CURVE]
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert "another version" in refused(folder)
 
 
 def test_a_manifest_with_an_unknown_key_is_of_another_version(folder):

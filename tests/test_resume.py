@@ -1,0 +1,138 @@
+"""A stopped or killed training goes on where it was: the same weights, one curve, no gap and no doubled step."""
+
+import json
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import psutil
+import pytest
+
+from pipelines.checkpoint import ARRAYS, read_manifest
+
+DETERMINISTIC = "training.deterministic=true training.decay=0 training.checkpoint_every=1 training.sheet_every=1000"
+STEPS_PER_EPOCH = 2
+
+
+def last_run():
+    """Return the id of the newest run."""
+    return mlflow.search_runs(search_all_experiments=True, output_format="list")[0].info.run_id
+
+
+def curve(run_id):
+    return [metric.step for metric in mlflow.MlflowClient().get_metric_history(run_id, "generator_loss")]
+
+
+@dataclass
+class Running:
+    """A training that runs beside the test."""
+
+    process: subprocess.Popen
+    folder: Path
+
+    def checkpoints(self):
+        return sorted(path for path in self.folder.glob("workspace/runs/*/checkpoints/step-*") if path.suffix == "")
+
+    def wait_for_step(self, step):
+        """Wait until a checkpoint of this step, or of a later one, is whole."""
+        patience = time.monotonic() + 120
+        while not any(int(path.name[5:]) >= step for path in self.checkpoints()):
+            assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() < patience
+            time.sleep(0.02)
+
+    def kill_everything(self):
+        """SIGKILL the driver, Ray and all workers at once."""
+        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for member in family:
+            member.kill()
+        psutil.wait_procs(family)
+        self.process.communicate()
+
+
+def start(prepared, *words):
+    process = subprocess.Popen(
+        prepared.command("train", *words), cwd=prepared.folder, stdout=-1, stderr=-1, text=True, start_new_session=True
+    )
+    return Running(process, prepared.folder)
+
+
+def weights(folder):
+    """Return the sha256 of everything that a run has trained, and how far it is."""
+    newest = max(folder.glob("workspace/runs/*/checkpoints/step-*"))
+    manifest = read_manifest(newest)
+    return manifest.sha256[ARRAYS], manifest.position.step
+
+
+def train(prepared, *words):
+    done = prepared.sat2map("train", "--json", *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(prepared, make_prepared):
+    other = make_prepared("straight")
+    train(other, "--set", f"{DETERMINISTIC} training.epochs=200")
+    expected = weights(other.folder)
+    assert expected[1] == 200 * STEPS_PER_EPOCH
+
+    # Killed in mid-epoch, all of it.
+    running = start(prepared, "--set", f"{DETERMINISTIC} training.epochs=150")
+    running.wait_for_step(50)
+    running.kill_everything()
+    run_id = last_run()
+    newest = max(running.checkpoints())
+    content = bytearray((newest / ARRAYS).read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / ARRAYS).write_bytes(content)
+
+    # Goes on from the one before the damaged one, and is stopped.
+    running = start(prepared, "--resume", run_id)
+    running.wait_for_step(120)
+    running.process.send_signal(signal.SIGINT)
+    _, news = running.process.communicate(timeout=60)
+    assert running.process.returncode == 130, news
+    assert f"Passed over checkpoint {newest.name}: state.npz is not what was saved (sha256)." in news
+    assert f"Go on with: sat2map train --resume {run_id}" in news
+    assert "Traceback" not in news
+    assert mlflow.get_run(run_id).info.status == "KILLED"
+
+    # To its end; and then for fifty epochs more.
+    record, _ = train(prepared, "--resume", run_id)
+    assert record["steps"] == 150 * STEPS_PER_EPOCH
+    record, _ = train(prepared, "--resume", run_id, "--set", "training.epochs=200")
+    assert (record["run_id"], record["steps"]) == (run_id, 200 * STEPS_PER_EPOCH)
+    assert weights(prepared.folder) == expected
+    assert curve(run_id) == list(range(1, 200 * STEPS_PER_EPOCH + 1))
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+    for name in ("val_l1", "input_wait"):
+        steps = [metric.step for metric in mlflow.MlflowClient().get_metric_history(run_id, name)]
+        assert len(set(steps)) == len(steps) >= 195
+
+
+def test_a_finished_run_has_nothing_left_to_do(prepared):
+    record, _ = train(prepared, "--set", "training.epochs=2")
+    before = weights(prepared.folder)
+    again, _ = train(prepared, "--resume", record["run_id"])
+    assert again["steps"] == record["steps"] and weights(prepared.folder) == before
+    assert curve(record["run_id"]) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("setting", ["network.width=8", "data.direction=map_to_photo", "seed=3"])
+def test_what_is_trained_can_t_change_on_the_way(prepared, setting):
+    run = prepared.folder / "workspace/runs/1f0c"
+    run.mkdir(parents=True)
+    (run / "pairs.json").write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
+    (run / "config.json").write_text('{"network": {"image_size": 32, "depth": 5, "width": 4}}')
+    done = prepared.sat2map("train", "--resume", "1f0c", "--set", setting)
+    assert done.returncode == 2
+    key, _, value = setting.partition("=")
+    assert f"Error: {key} was " in done.stderr and f"can't become {value}" in done.stderr
+
+
+def test_a_run_that_is_not_there(prepared):
+    done = prepared.sat2map("train", "--resume", "1f0c")
+    assert done.returncode == 2 and done.stderr.startswith("Error: No run '1f0c' in workspace")
