@@ -56,6 +56,8 @@ class TrainingConfig(Frozen):
     """Images are enlarged by this factor before a random crop (286 -> 256); 1 leaves the crop out."""
     mirror: bool = True
     """Mirror half of the pairs left to right."""
+    turn: bool = False
+    """Turn each pair by 0 to 3 quarter turns: what lies on the ground has no upright, and few pairs become many."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     workers: int = Field(default=1, ge=1)
     """Ray Train workers."""

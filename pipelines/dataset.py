@@ -63,6 +63,7 @@ class TrainingPairs:
         direction: Which half is the source.
         jitter: How much larger than `side` the image is when it is cropped; 1 for no crop.
         mirror: Mirror half of the pairs left to right.
+        turn: Turn each pair by a random number of quarter turns.
         batch_size: Pairs in a step over all workers together.
         seed: Decides the order, the crops and the mirrors.
         shard: What this worker reads.
@@ -73,6 +74,7 @@ class TrainingPairs:
     direction: Direction
     jitter: float
     mirror: bool
+    turn: bool
     batch_size: int
     seed: int
     shard: Shard = Shard()
@@ -102,7 +104,9 @@ class TrainingPairs:
         draw = np.random.default_rng((self.seed, epoch, index))
         top, left = draw.integers(0, pair.shape[1] - self.side + 1, size=2)
         cut = pair[:, top : top + self.side, left : left + self.side]
-        return cut[:, :, ::-1] if self.mirror and draw.random() < 0.5 else cut
+        if self.mirror and draw.random() < 0.5:
+            cut = cut[:, :, ::-1]
+        return np.rot90(cut, int(draw.integers(4)), axes=(1, 2)) if self.turn else cut
 
     def _decoded(self, index: int) -> Pixels:
         if index in self._cache:

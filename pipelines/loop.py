@@ -69,6 +69,7 @@ class TrainingLoop:
             direction=self.config.data.direction,
             jitter=training.jitter,
             mirror=training.mirror,
+            turn=training.turn,
             batch_size=training.batch_size,
             seed=self.config.seed,
             shard=self.shard,

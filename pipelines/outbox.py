@@ -57,7 +57,7 @@ class Outbox:
         if not done:
             raise TrackingError(
                 f"MLflow has been away for {patience:.0f} s (tracking.patience) and {len(self._waiting)} messages "
-                "are not sent; they stand in the run's last checkpoint."
+                "are not sent; the run's checkpoints hold them: start it, and resume the run."
             )
 
     def _run(self) -> None:
@@ -73,7 +73,7 @@ class Outbox:
                     send()
             except ServerAwayError as error:
                 if not away:
-                    self._on_news(f"MLflow does not answer ({error}); what is to be logged is kept until it does.")
+                    self._on_news(f"{error} What is to be logged is kept until it does.")
                 away = True
                 self._closing.wait(RETRY_SECONDS)
                 continue

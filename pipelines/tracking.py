@@ -1,5 +1,6 @@
 """The seam to MLflow's tracking: one run from training to registration."""
 
+import contextlib
 import json
 import logging
 import os
@@ -35,7 +36,7 @@ LAST_LOSS = "discriminator_drawn_loss"
 ANSWER_SECONDS = "10"
 
 
-class ServerAwayError(Exception):
+class ServerAwayError(TrackingError):
     """MLflow did not answer, or was not able to: the same can be asked again."""
 
 
@@ -142,10 +143,10 @@ def answering() -> Iterator[None]:
         except MlflowException as error:
             status = error.get_http_status_code()  # type: ignore[no-untyped-call]
             if status >= 500 or status == 429:
-                raise ServerAwayError(_said(error, uri)) from error
+                raise ServerAwayError(_away(error, uri)) from error
             raise TrackingError(f"MLflow at {_redact(uri, uri)} refused: {_said(error, uri)}") from error
         except OSError as error:
-            raise ServerAwayError(_said(error, uri)) from error
+            raise ServerAwayError(_away(error, uri)) from error
 
 
 @contextmanager
@@ -165,12 +166,15 @@ def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - opti
 @contextmanager
 def _ended_as_it_should(active: mlflow.ActiveRun) -> Iterator[Run]:
     """End as FINISHED, as KILLED when the user stopped it, as FAILED on any other error."""
-    with active:
-        try:
-            yield Run(active.info.run_id)
-        except (Stopped, KeyboardInterrupt):
-            mlflow.end_run("KILLED")
-            raise
+    try:
+        yield Run(active.info.run_id)
+    except BaseException as error:
+        # A server that is away as well must not hide the error.
+        with contextlib.suppress(ServerAwayError), answering():
+            mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
+        raise
+    with answering():
+        mlflow.end_run("FINISHED")
 
 
 def git_revision() -> str:
@@ -203,6 +207,10 @@ def _redact(text: str, uri: str) -> str:
     """Take the user and the password of `uri` out of a text."""
     user, at, _ = urlsplit(uri).netloc.rpartition("@")
     return text.replace(user + at, "") if at else text
+
+
+def _away(error: Exception, uri: str) -> str:
+    return f"MLflow at {_redact(uri, uri)} does not answer: {_said(error, uri)}"
 
 
 def _said(error: Exception, uri: str) -> str:

@@ -125,8 +125,9 @@ def _train(
         seconds=follower.seconds,
         images_per_second=follower.images_per_second,
     )
-    run.log_file(folder.generator, "keras")
-    run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
+    with tracking.answering():
+        run.log_file(folder.generator, "keras")
+        run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
     folder.write_record(record)
     Workspace(config.workspace).set_latest(folder)
 

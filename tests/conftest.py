@@ -3,11 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import onnx
+import psutil
 import pytest
 from onnx import helper
 from PIL import Image
@@ -78,6 +81,65 @@ class Prepared:
         return subprocess.run(
             self.command(verb, *words), cwd=self.folder, capture_output=True, text=True, check=False, timeout=300
         )
+
+    def start(self, *words):
+        """Begin to train beside the test."""
+        process = subprocess.Popen(
+            self.command("train", *words), cwd=self.folder, stdout=-1, stderr=-1, text=True, start_new_session=True
+        )
+        return RunningTraining(process, self.folder)
+
+
+@dataclass(frozen=True)
+class RunningTraining:
+    """A training that runs beside the test."""
+
+    process: subprocess.Popen
+    folder: Path
+
+    def family(self):
+        """Return the driver, Ray and all workers."""
+        driver = psutil.Process(self.process.pid)
+        return [driver, *driver.children(recursive=True)]
+
+    def workers(self):
+        """Return the training workers."""
+        return [process for process in self.family() if "RayTrainWorker" in " ".join(process.cmdline())]
+
+    def checkpoints(self):
+        """Return the whole checkpoints, the oldest first."""
+        return sorted(path for path in self.folder.glob("workspace/runs/*/checkpoints/step-*") if path.suffix == "")
+
+    def wait_for_step(self, step):
+        """Wait until a checkpoint of this step, or of a later one, is whole."""
+        patience = time.monotonic() + 200
+        while not any(int(path.name[5:]) >= step for path in self.checkpoints()):
+            assert self.process.poll() is None, self.process.stderr.read()
+            assert time.monotonic() < patience
+            time.sleep(0.02)
+
+    def kill_everything(self):
+        """SIGKILL the driver, Ray and all workers at once."""
+        family = self.family()
+        for member in family:
+            member.kill()
+        psutil.wait_procs(family)
+        self.process.communicate()
+
+    def end(self):
+        """Wait for the end; return what the training said on stderr."""
+        _, said = self.process.communicate(timeout=300)
+        return said
+
+
+def logged_steps(run_id, metric="generator_loss"):
+    """Return the steps at which a metric stands in MLflow, in the order in which they were logged."""
+    return [point.step for point in mlflow.MlflowClient().get_metric_history(run_id, metric)]
+
+
+def newest_run():
+    """Return the id of the newest run in MLflow."""
+    return mlflow.search_runs(search_all_experiments=True, output_format="list")[0].info.run_id
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ def training(pairs, **changes):
         "direction": "photo_to_map",
         "jitter": LARGE / SIDE,
         "mirror": True,
+        "turn": False,
         "batch_size": 4,
         "seed": 0,
     }
@@ -110,6 +111,19 @@ def test_without_jitter_there_is_no_crop_but_still_a_mirror(index):
 def test_without_mirror_nothing_is_mirrored(index):
     found = [corner for epoch in range(5) for corner in corners(targets(batches(index, epoch, mirror=False)))]
     assert not any(mirrored for *_, mirrored in found) and len({corner[:2] for corner in found}) > 20
+
+
+def test_quarter_turns_show_a_pair_from_all_eight_sides_and_both_halves_alike(index):
+    sides = {}
+    for turns in range(4):
+        for mirrored in (False, True):
+            sides[np.rot90(street_map(1)[:, ::-1] if mirrored else street_map(1), turns).tobytes()] = (turns, mirrored)
+    found = set()
+    for epoch in range(40):
+        for source, target in batches(index, epoch, side=LARGE, jitter=1, turn=True):
+            assert np.array_equal(source, 255 - target)
+            found |= {sides[image.tobytes()] for image in target if image[0, 0, NUMBER] == 6}
+    assert found == {(turns, mirrored) for turns in range(4) for mirrored in (False, True)}
 
 
 def test_batches_are_what_the_network_takes(index):

@@ -2,62 +2,15 @@
 
 import json
 import signal
-import subprocess
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import mlflow
-import psutil
 import pytest
+from conftest import logged_steps, newest_run
 
 from pipelines.checkpoint import ARRAYS, read_manifest
 
 DETERMINISTIC = "training.deterministic=true training.decay=0 training.checkpoint_every=1 training.sheet_every=1000"
 STEPS_PER_EPOCH = 2
-
-
-def last_run():
-    """Return the id of the newest run."""
-    return mlflow.search_runs(search_all_experiments=True, output_format="list")[0].info.run_id
-
-
-def curve(run_id):
-    return [metric.step for metric in mlflow.MlflowClient().get_metric_history(run_id, "generator_loss")]
-
-
-@dataclass
-class Running:
-    """A training that runs beside the test."""
-
-    process: subprocess.Popen
-    folder: Path
-
-    def checkpoints(self):
-        return sorted(path for path in self.folder.glob("workspace/runs/*/checkpoints/step-*") if path.suffix == "")
-
-    def wait_for_step(self, step):
-        """Wait until a checkpoint of this step, or of a later one, is whole."""
-        patience = time.monotonic() + 120
-        while not any(int(path.name[5:]) >= step for path in self.checkpoints()):
-            assert self.process.poll() is None, self.process.stderr.read()
-            assert time.monotonic() < patience
-            time.sleep(0.02)
-
-    def kill_everything(self):
-        """SIGKILL the driver, Ray and all workers at once."""
-        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
-        for member in family:
-            member.kill()
-        psutil.wait_procs(family)
-        self.process.communicate()
-
-
-def start(prepared, *words):
-    process = subprocess.Popen(
-        prepared.command("train", *words), cwd=prepared.folder, stdout=-1, stderr=-1, text=True, start_new_session=True
-    )
-    return Running(process, prepared.folder)
 
 
 def weights(folder):
@@ -80,20 +33,20 @@ def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(p
     assert expected[1] == 200 * STEPS_PER_EPOCH
 
     # Killed in mid-epoch, all of it.
-    running = start(prepared, "--set", f"{DETERMINISTIC} training.epochs=150")
+    running = prepared.start("--set", f"{DETERMINISTIC} training.epochs=150")
     running.wait_for_step(50)
     running.kill_everything()
-    run_id = last_run()
+    run_id = newest_run()
     newest = max(running.checkpoints())
     content = bytearray((newest / ARRAYS).read_bytes())
     content[len(content) // 2] ^= 1
     (newest / ARRAYS).write_bytes(content)
 
     # Goes on from the one before the damaged one, and is stopped.
-    running = start(prepared, "--resume", run_id)
+    running = prepared.start("--resume", run_id)
     running.wait_for_step(120)
     running.process.send_signal(signal.SIGINT)
-    _, news = running.process.communicate(timeout=60)
+    news = running.end()
     assert running.process.returncode == 130, news
     assert f"Passed over checkpoint {newest.name}: state.npz is not what was saved (sha256)." in news
     assert f"Go on with: sat2map train --resume {run_id}" in news
@@ -106,10 +59,10 @@ def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(p
     record, _ = train(prepared, "--resume", run_id, "--set", "training.epochs=200")
     assert (record["run_id"], record["steps"]) == (run_id, 200 * STEPS_PER_EPOCH)
     assert weights(prepared.folder) == expected
-    assert curve(run_id) == list(range(1, 200 * STEPS_PER_EPOCH + 1))
+    assert logged_steps(run_id) == list(range(1, 200 * STEPS_PER_EPOCH + 1))
     assert mlflow.get_run(run_id).info.status == "FINISHED"
     for name in ("val_l1", "input_wait"):
-        steps = [metric.step for metric in mlflow.MlflowClient().get_metric_history(run_id, name)]
+        steps = logged_steps(run_id, name)
         assert len(set(steps)) == len(steps) >= 195
 
 
@@ -118,7 +71,7 @@ def test_a_finished_run_has_nothing_left_to_do(prepared):
     before = weights(prepared.folder)
     again, _ = train(prepared, "--resume", record["run_id"])
     assert again["steps"] == record["steps"] and weights(prepared.folder) == before
-    assert curve(record["run_id"]) == [1, 2, 3, 4]
+    assert logged_steps(record["run_id"]) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("setting", ["network.width=8", "data.direction=map_to_photo", "seed=3"])
