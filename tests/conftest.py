@@ -70,7 +70,7 @@ class Prepared:
     """A folder of its own with ten small training pairs, prepared for a network that trains in seconds."""
 
     folder: Path
-    settings: str = "network.image_size=32 network.depth=5 network.width=4"
+    settings: str = "network.image_size=32 network.depth=4 network.width=4"
 
     def command(self, verb, *words):
         """Return the command line of a verb with these settings."""

@@ -79,7 +79,7 @@ def test_what_is_trained_can_t_change_on_the_way(prepared, setting):
     run = prepared.folder / "workspace/runs/1f0c"
     run.mkdir(parents=True)
     (run / "pairs.json").write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
-    (run / "config.json").write_text('{"network": {"image_size": 32, "depth": 5, "width": 4}}')
+    (run / "config.json").write_text('{"network": {"image_size": 32, "depth": 4, "width": 4}}')
     done = prepared.sat2map("train", "--resume", "1f0c", "--set", setting)
     assert done.returncode == 2
     key, _, value = setting.partition("=")

@@ -4,7 +4,9 @@ import json
 
 import mlflow
 import numpy as np
+import pytest
 
+from pipelines.checkpoint import ARRAYS
 from pipelines.workspace import Workspace
 
 TWO_WORKERS = "training.workers=2 training.cpus_per_worker=1 training.epochs=2 training.checkpoint_every=1"
@@ -26,6 +28,24 @@ def test_two_workers_train_one_model(prepared):
     assert len(checkpoints) == 2
     newest = json.loads((max(checkpoints) / "checkpoint.json").read_text())
     assert newest["position"] == {"epoch": 2, "step": 4, "seen": 0}
+
+
+@pytest.mark.parametrize("norm", ["sync_batch", pytest.param("instance", marks=pytest.mark.slow)])
+def test_two_workers_end_with_the_weights_of_one(make_prepared, norm):
+    weights = []
+    for workers in (1, 2):
+        prepared = make_prepared(f"workers-{workers}")
+        settings = f"training.epochs=3 network.dropout=0 network.norm={norm} training.workers={workers}"
+        done = prepared.sat2map("train", "--set", settings, "--set", "training.cpus_per_worker=1")
+        assert done.returncode == 0, done.stderr
+        (newest,) = prepared.folder.glob("workspace/runs/*/checkpoints/step-00000006")
+        with np.load(newest / ARRAYS) as arrays:
+            names = [name for name in arrays.files if name.startswith(("generator/", "discriminator/"))]
+            weights.append({name: arrays[name] for name in names if "seed_" not in name})
+    alone, shared = weights
+    # Steps of five pairs: one worker has three of them, the other two.
+    for name, expected in alone.items():
+        assert np.abs(shared[name] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-12), name
 
 
 def test_a_worker_s_mistake_is_one_sentence_and_leaves_no_finished_run(prepared):

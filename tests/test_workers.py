@@ -1,0 +1,105 @@
+"""Two workers do what one does: the same gradients, the same weights, the same ratio of the losses."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.spec import NetworkConfig
+from model.step import build_state, train_step
+
+BETA_1 = 0.5
+STEPS = 5
+# Two devices out of one processor, so that two replicas can share a batch; possible only before TensorFlow starts.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
+
+def images(seed):
+    return tf.constant(np.random.default_rng(seed).uniform(-1, 1, (4, 32, 32, 3)), tf.float32)
+
+
+def train(strategy, norm, *, steps=STEPS, l1_weight=100.0):
+    """Train on a global batch of four for some steps; return gradients of the first one, weights and losses."""
+    network = NetworkConfig(image_size=32, width=4, depth=3, dropout=0, norm=norm)
+    with strategy.scope():
+        state = build_state(network, learning_rate=2e-4, beta_1=BETA_1, seed=0)
+    replicas = strategy.num_replicas_in_sync
+
+    @tf.function
+    def step(photo, street_map):
+        def replica_step(*pair):
+            return tf.stack(list(train_step(state, *pair, l1_weight=l1_weight, global_batch=4).values()))
+
+        return strategy.reduce("SUM", strategy.run(replica_step, args=(photo, street_map)), axis=None)
+
+    gradients = None
+    for number in range(steps):
+        shares = [
+            strategy.experimental_distribute_values_from_function(
+                lambda context, half=half: half[context.replica_id_in_sync_group :: replicas]
+            )
+            for half in (images(2 * number), images(2 * number + 1))
+        ]
+        losses = step(*shares)
+        if gradients is None:
+            # Adam has kept (1 - beta_1) of the first gradient.
+            momenta = {name: value for name, value in state.variables().items() if name.endswith("_momentum")}
+            gradients = {name: np.asarray(value.value) / (1 - BETA_1) for name, value in momenta.items()}
+    weights = {name: np.asarray(value.value) for name, value in state.variables().items() if "/seed_" not in name}
+    return gradients, weights, np.asarray(losses)
+
+
+def difference(found, expected):
+    """Return the largest difference of two sets of arrays, relative to the largest value of each array."""
+    assert found.keys() == expected.keys()
+    return max(
+        np.abs(found[name] - expected[name]).max() / max(np.abs(expected[name]).max(), 1e-12) for name in expected
+    )
+
+
+@pytest.fixture(scope="module")
+def one():
+    return tf.distribute.get_strategy()
+
+
+@pytest.fixture(scope="module")
+def two():
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.mark.parametrize("norm", ["sync_batch", "instance"])
+def test_two_workers_have_the_gradients_and_the_weights_of_one(one, two, norm):
+    gradients, weights, losses = train(one, norm)
+    shared_gradients, shared_weights, shared_losses = train(two, norm)
+    assert difference(shared_gradients, gradients) < 1e-4
+    assert difference(shared_weights, weights) < 1e-4
+    np.testing.assert_allclose(shared_losses, losses, rtol=1e-4)
+
+
+def test_with_batch_norm_the_gradients_are_the_mean_of_the_workers_own(two):
+    shared, _, _ = train(two, "batch", steps=1)
+    own = []
+    for rank in range(2):
+        state = build_state(
+            NetworkConfig(image_size=32, width=4, depth=3, dropout=0), learning_rate=2e-4, beta_1=BETA_1, seed=0
+        )
+        train_step(state, images(0)[rank::2], images(1)[rank::2], l1_weight=100.0, global_batch=2)
+        momenta = {name: value for name, value in state.variables().items() if name.endswith("_momentum")}
+        own.append({name: np.asarray(value.value) / (1 - BETA_1) for name, value in momenta.items()})
+    mean = {name: (own[0][name] + own[1][name]) / 2 for name in own[0]}
+    assert difference(shared, mean) < 1e-4
+    assert difference(shared, own[0]) > 0.01
+
+
+def test_batch_norm_of_each_worker_s_own_differs_from_that_of_all(one, two):
+    assert difference(train(two, "batch", steps=1)[0], train(one, "batch", steps=1)[0]) > 0.01
+
+
+def test_the_ratio_of_the_losses_does_not_depend_on_the_workers(one, two):
+    # The share of the L1 term in the generator's gradient: 100 * W : 1 would move it.
+    found = []
+    for strategy in (one, two):
+        whole, without = (train(strategy, "instance", steps=1, l1_weight=weight)[0] for weight in (100.0, 0.0))
+        found.append({name: whole[name] - without[name] for name in whole if name.startswith("generator")})
+    assert difference(found[1], found[0]) < 1e-3
