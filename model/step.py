@@ -61,7 +61,12 @@ def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, b
     """Build both networks with Adam for each; call it inside `strategy.scope()`, before anything is traced."""
     generator = build_generator(network, seed=seed)
     discriminator = build_discriminator(network, seed=seed)
-    optimizers = [keras.optimizers.Adam(learning_rate, beta_1=beta_1) for _ in range(2)]
+    optimizers: list[keras.optimizers.Optimizer] = [
+        keras.optimizers.Adam(learning_rate, beta_1=beta_1) for _ in range(2)
+    ]
+    if keras.config.dtype_policy().compute_dtype == "float16":
+        # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018, section 3.2).
+        optimizers = [keras.optimizers.LossScaleOptimizer(optimizer) for optimizer in optimizers]
     optimizers[0].build(generator.trainable_variables)
     optimizers[1].build(discriminator.trainable_variables)
     return TrainState(generator, discriminator, *optimizers)
@@ -81,11 +86,13 @@ def train_step(
         adversarial = losses.adversarial(on_drawn, real=True, global_batch=global_batch)
         l1 = losses.l1(drawn, street_map, global_batch=global_batch)
         generator_loss = adversarial + l1_weight * l1
+        scaled_generator_loss = state.generator_optimizer.scale_loss(generator_loss)
         real_loss = losses.adversarial(on_real, real=True, global_batch=global_batch)
         drawn_loss = losses.adversarial(on_drawn, real=False, global_batch=global_batch)
         discriminator_loss = real_loss + drawn_loss
-    _descend(generator_tape, generator_loss, state.generator, state.generator_optimizer)
-    _descend(discriminator_tape, discriminator_loss, state.discriminator, state.discriminator_optimizer)
+        scaled_discriminator_loss = state.discriminator_optimizer.scale_loss(discriminator_loss)
+    _descend(generator_tape, scaled_generator_loss, state.generator, state.generator_optimizer)
+    _descend(discriminator_tape, scaled_discriminator_loss, state.discriminator, state.discriminator_optimizer)
     return {
         "generator_loss": generator_loss,
         "generator_adversarial_loss": adversarial,

@@ -58,7 +58,8 @@ class TrainingConfig(Frozen):
     """Mirror half of the pairs left to right."""
     turn: bool = False
     """Turn each pair by 0 to 3 quarter turns: what lies on the ground has no upright, and few pairs become many."""
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """What the layers calculate in; weights stay float32. float16 (with loss scaling) is for GPUs without bfloat16."""
     workers: int = Field(default=1, ge=1)
     """Ray Train workers."""
     gpu: bool = False

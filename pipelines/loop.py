@@ -124,7 +124,9 @@ class TrainingLoop:
             return self.strategy.reduce("SUM", self.strategy.run(replica_step, args=shares), axis=None)
 
         images, number = tf.TensorSpec((None, side, side, 3), tf.float32), tf.TensorSpec((), tf.float32)
-        return tf.function(step, input_signature=[images, images, number, number]), names
+        # XLA fuses well on a GPU, loses bfloat16's gain on a CPU, and can't hold a conversation of workers.
+        compiled = training.gpu and training.workers == 1
+        return tf.function(step, input_signature=[images, images, number, number], jit_compile=compiled), names
 
     def _must_stop(self) -> bool:
         """Tell whether a step carried a wish to stop: all workers read the same, and stop after the same step.

@@ -43,8 +43,7 @@ def _train(settings: dict[str, Any], line: Line) -> None:
     context = ray.train.get_context()
     shard = Shard(context.get_world_rank(), context.get_world_size())
     _set_up_devices(config)
-    # One worker has nobody to talk to: TensorFlow's own strategy opens no port and reduces nothing.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy() if shard.workers > 1 else tf.distribute.get_strategy()
+    strategy = _strategy(config, shard)
     with strategy.scope():
         state = _build_state(config, steps=config.training.epochs * (len(pairs.train) // config.training.batch_size))
     loop = TrainingLoop(
@@ -67,6 +66,17 @@ def _set_up_devices(config: RunConfig) -> None:
     keras.utils.set_random_seed(config.seed)
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
+    if shard.workers == 1:
+        # One worker has nobody to talk to: TensorFlow's own strategy opens no port and reduces nothing.
+        return tf.distribute.get_strategy()
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=kinds.NCCL if config.training.gpu else kinds.RING
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
 def _build_state(config: RunConfig, *, steps: int) -> TrainState:

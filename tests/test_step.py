@@ -31,9 +31,8 @@ def pairs():
 
 
 @pytest.fixture
-def mixed_bfloat16():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    yield
+def precision():
+    yield keras.config.set_dtype_policy
     keras.config.set_dtype_policy("float32")
 
 
@@ -133,13 +132,49 @@ def test_a_few_steps_on_one_pair_bring_the_drawing_close_to_its_map():
     assert np.mean(l1[-5:]) < 0.5 * l1[0]
 
 
-def test_mixed_precision_keeps_losses_and_weights_in_float32(mixed_bfloat16, pairs):
+@pytest.mark.parametrize("mixed", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_losses_and_weights_in_float32(precision, mixed, pairs):
+    precision(mixed)
     state = build()
     losses = train_step(state, *pairs, l1_weight=100.0, global_batch=2)
     assert {value.dtype for value in losses.values()} == {tf.float32}
     assert np.all(np.isfinite(list(losses.values())))
     assert all(np.any(gradient) for gradient in gradients(state).values())
-    assert {variable.dtype for variable in state.variables().values()} <= {"float32", "int64", "int32", "uint32"}
+    assert {variable.dtype for variable in state.variables().values()} <= {
+        "float32",
+        "int64",
+        "int32",
+        "uint32",
+        "bool",
+    }
+
+
+@pytest.mark.parametrize("mixed", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_learns_what_float32_learns(precision, mixed):
+    network = NetworkConfig(image_size=32, width=8, depth=3, dropout=0)
+    found = []
+    for policy in ("float32", mixed):
+        precision(policy)
+        state = build(network, learning_rate=2e-4)
+        taken = tf.function(lambda *pair, state=state: train_step(state, *pair, l1_weight=100.0, global_batch=4))
+        losses = [
+            {name: float(value) for name, value in taken(images(4, number % 5), images(4, 9 + number % 5)).items()}
+            for number in range(50)
+        ]
+        found.append({name: np.mean([step[name] for step in losses[-5:]]) for name in losses[0]})
+    for name, value in found[0].items():
+        assert found[1][name] == pytest.approx(value, rel=0.05), name
+
+
+def test_a_gradient_that_overflows_in_float16_costs_a_step_and_halves_the_scale(precision, pairs):
+    precision("mixed_float16")
+    state = build()
+    scale = float(state.generator_optimizer.dynamic_scale)
+    before = weights(state.generator)
+    step(state, pairs, l1_weight=1e30)
+    for old, new in zip(before, weights(state.generator), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert float(state.generator_optimizer.dynamic_scale) == scale / 2
 
 
 def frozen_norms():
