@@ -6,7 +6,7 @@ IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 .PHONY: run test slow check format lock clean
 
 run: .venv/ready ## The whole road on painted scenes; DATA=FOLDER for your own pairs
-	@$(IN_VENV) mlflow run . --env-manager local --experiment-name sat2map $(if $(DATA),-P data="$(abspath $(DATA))")
+	@$(IN_VENV) mlflow run . --env-manager local --experiment-name sat2map $(if $(DATA),-P data="$(if $(findstring ://,$(DATA)),$(DATA),$(abspath $(DATA)))")
 
 test: .venv/ready ## Every test but the slow ones
 	@$(IN_VENV) python -m pytest -m "not slow"

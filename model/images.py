@@ -7,7 +7,7 @@ import io
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -63,7 +63,7 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{short_name(path)} can't be opened ({error.strerror})") from error
 
 
-def decode(path: Path, content: bytes) -> Image.Image:
+def decode(path: PurePath, content: bytes) -> Image.Image:
     """Decode what `path` holds fully, upright and as RGB.
 
     Raises:
@@ -100,6 +100,6 @@ def pixel_size(image: Image.Image) -> str:
     return f"{image.width}x{image.height}"
 
 
-def short_name(path: Path) -> str:
+def short_name(path: PurePath) -> str:
     """Write a path as its folder and name."""
     return f"{path.parent.name}/{path.name}"

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from model.errors import ConfigError
 from model.spec import Direction, Frozen, NetworkConfig
+from pipelines.addresses import hide_passwords, is_address, parse, refuse_password
 
 CONFIGS = Path(__file__).parent / "configs"
 ValidationScore = Literal["val_l1", "val_ssim"]
@@ -29,7 +30,12 @@ class DataConfig(Frozen):
     """Where the pairs come from."""
 
     source: str = Field(default="sample", min_length=1)
-    """`sample`, a folder of pairs, or kaggle://OWNER/NAME[/versions/N][#FOLDER]."""
+    """`sample`, a folder of pairs, kaggle://OWNER/NAME[/versions/N][#FOLDER], or the address of a folder of pairs.
+
+    Addresses are s3://BUCKET/FOLDER, gs://, hdfs:// and abfs://, as pyarrow opens them, with options such as
+    `?region=eu-west-1` or `?endpoint_override=HOST:PORT&scheme=http` and never with credentials: those are taken from
+    where the cloud's own tools look, on every machine that trains.
+    """
     direction: Direction = "photo_to_map"
     """What is drawn from what."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
@@ -123,6 +129,7 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
 
     Raises:
         ConfigError: A key is unknown, or a value has the wrong type or is out of range.
+        DataError: `data.source` is an address that can't be used, a password in it above all.
     """
     settings = _settings(overrides)
     changes = _given(settings)
@@ -138,7 +145,7 @@ def change(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
     """Lay `section.key=value` overrides over the settings of a training that is to go on.
 
     Raises:
-        ConfigError: As `load`; or a setting that decides what is trained, on what, was changed.
+        ConfigError, DataError: As `load`; or a setting that decides what is trained, on what, was changed.
     """
     settings = dict(_parse_override(setting) for text in overrides for setting in _split(text))
     changed = _build(
@@ -175,6 +182,10 @@ def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
 
 
 def _check_together(config: RunConfig) -> None:
+    # Here and not where it is opened: the settings are logged by verbs that open nothing.
+    refuse_password(config.data.source)
+    if is_address(config.data.source) and not config.data.source.startswith("kaggle://"):
+        parse(config.data.source)
     batch, workers = config.training.batch_size, config.training.workers
     if batch % workers:
         raise ConfigError(
@@ -201,7 +212,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise ConfigError(f"{path} can't be read as YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path} can't be read as YAML: {hide_passwords(' '.join(str(error).split()))}") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -217,11 +228,14 @@ def _split(text: str) -> list[str]:
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"{text!r} is no setting; write section.key=value, for instance training.batch_size=8.")
+        raise ConfigError(
+            f"{hide_passwords(text)!r} is no setting; write section.key=value, for instance training.batch_size=8."
+        )
     try:
         return key.strip(), yaml.safe_load(value)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45.
-        raise ConfigError(f"The value of {key.strip()} ({value!r}) can't be read; quote it as in YAML.") from error
+        shown = hide_passwords(repr(value))
+        raise ConfigError(f"The value of {key.strip()} ({shown}) can't be read; quote it as in YAML.") from error
 
 
 def _put(tree: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - YAML holds anything
@@ -240,7 +254,7 @@ def _explain(error: ValidationError) -> str:
         if detail["type"] == "extra_forbidden":
             problems.append(f"{key} is no setting; {_allowed(detail['loc'][:-1])}")
         else:
-            found = "" if isinstance(detail["input"], dict) else f" (found {detail['input']!r})"
+            found = "" if isinstance(detail["input"], dict) else f" (found {hide_passwords(repr(detail['input']))})"
             problems.append(f"{key}: {detail['msg'].removeprefix('Value error, ')}{found}")
     return "The configuration can't be used: " + "; ".join(problems) + "."
 

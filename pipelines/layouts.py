@@ -7,7 +7,7 @@ no held-out set  only train/, only trainA/ and trainB/, or side-by-side images i
                  about a tenth is held out by a hash of the name, so that new files move nobody
 ```
 Where val and test both stand, val is used and test is left alone. Hidden files and files without an image's suffix are
-not looked at.
+not looked at. The folder is any place that `pipelines.places` can list; each folder is listed once.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from model.errors import DataError
 from model.images import is_image_name, short_name
+from pipelines import places
 
 LAYOUTS = (
     "Put the pairs (JPEG, PNG or WebP) in train/ and val/, each image with the photo left and the map right; "
@@ -31,82 +32,90 @@ class Candidate(NamedTuple):
 
     split: str
     name: str
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     problem: str
 
 
-def find_candidates(folder: Path, val_fraction: float) -> list[Candidate]:
+class _Half(NamedTuple):
+    """A folder that holds whole pairs, only photos or only maps: its name, and its images in order."""
+
+    name: str
+    images: list[str]
+
+
+def find_candidates(folder: str | Path, val_fraction: float) -> list[Candidate]:
     """List what claims to be a pair, sorted by name.
 
     Raises:
         DataError: The folder is not there, or in none of the layouts.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder} is a file, not a folder." if folder.exists() else f"There is no folder {folder}.")
-    folder = folder.absolute()
-    two_folders = _has(folder, "trainA", "trainB")
-    if two_folders and _has(folder, "train"):
+    folder = places.locate(folder)
+    listing = places.list_folder(folder)
+    folder = places.absolute(folder)
+    two_folders = bool(listing.folders & {"trainA", "trainB"})
+    if two_folders and "train" in listing.folders:
         raise DataError(f"{folder} has both train/ and trainA/ or trainB/: keep one of the two layouts.")
     sides = ("A", "B") if two_folders else ("",)
-    held_out = next((split for split in ("val", "test") if _has(folder, *(split + side for side in sides))), None)
-    if two_folders or _has(folder, "train"):
-        train = [folder / f"train{side}" for side in sides]
+    held_out = next((split for split in ("val", "test") if listing.folders & {split + side for side in sides}), None)
+    if two_folders or "train" in listing.folders:
+        train = _list_halves(folder, listing, "train", sides)
     elif held_out:
         raise DataError(f"{folder} has {held_out}/ but no train/. {LAYOUTS}")
     else:
-        train = [folder]
+        train = [_Half(places.as_path(folder).name, _images(folder, listing))]
     if held_out:
-        held = [folder / f"{held_out}{side}" for side in sides]
+        held = _list_halves(folder, listing, held_out, sides)
         candidates = [
-            *(_candidate("train", f"train/{key}", paths) for key, paths in _join(train)),
-            *(_candidate("val", f"{held_out}/{key}", paths) for key, paths in _join(held)),
+            *(_candidate("train", f"train/{key}", halves) for key, halves in _join(train)),
+            *(_candidate("val", f"{held_out}/{key}", halves) for key, halves in _join(held)),
         ]
     else:
-        candidates = [_candidate(_hash_split(key, val_fraction), key, paths) for key, paths in _join(train)]
+        candidates = [_candidate(_hash_split(key, val_fraction), key, halves) for key, halves in _join(train)]
     if not candidates:
-        raise DataError(f"There are no pairs in {folder} (found: {_found(folder)}). {LAYOUTS}")
+        raise DataError(f"There are no pairs in {folder} (found: {_found(listing)}). {LAYOUTS}")
     return sorted(candidates, key=lambda candidate: candidate.name)
 
 
-def _has(folder: Path, *names: str) -> bool:
-    return any((folder / name).is_dir() for name in names)
-
-
-def _found(folder: Path) -> str:
-    names = sorted(_printable(path.name) + "/" * path.is_dir() for path in folder.iterdir())
+def _found(listing: places.Listing) -> str:
+    names = sorted([*(f"{_printable(name)}/" for name in listing.folders), *map(_printable, listing.files)])
     return first(names, 8, ", ") or "nothing"
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """Yield, in no order, the files that look like images; none if there is no such folder."""
-    if folder.is_dir():
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if is_image_name(entry.name) and not entry.is_dir():
-                    yield Path(entry.path)
+def _images(folder: str, listing: places.Listing) -> list[str]:
+    """Return the files that look like images, in order."""
+    return [places.inside(folder, name) for name in sorted(filter(is_image_name, listing.files))]
 
 
-def _join(halves: Sequence[Path]) -> Iterator[tuple[str, list[tuple[Path, list[Path]]]]]:
+def _list_halves(folder: str, listing: places.Listing, split: str, sides: Sequence[str]) -> list[_Half]:
+    """List the folders of a split; one that is not there has no images."""
+    names = [split + side for side in sides]
+    below = {name: places.inside(folder, name) for name in names if name in listing.folders}
+    images = {name: _images(place, places.list_folder(place)) for name, place in below.items()}
+    return [_Half(name, images.get(name, [])) for name in names]
+
+
+def _join(halves: Sequence[_Half]) -> Iterator[tuple[str, list[_Half]]]:
     """Yield each key (file name without suffix) with its files in each of the folders: the join of photo and map."""
-    listings: list[dict[str, list[Path]]] = [{} for _ in halves]
-    for folder, listing in zip(halves, listings, strict=True):
-        for path in sorted(_images(folder)):
-            listing.setdefault(path.stem, []).append(path)
+    listings: list[dict[str, list[str]]] = [{} for _ in halves]
+    for half, listing in zip(halves, listings, strict=True):
+        for file in half.images:
+            listing.setdefault(places.as_path(file).stem, []).append(file)
     for key in sorted(set().union(*listings)):
-        yield key, [(folder, listing.get(key, [])) for folder, listing in zip(halves, listings, strict=True)]
+        yield key, [_Half(half.name, listing.get(key, [])) for half, listing in zip(halves, listings, strict=True)]
 
 
-def _candidate(split: str, name: str, halves: list[tuple[Path, list[Path]]]) -> Candidate:
+def _candidate(split: str, name: str, halves: list[_Half]) -> Candidate:
     """Note what is wrong with the file names alone: a missing half, or two files of one key."""
     problem = ""
-    for part, (folder, paths) in zip(("photo", "map"), halves, strict=False):
-        if not paths:
-            problem = f"its {part} is missing in {folder.name}/"
-        elif len(paths) > 1:
-            problem = f"several files have this name: {', '.join(_printable(short_name(path)) for path in paths)}"
+    for part, half in zip(("photo", "map"), halves, strict=False):
+        if not half.images:
+            problem = f"its {part} is missing in {half.name}/"
+        elif len(half.images) > 1:
+            names = ", ".join(_printable(short_name(places.as_path(file))) for file in half.images)
+            problem = f"several files have this name: {names}"
     if name != _printable(name):
         problem = "its file name is not UTF-8"
-    return Candidate(split, _printable(name), tuple(path for _, paths in halves for path in paths), problem)
+    return Candidate(split, _printable(name), tuple(file for half in halves for file in half.images), problem)
 
 
 def _hash_split(name: str, val_fraction: float) -> str:
@@ -116,7 +125,10 @@ def _hash_split(name: str, val_fraction: float) -> str:
 
 def is_paired(folder: Path) -> bool:
     """Tell whether `folder` has images in `train/`, or in both `trainA/` and `trainB/`; opens no image."""
-    return any(all(any(_images(folder / name)) for name in names) for names in (["train"], ["trainA", "trainB"]))
+    listing = places.list_folder(str(folder))
+    return any(
+        all(half.images for half in _list_halves(str(folder), listing, "train", sides)) for sides in (("",), ("A", "B"))
+    )
 
 
 def _printable(name: str) -> str:

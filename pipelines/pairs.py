@@ -15,10 +15,14 @@ from pydantic import BaseModel, ValidationError
 from model.cores import usable_cores
 from model.errors import DataError, MissingStepError
 from model.files import write_text
-from model.images import decode, pixel_size, read_bytes, short_name
+from model.images import decode, pixel_size, short_name
 from model.pixels import Pixels
 from model.progress import track
+from pipelines import places
 from pipelines.layouts import LAYOUTS, Candidate, find_candidates, first
+
+REMOTE_READERS = 8
+"""Threads that check remote files; they wait for the network more than they decode."""
 
 
 class Pair(BaseModel, frozen=True, extra="forbid"):
@@ -26,13 +30,13 @@ class Pair(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         name: Unique in the index: `val/12` for `val/12.jpg`, plain `12` where the split is by hash.
-        files: One file (photo left, map right) or two (photo, map).
+        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses (`pipelines.places`).
         sha256: Of the file's bytes; of both files' bytes in order when there are two.
         size: Width and height in pixels of one half.
     """
 
     name: str
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     sha256: str
     size: tuple[int, int]
 
@@ -77,7 +81,7 @@ class PairIndex(BaseModel, frozen=True, extra="forbid"):
 
 
 def index_folder(
-    folder: Path,
+    folder: str | Path,
     *,
     source: str | None = None,
     min_side: int = 256,
@@ -87,14 +91,15 @@ def index_folder(
     """Check every pair in `folder` and return those that can be used, with the others by name and reason.
 
     Args:
-        folder: In one of the layouts of this module.
+        folder: In one of the layouts of `pipelines.layouts`: a path, or an address that `pipelines.places` opens.
         source: Where the data came from, for the record; the folder when left out.
         min_side: Least width and height of one half, in pixels.
         val_fraction: Share held out by a hash of the name where the folder has no held-out set of its own.
         min_good: Least share of the candidates that must be good; duplicates count as bad.
 
     Raises:
-        DataError: There are no pairs, too few of them are good, or nothing is left to train on or to hold out.
+        DataError: There are no pairs, too few of them are good, nothing is left to train on or to hold out, or the
+            place does not answer.
     """
     candidates = find_candidates(folder, val_fraction)
     results = _check_all(candidates, min_side)
@@ -116,15 +121,18 @@ def read(pair: Pair) -> tuple[Pixels, Pixels]:
     """Return the photo and the map of a pair, uint8 `(height, width, 3)` each.
 
     Raises:
+        PlaceError: The place where the files lie does not answer.
         DataError: A file is gone, can't be read, or is not the one that was indexed.
     """
     try:
-        contents = [read_bytes(path) for path in pair.files]
+        contents = [places.read_bytes(file) for file in pair.files]
         if _sha256(contents) != pair.sha256:
             raise DataError("its content is not what was indexed")
         photo, street_map = _halves(pair.files, contents)
+    except places.PlaceError:
+        raise
     except DataError as error:
-        files = " and ".join(str(path) for path in pair.files)
+        files = " and ".join(pair.files)
         raise DataError(f"Pair {pair.name} ({files}) can't be read: {error}. Run `sat2map prepare` again.") from error
     return np.array(photo), np.array(street_map)
 
@@ -146,7 +154,8 @@ def rejected_report(index: PairIndex) -> str:
 
 def _check_all(candidates: list[Candidate], min_side: int) -> list[Pair | Rejected]:
     """Check all candidates on a few threads (Pillow decodes outside the GIL); the results keep their order."""
-    with ThreadPoolExecutor(max_workers=min(4, usable_cores())) as pool:
+    remote = any(places.is_remote(file) for candidate in candidates[:1] for file in candidate.files)
+    with ThreadPoolExecutor(max_workers=REMOTE_READERS if remote else min(4, usable_cores())) as pool:
         try:
             results = pool.map(lambda candidate: _check(candidate, min_side), candidates)
             return list(track(results, "Checking pairs", total=len(candidates)))
@@ -159,8 +168,11 @@ def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
     if candidate.problem:
         return Rejected(name=candidate.name, reason=candidate.problem)
     try:
-        contents = [read_bytes(path) for path in candidate.files]
+        contents = [places.read_bytes(file) for file in candidate.files]
         photo, _ = _halves(candidate.files, contents)
+    except places.PlaceError:
+        # The place is at fault, and would be at every other file.
+        raise
     except DataError as error:
         return Rejected(name=candidate.name, reason=str(error))
     if min(photo.size) < min_side:
@@ -184,7 +196,7 @@ def _drop_duplicates(good: list[tuple[str, Pair]]) -> tuple[dict[str, list[Pair]
     return kept, duplicates
 
 
-def _judge(index: PairIndex, folder: Path, min_good: float) -> None:
+def _judge(index: PairIndex, folder: str | Path, min_good: float) -> None:
     """Stop if too few candidates are good, or if one of the splits is empty."""
     good, bad = len(index.train) + len(index.val), len(index.rejected)
     if not good:
@@ -217,14 +229,14 @@ def _sha256(contents: list[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _halves(files: Sequence[Path], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
+def _halves(files: Sequence[str], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
     """Decode a pair fully into the photo and the map: RGB images of one size."""
-    images = [decode(path, content) for path, content in zip(files, contents, strict=True)]
+    images = [decode(places.as_path(file), content) for file, content in zip(files, contents, strict=True)]
     if len(images) == 1:
         width, height = images[0].size
         if width != 2 * height:
             raise DataError(
-                f"{short_name(files[0])} has {pixel_size(images[0])} pixels; "
+                f"{short_name(places.as_path(files[0]))} has {pixel_size(images[0])} pixels; "
                 "photo and map side by side are twice as wide as high"
             )
         return images[0].crop((0, 0, height, height)), images[0].crop((height, 0, width, height))

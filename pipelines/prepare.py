@@ -5,6 +5,7 @@ from pathlib import Path
 from model.errors import DataError
 from model.files import write_text
 from pipelines import kaggle
+from pipelines.addresses import is_address
 from pipelines.config import RunConfig
 from pipelines.pairs import PairIndex, index_folder, rejected_report
 from pipelines.scenery.painter import STYLE, paint_folder
@@ -18,7 +19,7 @@ def prepare(config: RunConfig) -> PairIndex:
     """Paint, fetch or find the pairs, and leave their index and the list of the refused in the workspace.
 
     Raises:
-        DataError: There are no pairs, too few of them are good, or too few are held out.
+        DataError: There are no pairs, too few of them are good or held out, or the place does not answer.
     """
     workspace = Workspace(config.workspace)
     index = index_folder(
@@ -38,12 +39,14 @@ def prepare(config: RunConfig) -> PairIndex:
     return index
 
 
-def _folder(config: RunConfig, workspace: Workspace) -> Path:
+def _folder(config: RunConfig, workspace: Workspace) -> str | Path:
     source = config.data.source
     if source == "sample":
         return _sample(config, workspace)
     if source.startswith("kaggle://"):
         return kaggle.fetch(source)
+    if is_address(source):
+        return source
     return Path(source).expanduser()
 
 

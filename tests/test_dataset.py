@@ -1,6 +1,7 @@
 """Batches: both halves cut alike, the same seed the same batches, every pair in one worker's share."""
 
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,7 +270,7 @@ def test_stopping_early_leaves_no_thread(index):
 
 def test_a_file_that_is_gone_stops_the_epoch_by_name_and_leaves_no_thread(tmp_path):
     pairs = paint(tmp_path, count=6)
-    pairs.train[3].files[0].unlink()
+    Path(pairs.train[3].files[0]).unlink()
     with pytest.raises(DataError, match=r"Pair train/03 .*missing"):
         list(training(pairs, batch_size=2).epoch(0))
     assert not decoders()

@@ -27,6 +27,7 @@ HOMES = {
     "keras": {"model.networks", "model.losses", "model.step", "pipelines.worker", "pipelines.conversion"},
     "kagglehub": {"pipelines.kaggle"},
     "kagglesdk": {"pipelines.kaggle"},
+    "pyarrow": {"pipelines.places"},
 }
 LOADS_TENSORFLOW = HOMES["tensorflow"] | {"pipelines.checkpoint"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools", "shared", "core"}
@@ -154,7 +155,7 @@ def test_tensorflow_comes_with_few_modules():
 @pytest.mark.parametrize("module", [module for module in FILES if package(module) == "serving"])
 def test_the_service_knows_none_of_the_training(module):
     libraries = {package(name) for name in closure(module)}
-    assert not libraries & {"tensorflow", "keras", "ray", "mlflow", "tf2onnx", "kagglehub", "typer", "yaml"}
+    assert not libraries & {"tensorflow", "keras", "ray", "mlflow", "tf2onnx", "kagglehub", "pyarrow", "typer", "yaml"}
 
 
 def modules_after(program):
@@ -165,7 +166,7 @@ def modules_after(program):
     return set(json.loads(last)), "\n".join(shown)
 
 
-HEAVY = {"tensorflow", "keras", "ray", "mlflow", "tf2onnx", "torch", "kagglehub"}
+HEAVY = {"tensorflow", "keras", "ray", "mlflow", "tf2onnx", "torch", "kagglehub", "pyarrow"}
 
 
 def test_importing_the_scorer_loads_nothing_of_the_training():
