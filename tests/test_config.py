@@ -1,12 +1,13 @@
 """Settings: the shipped files load, overrides win, and whatever is wrong is refused with what to do."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from model.errors import ConfigError
-from pipelines.config import CONFIGS, RunConfig, load
+from pipelines.config import CONFIGS, RunConfig, change, load
 
 
 def refused(*overrides, file=None):
@@ -225,7 +226,7 @@ def test_an_unknown_key_is_refused_with_the_known_ones(override, allowed):
         ("training.jitter=0.9", "greater than or equal to 1 (found 0.9)"),
         ("training.jitter=2.1", "less than or equal to 2 (found 2.1)"),
         ("training.mirror=maybe", "a valid boolean, unable to interpret input (found 'maybe')"),
-        ("training.precision=int8", "'float32' or 'mixed_bfloat16' (found 'int8')"),
+        ("training.precision=int8", "'float32', 'mixed_bfloat16' or 'mixed_float16' (found 'int8')"),
         ("training.sheet_pairs=33", "less than or equal to 32 (found 33)"),
         ("training=3", "(found 3)"),
         ("data.source=''", "at least 1 character (found '')"),
@@ -294,3 +295,42 @@ def test_flat_names_every_setting_once_in_order():
     assert {"data.sample.train", "network.image_size", "training.batch_size", "tracking.model_name"} <= set(flat)
     assert all(isinstance(value, str) for value in flat.values())
     assert load(None, [f"{key}={value}" for key, value in flat.items()]) == RunConfig()
+
+
+# A training that goes on
+
+
+def test_a_training_that_goes_on_can_change_how_it_is_trained():
+    began = load("default", ["training.epochs=20", "network.width=8"])
+    changed = change(began, ["training.epochs=40 training.workers=2", "tracking.patience=5"])
+    assert (changed.training.epochs, changed.training.workers, changed.tracking.patience) == (40, 2, 5)
+    assert changed.network == began.network and changed.data == began.data
+    assert change(began, []) == began
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "was"),
+    [("network.width=16", "network.width", "8"), ("seed=1", "seed", "0"), ("data.source=x", "data.source", "sample")],
+)
+def test_what_is_trained_on_what_can_t_change(override, key, was):
+    began = load("sample", ["network.width=8"])
+    with pytest.raises(ConfigError, match=re.escape(f"{key} was {was} when the training began and can't become")):
+        change(began, [override])
+
+
+def test_a_change_is_checked_as_any_setting():
+    with pytest.raises(ConfigError, match=r"training\.epoch is no setting"):
+        change(load("sample"), ["training.epoch=3"])
+
+
+@pytest.mark.parametrize("other", ["training.gpu=true", "training.precision=mixed_bfloat16"])
+def test_deterministic_is_refused_where_it_does_not_hold(other):
+    assert load("sample", ["training.deterministic=true"]).training.deterministic
+    with pytest.raises(ConfigError, match=r"training\.deterministic holds on CPUs in float32"):
+        load("sample", ["training.deterministic=true", other])
+
+
+def test_instance_norm_of_one_pixel_is_refused():
+    assert load("default", ["network.norm=instance"]).network.norm == "instance"
+    with pytest.raises(ConfigError, match="norm instance makes nothing of one pixel"):
+        load("default", ["network.norm=instance", "network.depth=8"])

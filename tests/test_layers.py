@@ -20,16 +20,23 @@ FILES = {
 
 HOMES = {
     "mlflow": {"pipelines.tracking", "pipelines.registry"},
-    "ray": {"pipelines.train", "pipelines.worker", "pipelines.follow"},
+    "ray": {"pipelines.cluster", "pipelines.train", "pipelines.worker", "pipelines.follow"},
     "tf2onnx": {"pipelines.conversion"},
     "onnxruntime": {"model.translator", "pipelines.lite0"},
-    "tensorflow": {"model.networks", "model.losses", "model.step", "pipelines.worker", "pipelines.conversion"},
+    "tensorflow": {
+        "model.networks",
+        "model.losses",
+        "model.step",
+        "pipelines.worker",
+        "pipelines.loop",
+        "pipelines.conversion",
+    },
     "keras": {"model.networks", "model.losses", "model.step", "pipelines.worker", "pipelines.conversion"},
     "kagglehub": {"pipelines.kaggle"},
     "kagglesdk": {"pipelines.kaggle"},
     "pyarrow": {"pipelines.places"},
 }
-LOADS_TENSORFLOW = HOMES["tensorflow"] | {"pipelines.checkpoint"}
+LOADS_TENSORFLOW = HOMES["tensorflow"] | {"pipelines.checkpoint", "pipelines.checkpoint_store"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools", "shared", "core"}
 MAX_FILE, MAX_FUNCTION = 350, 60
 
