@@ -95,6 +95,25 @@ def train(
 
 
 @app.command()
+def tune(
+    config: Config = None,
+    settings: Settings = None,
+    resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with this search.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Search learning rate, L1 weight, norm and width (settings tune.*) with Ray Tune."""
+    settings_read = _load(config, settings)
+    from pipelines import summary
+    from pipelines.tune import resume as resume_search
+    from pipelines.tune import search
+    from pipelines.workspace import Workspace
+
+    workspace = Workspace(settings_read.workspace)
+    found = resume_search(workspace.run(resume)) if resume else search(settings_read, workspace.pairs())
+    _tell(as_json, found, lambda: summary.search(found))
+
+
+@app.command()
 def export(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
     """Turn the trained generator into an ONNX bundle, and prove that both draw the same."""
     folder = _run_folder(_load(config, settings), run)

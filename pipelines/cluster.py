@@ -34,6 +34,11 @@ def joined() -> Iterator[None]:
         ray.shutdown()
 
 
+def cpus() -> int:
+    """Return the CPUs of the cluster."""
+    return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
+
+
 def scaling(training: TrainingConfig) -> ScalingConfig:
     """Share the cluster out to the workers.
 

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from model.errors import ConfigError
-from model.spec import Direction, Frozen, NetworkConfig
+from model.spec import Direction, Frozen, NetworkConfig, Norm
 from pipelines.addresses import hide_passwords, is_address, parse, refuse_password
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -92,6 +92,33 @@ class TrainingConfig(Frozen):
     """Held-out pairs on a sheet."""
 
 
+class TuneConfig(Frozen):
+    """What `tune` searches, with ASHA (Li et al. 2020): many short trials, few long ones; `training.epochs` at most."""
+
+    trials: int = Field(default=8, ge=2, le=1000)
+    learning_rate: tuple[float, float] = (1e-4, 1e-3)
+    """Lowest and highest, drawn evenly on a logarithmic scale."""
+    l1_weight: tuple[float, float] = (30, 3000)
+    """Lowest and highest, drawn evenly on a logarithmic scale."""
+    norm: tuple[Norm, ...] = Field(default=("batch", "instance"), min_length=1)
+    width: tuple[int, ...] = Field(default=(16, 32, 64), min_length=1)
+    cpus_per_trial: int = Field(default=1, ge=1)
+    grace_epochs: int = Field(default=2, ge=1)
+    """Epochs that every trial is given."""
+    reduction: int = Field(default=3, ge=2)
+    """One of so many trials goes on at each halt, to so many times the epochs."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        for name in ("learning_rate", "l1_weight"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(
+                    f"{name} goes from {low:g} to {high:g}; write a lowest above 0 and a highest not below it"
+                )
+        return self
+
+
 class TrackingConfig(Frozen):
     """Names in MLflow; the server is MLFLOW_TRACKING_URI, or a local SQLite file."""
 
@@ -111,6 +138,7 @@ class RunConfig(Frozen):
     data: DataConfig = DataConfig()
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
+    tune: TuneConfig = TuneConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     def flat(self) -> dict[str, str]:
@@ -159,6 +187,11 @@ def change(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
                 "on can change its training.* settings alone. Start a new one for the rest."
             )
     return changed
+
+
+def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with other values for some dotted keys."""
+    return _build(config.model_dump(mode="json"), settings)
 
 
 def _settings(overrides: Iterable[str]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Follow a training from the driver: losses go to MLflow and to the progress bar, drawings become sheets."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,26 +12,23 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from model.errors import TrainingError
 from pipelines.config import RunConfig
+from pipelines.logbook import Logbook
 from pipelines.outbox import Outbox
-from pipelines.reports import EPOCH_METRICS, Drawing, Report
+from pipelines.reports import Drawing, Report
 from pipelines.sheets import comparison
-from pipelines.tracking import LAST_LOSS, Run
+from pipelines.tracking import Run
 
 SHOWN_LOSSES = {"generator_l1_loss": "L1", "generator_adversarial_loss": "GAN", "discriminator_loss": "D"}
 
 
 @dataclass
 class Follower:
-    """Reads the first worker's reports until None comes; a resumed training gives it what is `logged` already.
-
-    A step is logged once, the first time it is reported: workers that start again take steps again, and send the
-    whole curve of the checkpoint that they go on from.
-    """
+    """Reads the first worker's reports until None comes."""
 
     config: RunConfig
     steps_per_epoch: int
-    logged: dict[str, int] = field(default_factory=lambda: dict.fromkeys((LAST_LOSS, *EPOCH_METRICS), 0))
-    """The last step that was logged of the losses, and of each metric of an epoch."""
+    logged: dict[str, int]
+    """What MLflow holds already."""
     steps_done: int = 0
     first_step: int = 0
     began: float = 0
@@ -84,10 +80,11 @@ class Follower:
     def _read(self, reports: "Queue", run: Run) -> None:
         with self._bar() as (bar, task):
             outbox = Outbox(on_news=lambda text: bar.console.print(text, markup=False, highlight=False))
+            logbook = Logbook(run, outbox, logged=self.logged)
             while (report := reports.get()) is not None:
                 if self.failure is None:
                     try:
-                        self._take(report, run, outbox)
+                        self._take(report, run, outbox, logbook)
                     except Exception as error:
                         self.failure = error
                 bar.update(task, completed=self.steps_done, news=self._news(report.epoch))
@@ -100,7 +97,7 @@ class Follower:
             except Exception as error:
                 self.failure = self.failure or error
 
-    def _take(self, report: Report, run: Run, outbox: Outbox) -> None:
+    def _take(self, report: Report, run: Run, outbox: Outbox, logbook: Logbook) -> None:
         self.mistake = self.mistake or report.mistake
         if report.curve:
             # The clock starts again, with the first step that is taken from here.
@@ -110,17 +107,7 @@ class Follower:
             if not self.began:
                 self.began, self.first_step = report.losses[0].when, report.losses[0].step
             self.ended, self.steps_done, self.losses = newest.when, newest.step, newest.losses
-        new = [taken for taken in report.curve + report.losses if taken.step > self.logged[LAST_LOSS]]
-        metrics = {name: value for name, value in report.metrics.items() if report.step > self.logged[name]}
-        if new:
-            self.logged[LAST_LOSS] = new[-1].step
-            outbox.put(lambda: run.log_losses(new))
-            speed, at = {"images_per_second": self.images_per_second}, new[-1]
-            outbox.put(lambda: run.log_metrics(speed, step=at.step, when=at.when))
-        if metrics:
-            self.logged.update(dict.fromkeys(metrics, report.step))
-            when = time.time()
-            outbox.put(lambda: run.log_metrics(metrics, step=report.step, when=when))
+        logbook.enter(report, images_per_second=self.images_per_second)
         if report.drawing is not None:
             drawing, name = report.drawing, f"sheets/epoch-{report.epoch + 1:04d}.png"
             outbox.put(lambda: run.log_image(self._picture(drawing), name))

@@ -40,7 +40,7 @@ class Outbox:
             self._waiting.append(send)
             self._changed.notify()
 
-    def close(self, *, patience: float) -> None:
+    def flush(self, *, patience: float) -> None:
         """Wait until all is sent, for `patience` seconds at most.
 
         Raises:
@@ -49,9 +49,6 @@ class Outbox:
         """
         with self._changed:
             done = self._changed.wait_for(lambda: not self._waiting or self._failure is not None, timeout=patience)
-            self._closing.set()
-            self._changed.notify_all()
-        self._thread.join()
         if self._failure is not None:
             raise self._failure
         if not done:
@@ -59,6 +56,16 @@ class Outbox:
                 f"MLflow has been away for {patience:.0f} s (tracking.patience) and {len(self._waiting)} messages "
                 "are not sent; the run's checkpoints hold them: start it, and resume the run."
             )
+
+    def close(self, *, patience: float) -> None:
+        """Flush, and end the thread."""
+        try:
+            self.flush(patience=patience)
+        finally:
+            with self._changed:
+                self._closing.set()
+                self._changed.notify_all()
+            self._thread.join()
 
     def _run(self) -> None:
         away = False

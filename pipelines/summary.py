@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,9 @@ from pipelines.pairs import PairIndex
 from pipelines.registry import RegisteredVersion
 from pipelines.workspace import RunFolder, Workspace
 from serving.scorer import ScoreReport
+
+if TYPE_CHECKING:
+    from pipelines.tune import TuneResult
 
 COLUMNS = {
     "ssim": ("SSIM ↑", 3),
@@ -74,6 +77,22 @@ def training(folder: RunFolder) -> None:
     out.print(f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s.")
     _facts(out, {"Generator": _near(folder.generator), "MLflow run": record.run_id})
     _next(out, {"turn it into ONNX": "sat2map export"})
+
+
+def search(found: "TuneResult") -> None:
+    """Tell how the trials of a search ended, and the settings of the best."""
+    out = _console()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    settings = [key.partition(".")[2] for key in found.trials[0].settings]
+    for heading in ("trial", found.score, "epochs", *settings):
+        table.add_column(heading, justify="left" if heading == "trial" else "right")
+    for trial in found.trials:
+        values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.settings.values()]
+        table.add_row(trial.name, f"{trial.score:.4g}", str(trial.epochs), *values)
+    out.print(table)
+    best = " ".join(f"{key}={value}" for key, value in found.trials[0].settings.items())
+    _facts(out, {"Best trial": found.trials[0].name, "MLflow run": found.run_id})
+    _next(out, {"train with its settings": f'sat2map train --set "{best}"'})
 
 
 def bundle(exported: Bundle) -> None:

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -119,6 +119,30 @@ def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
 
 
 @contextmanager
+def trial_run(parent: str, name: str, run_id: str | None, config: RunConfig) -> Iterator[Run]:
+    """Begin the nested run of a trial, or go on in it; a trial that is halted ends as KILLED."""
+    if run_id is not None:
+        with _known(run_id) as run:
+            yield run
+        return
+    connect()
+    experiment = mlflow.get_run(parent).info.experiment_id
+    active = mlflow.start_run(experiment_id=experiment, run_name=name, parent_run_id=parent)
+    with _ended_as_it_should(active) as run:
+        mlflow.log_params(config.flat())
+        yield run
+
+
+def end_trials(parent: str, finished: Container[str]) -> None:
+    """End the nested runs as FINISHED, by name, or as KILLED if they were halted; one that failed stays FAILED."""
+    experiment = mlflow.get_run(parent).info.experiment_id
+    nested = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status != 'FAILED'"
+    for run in mlflow.MlflowClient().search_runs([experiment], nested, max_results=1000):
+        status = "FINISHED" if run.info.run_name in finished else "KILLED"
+        mlflow.MlflowClient().set_terminated(run.info.run_id, status)
+
+
+@contextmanager
 def resumed_run(run_id: str, changes: Mapping[str, str]) -> Iterator[Run]:
     """Go on with the training of a run; the settings that were changed stand in the tag `resumed.settings`."""
     with _known(run_id, log_system_metrics=True) as run:
@@ -165,13 +189,13 @@ def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - opti
 
 @contextmanager
 def _ended_as_it_should(active: mlflow.ActiveRun) -> Iterator[Run]:
-    """End as FINISHED, as KILLED when the user stopped it, as FAILED on any other error."""
+    """End as FINISHED, as KILLED when somebody stopped it, as FAILED on any other error."""
     try:
         yield Run(active.info.run_id)
     except BaseException as error:
         # A server that is away as well must not hide the error.
         with contextlib.suppress(ServerAwayError), answering():
-            mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
+            mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt | SystemExit) else "FAILED")
         raise
     with answering():
         mlflow.end_run("FINISHED")

@@ -20,8 +20,9 @@ from pipelines import cluster, interrupt, tracking
 from pipelines import config as settings_of
 from pipelines.config import RunConfig
 from pipelines.follow import Follower
+from pipelines.logbook import last_steps
 from pipelines.pairs import PairIndex
-from pipelines.reports import EPOCH_METRICS, Line
+from pipelines.reports import Line
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 
@@ -43,7 +44,7 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
             folder = Workspace(config.workspace).new_run(run.id)
             pairs.save(folder.pairs_file)
             write_text(folder.config_file, config.model_dump_json(indent=2))
-            _train(config, pairs, run, folder, scaling, _follower(config, pairs))
+            _train(config, pairs, run, folder, scaling, _follower(config, pairs, logged=last_steps()))
     return folder
 
 
@@ -66,9 +67,7 @@ def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
     with cluster.joined():
         scaling = cluster.scaling(config.training)
         with tracking.resumed_run(folder.run_id, changed) as run:
-            follower = _follower(config, pairs)
-            follower.logged = {name: run.last_step(name) for name in (tracking.LAST_LOSS, *EPOCH_METRICS)}
-            _train(config, pairs, run, folder, scaling, follower)
+            _train(config, pairs, run, folder, scaling, _follower(config, pairs, logged=last_steps(run)))
     return folder
 
 
@@ -89,8 +88,8 @@ def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
         )
 
 
-def _follower(config: RunConfig, pairs: PairIndex) -> Follower:
-    return Follower(config, steps_per_epoch=len(pairs.train) // config.training.batch_size)
+def _follower(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> Follower:
+    return Follower(config, steps_per_epoch=len(pairs.train) // config.training.batch_size, logged=logged)
 
 
 def _train(

@@ -28,8 +28,9 @@ def train_loop(settings: dict[str, Any]) -> None:
     line = Line(settings["reports"], settings["orders"])
     if line.told_to_stop():
         return
+    context = ray.train.get_context()
     try:
-        _train(settings, line)
+        train_share(settings, Shard(context.get_world_rank(), context.get_world_size()), line)
     except Sat2mapError as error:
         # Ray would start the workers again, to meet the same mistake.
         line.tell(Report(epoch=0, mistake=str(error)))
@@ -37,11 +38,10 @@ def train_loop(settings: dict[str, Any]) -> None:
         raise
 
 
-def _train(settings: dict[str, Any], line: Line) -> None:
+def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
+    """Train one worker's share; settings as for `train_loop`."""
     config = RunConfig.model_validate(settings["config"])
     pairs = PairIndex.model_validate(settings["pairs"])
-    context = ray.train.get_context()
-    shard = Shard(context.get_world_rank(), context.get_world_size())
     _set_up_devices(config)
     strategy = _strategy(config, shard)
     with strategy.scope():

@@ -9,6 +9,7 @@ workspace/
     ├── config.json    its settings; pairs.json: the pairs it used      train
     ├── checkpoints/   the newest and the best one                      train
     ├── run.json       what is known when it has ended                  train
+    ├── trials/TRIAL/  the same for each trial of a search              tune
     ├── generator.keras                                                 train
     ├── bundle/        generator.onnx and bundle.json                   export
     └── evaluation/    scores.json, sheet.png, maps of held-out photos  evaluate
@@ -77,6 +78,11 @@ class RunFolder:
     def ray(self) -> Path:
         """What Ray Train notes for itself while it runs."""
         return self.path / "ray"
+
+    @property
+    def trials(self) -> Path:
+        """The folders of a search's trials, one a trial."""
+        return self.path / "trials"
 
     @property
     def config_file(self) -> Path:

@@ -82,10 +82,10 @@ class Prepared:
             self.command(verb, *words), cwd=self.folder, capture_output=True, text=True, check=False, timeout=300
         )
 
-    def start(self, *words):
+    def start(self, *words, verb="train"):
         """Begin to train beside the test."""
         process = subprocess.Popen(
-            self.command("train", *words), cwd=self.folder, stdout=-1, stderr=-1, text=True, start_new_session=True
+            self.command(verb, *words), cwd=self.folder, stdout=-1, stderr=-1, text=True, start_new_session=True
         )
         return RunningTraining(process, self.folder)
 
@@ -107,8 +107,9 @@ class RunningTraining:
         return [process for process in self.family() if "RayTrainWorker" in " ".join(process.cmdline())]
 
     def checkpoints(self):
-        """Return the whole checkpoints, the oldest first."""
-        return sorted(path for path in self.folder.glob("workspace/runs/*/checkpoints/step-*") if path.suffix == "")
+        """Return the whole checkpoints, the oldest first; of a search, those of all its trials."""
+        found = self.folder.glob("workspace/runs/**/checkpoints/step-*")
+        return sorted((path for path in found if path.suffix == ""), key=lambda path: path.name)
 
     def wait_for_step(self, step):
         """Wait until a checkpoint of this step, or of a later one, is whole."""

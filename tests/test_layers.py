@@ -20,7 +20,14 @@ FILES = {
 
 HOMES = {
     "mlflow": {"pipelines.tracking", "pipelines.registry"},
-    "ray": {"pipelines.cluster", "pipelines.train", "pipelines.worker", "pipelines.follow"},
+    "ray": {
+        "pipelines.cluster",
+        "pipelines.train",
+        "pipelines.worker",
+        "pipelines.follow",
+        "pipelines.tune",
+        "pipelines.trial",
+    },
     "tf2onnx": {"pipelines.conversion"},
     "onnxruntime": {"model.translator", "pipelines.lite0"},
     "tensorflow": {

@@ -1,0 +1,69 @@
+"""One trial of a search: a training with one worker, in a process of Ray Tune's, that tells its score every epoch."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from ray import tune as ray_tune
+
+from model.files import write_text
+from pipelines import tracking
+from pipelines.config import RunConfig, with_settings
+from pipelines.dataset import Shard
+from pipelines.logbook import Logbook, last_steps
+from pipelines.outbox import Outbox
+from pipelines.reports import Line, Report
+from pipelines.workspace import RunFolder
+
+EPOCHS, NAME = "epochs", "trial"
+PATIENCE = 60
+"""Seconds that a trial waits for MLflow."""
+
+
+def run_trial(sampled: dict[str, Any], job: dict[str, Any]) -> None:
+    """Train with the settings that were drawn, from the trial's newest checkpoint on.
+
+    Args:
+        sampled: Settings by their dotted names.
+        job: As `pipelines.worker.train_loop` takes it, without the queues; `folder` is that of the search.
+    """
+    # A checkpoint an epoch: what a trial is judged by, and what it goes on from.
+    settings = {**sampled, "training.checkpoint_every": 1, "training.keep_checkpoints": 1, "training.workers": 1}
+    config = with_settings(RunConfig.model_validate(job["config"]), settings)
+    search, name = RunFolder(Path(job["folder"])), ray_tune.get_context().get_trial_name()
+    folder = RunFolder(search.trials / name)
+    known = folder.path / "mlflow_run"
+    run_id = known.read_text(encoding="utf-8") if known.is_file() else None
+    with tracking.trial_run(search.run_id, name, run_id, config) as run:
+        write_text(known, run.id)
+        from pipelines.worker import train_share
+
+        with _Reports(run, name) as reports:
+            settings = {**job, "config": config.model_dump(mode="json"), "folder": str(folder.path)}
+            train_share(settings, Shard(), Line(reports, _NoOrders()))
+
+
+class _Reports(contextlib.AbstractContextManager["_Reports"]):
+    """Stands where the driver's queue stands in a training: passes news on to MLflow and to Ray Tune."""
+
+    def __init__(self, run: tracking.Run, name: str) -> None:
+        self._name = name
+        self._outbox = Outbox(on_news=print)
+        self._logbook = Logbook(run, self._outbox, logged=last_steps(run))
+
+    def put(self, report: Report) -> None:
+        self._logbook.enter(report)
+        if "val_l1" in report.metrics:
+            # Ray Tune may end this process as soon as it knows the score.
+            self._outbox.flush(patience=PATIENCE)
+            ray_tune.report({EPOCHS: report.epoch + 1, NAME: self._name, **report.metrics})
+
+    def __exit__(self, *_: object) -> None:
+        self._outbox.close(patience=PATIENCE)
+
+
+class _NoOrders:
+    """Stands where the driver's orders stand: Ray Tune halts a trial by itself."""
+
+    def empty(self) -> bool:
+        return True

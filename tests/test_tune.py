@@ -1,0 +1,68 @@
+"""A search: every trial is a nested run, what falls behind is halted, and the best is named."""
+
+import json
+
+import mlflow
+import pytest
+
+SETTINGS = (
+    "training.epochs=4 training.sheet_every=1000 tune.trials=3 tune.grace_epochs=1 tune.reduction=2 tune.width=[2,4] "
+    "tune.learning_rate=[0.0001,0.01]"
+)
+SEARCHED = {"training.learning_rate", "training.l1_weight", "network.norm", "network.width"}
+
+
+def trials_of(run_id):
+    experiment = mlflow.get_run(run_id).info.experiment_id
+    nested = f"tags.`mlflow.parentRunId` = '{run_id}'"
+    return mlflow.MlflowClient().search_runs([experiment], nested)
+
+
+def check(found):
+    """See that a finished search and its record in MLflow say the same."""
+    trials = found["trials"]
+    assert len(trials) == 3 and max(trial["epochs"] for trial in trials) == 4
+    assert [trial["score"] for trial in trials] == sorted(trial["score"] for trial in trials)
+    parent = mlflow.get_run(found["run_id"])
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["best_trial"] == trials[0]["name"]
+    assert parent.data.metrics["best_val_l1"] == trials[0]["score"]
+    nested = {run.info.run_name: run for run in trials_of(found["run_id"])}
+    assert set(nested) == {trial["name"] for trial in trials}
+    for trial in trials:
+        run = nested[trial["name"]]
+        assert set(trial["settings"]) == SEARCHED
+        assert all(run.data.params[key] == str(value) for key, value in trial["settings"].items())
+        assert run.info.status == ("FINISHED" if trial["epochs"] == 4 else "KILLED")
+        steps = [point.step for point in mlflow.MlflowClient().get_metric_history(run.info.run_id, "generator_loss")]
+        assert steps == list(range(1, 2 * trial["epochs"] + 1))
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_goes_on_and_names_the_best_trial(prepared):
+    running = prepared.start("--set", SETTINGS, verb="tune")
+    running.wait_for_step(4)
+    running.kill_everything()
+    (search,) = (prepared.folder / "workspace/runs").iterdir()
+    done = prepared.sat2map("tune", "--resume", search.name, "--json")
+    assert done.returncode == 0, done.stderr
+    check(json.loads(done.stdout))
+
+
+def test_a_search(prepared):
+    done = prepared.sat2map("tune", "--set", SETTINGS, "--json")
+    assert done.returncode == 0, done.stderr
+    check(json.loads(done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("tune.cpus_per_trial=999", "A trial was given 999 CPUs and the cluster has"),
+        ("tune.learning_rate=[0.1,0.01]", "learning_rate goes from 0.1 to 0.01; write the lowest, above 0"),
+        ("tune.norm=[group]", "tune.norm.0: Input should be 'batch', 'sync_batch' or 'instance'"),
+    ],
+)
+def test_a_search_that_can_t_be(prepared, setting, said):
+    done = prepared.sat2map("tune", "--set", setting)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
