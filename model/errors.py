@@ -6,6 +6,7 @@ Sat2mapError
 ├── DataError        a folder, an image or a pair can't be used
 ├── MissingStepError a verb was called before the verb it stands on
 ├── CheckpointError  no checkpoint could be read
+├── ClusterError     a Ray cluster did not answer, or it refused a job
 ├── TrainingError    the training workers failed
 ├── Stopped          the user stopped a training; it can go on
 ├── ExportError      the ONNX model is not the TensorFlow model
@@ -33,6 +34,10 @@ class MissingStepError(Sat2mapError):
 
 class CheckpointError(Sat2mapError):
     """No checkpoint could be read."""
+
+
+class ClusterError(Sat2mapError):
+    """A Ray cluster did not answer, or it refused a job."""
 
 
 class TrainingError(Sat2mapError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from model.errors import Sat2mapError, Stopped
+from model.errors import ConfigError, Sat2mapError, Stopped
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -27,7 +27,8 @@ app = typer.Typer(
     help="""Turn satellite photos into street maps: from a folder of pairs to a registered model that draws.
 
     `main` does it all, with painted scenes if you name no data. The other verbs do one step each, on what the step
-    before left in the workspace: prepare, train, export, evaluate, register. `score` draws maps for your photos.
+    before left in the workspace: prepare, train, export, evaluate, register. `score` draws maps for your photos,
+    `submit` runs any of them on a Ray cluster.
     """,
 )
 
@@ -169,8 +170,59 @@ def score(
     _tell(as_json, report, lambda: summary.maps(out, report))
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def submit(
+    address: Annotated[
+        str,
+        typer.Option(
+            "--address",
+            metavar="URL",
+            help="The cluster's dashboard, http://HEAD:8265.",
+            envvar="RAY_API_SERVER_ADDRESS",
+            show_envvar=False,
+        ),
+    ],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- VERB OPTIONS]", help="Any verb as it is typed here; `main`.")
+    ] = None,
+    no_follow: Annotated[
+        bool, typer.Option("--no-follow", help="Print the job's id and leave, without waiting for its end.")
+    ] = False,
+) -> None:
+    """Run a verb on a Ray cluster: ship the code, follow the log, return the job's exit code.
+
+    sat2map submit --address http://HEAD:8265 -- train --set workspace=/SHARED/work --set training.workers=2
+
+    Workspace and pairs must lie on storage that every node sees under the same path, and MLFLOW_TRACKING_URI must name
+    an MLflow server that the cluster reaches. The nodes have the packages of requirements.lock. This machine's
+    variables for MLflow and for storage (MLFLOW_*, AWS_*, GOOGLE_*, AZURE_*, DATABRICKS_*, KAGGLE_*) go along, out of
+    sight of Ray's dashboard and logs.
+    """
+    verb, *options = words if words and not words[0].startswith("-") else ["main", *(words or [])]
+    arguments = _arguments(verb, options)
+    config = _load(arguments.get("config"), arguments.get("settings"))
+    from pipelines import submit as jobs
+
+    jobs.check(config, arguments)
+    job = jobs.submit(address, [verb, *options], config_file=arguments.get("config") or "")
+    if no_follow:
+        print(job.id)
+        print(job.how_to, file=sys.stderr)
+        return
+    jobs.report(job)
+    try:
+        code = jobs.follow(job)
+    except KeyboardInterrupt:
+        print(f"\nJob {job.id} goes on without you;\n{job.how_to}", file=sys.stderr)
+        code = STOPPED
+    sys.exit(code)
+
+
 def main() -> None:
     """Run the command line; a user's mistake exits with 2 and its message alone."""
+    from pipelines import handover
+
+    handover.take()
     # TensorFlow's notes on instruction sets and missing GPUs help nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # What Pillow finds odd about a photo's metadata can be read all the same; what can't be read is an error.
@@ -189,6 +241,17 @@ def _load(config: str | None, settings: list[str] | None) -> "RunConfig":
     from pipelines.config import load
 
     return load(config or None, settings or [])
+
+
+def _arguments(verb: str, options: list[str]) -> dict[str, Any]:
+    """Read the options of a verb that is to run elsewhere; typer tells what is wrong with them."""
+    from typer.main import get_group
+
+    verbs = get_group(app).commands
+    if verb not in verbs or verb == "submit":
+        known = ", ".join(name for name in verbs if name != "submit")
+        raise ConfigError(f"There is no verb {verb!r} to submit; there are: {known}.")
+    return verbs[verb].make_context(f"sat2map {verb}", list(options)).params
 
 
 def _run_folder(config: "RunConfig", run: str) -> "RunFolder":

@@ -2,17 +2,25 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
 from ray.train import ScalingConfig
+from ray.util import placement_group_table
+from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from model.errors import ConfigError
 from pipelines.config import TrainingConfig
 
 OBJECT_STORE_BYTES = 256 << 20
 """Batches are made in the workers, so that Ray's object store carries little but the sheets."""
+WAIT_SECONDS = 20.0
+"""Workers that have waited this long for their places are worth a word."""
+LOOK_SECONDS = 2.0
 
 
 @contextlib.contextmanager
@@ -39,20 +47,26 @@ def cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
 
 
+def queue_here() -> Queue:
+    """A queue on the driver's own node, so that it is lost with no other one."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
 def scaling(training: TrainingConfig) -> ScalingConfig:
-    """Share the cluster out to the workers.
+    """Share the cluster out to the workers, each of which must fit on a node.
 
     Raises:
         ConfigError: It has too few CPUs or GPUs for them.
     """
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0))
+    nodes = _nodes()
+    cpus, gpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
     if training.gpu and gpus < training.workers:
         raise ConfigError(
             f"{training.workers} GPU workers were asked for and the cluster has {gpus} GPUs; "
             "lower training.workers or set training.gpu=false."
         )
-    each = training.cpus_per_worker or max(1, cpus // training.workers)
+    each = training.cpus_per_worker or share([int(node.get("CPU", 0)) for node in nodes], training.workers)
     if each * training.workers > cpus:
         raise ConfigError(
             f"{training.workers} workers with {each} CPUs each were asked for and the cluster has {cpus} CPUs; "
@@ -60,3 +74,82 @@ def scaling(training: TrainingConfig) -> ScalingConfig:
         )
     resources = {"CPU": each, "GPU": 1} if training.gpu else {"CPU": each}
     return ScalingConfig(num_workers=training.workers, use_gpu=training.gpu, resources_per_worker=resources)
+
+
+def share(cpus: Sequence[int], workers: int) -> int:
+    """How many CPUs each worker can have at most, so that all fit on nodes with so many; 1 if they never do."""
+    for each in range(sum(cpus) // workers, 1, -1):
+        if sum(node // each for node in cpus) >= workers:
+            return each
+    return 1
+
+
+@contextlib.contextmanager
+def noticing_waits(scaling: ScalingConfig, tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell, once each time, that the workers have been waiting for their places, as after the loss of a node.
+
+    Ray Train waits for the same number of workers for as long as it takes, and says so in a log that nobody sees.
+    """
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(scaling, tell, over), name="places", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _watch(scaling: ScalingConfig, tell: Callable[[str], None], over: threading.Event) -> None:
+    since, told = 0.0, False
+    while not over.wait(LOOK_SECONDS):
+        states = _states_of_places(scaling)
+        if "CREATED" in states:
+            if told:
+                tell("The cluster has room again: starting the workers.")
+            since, told = 0.0, False
+        elif states & {"PENDING", "RESCHEDULING"}:
+            # Ray Train asks anew every minute: what counts is the time since the workers last had their places.
+            since = since or time.monotonic()
+            if not told and time.monotonic() - since > WAIT_SECONDS:
+                tell(f"Waiting for {_wanted(scaling)}: {_there()} now. Training goes on by itself when there is room.")
+                told = True
+
+
+def _states_of_places(scaling: ScalingConfig) -> set[str]:
+    """The states of what Ray Train has asked for: a group of one place for each worker."""
+    workers, each = _asked(scaling)
+    table = placement_group_table()
+    return {group["state"] for group in table.values() if [*group["bundles"].values()] == [each] * workers}
+
+
+def _wanted(scaling: ScalingConfig) -> str:
+    workers, resources = _asked(scaling)
+    each = " and ".join(_count(int(number), kind) for kind, number in resources.items())
+    return f"{_count(workers, 'worker')} with {each} each"
+
+
+def _asked(scaling: ScalingConfig) -> tuple[int, dict[str, float]]:
+    """How many workers were asked for, and what each is to have."""
+    workers: Any = scaling.num_workers
+    resources: Any = scaling.resources_per_worker
+    return int(workers), dict(resources)
+
+
+def _there() -> str:
+    nodes, free = _nodes(), ray.available_resources()  # type: ignore[no-untyped-call]
+    kinds = [kind for kind in ("CPU", "GPU") if any(kind in node for node in nodes)]
+    held = [
+        f"{_count(sum(int(node.get(kind, 0)) for node in nodes), kind)} ({int(free.get(kind, 0))} free)"
+        for kind in kinds
+    ]
+    return f"the cluster has {_count(len(nodes), 'node')} with {' and '.join(held) or 'no CPU'}"
+
+
+def _nodes() -> list[dict[str, float]]:
+    """What each living node has."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

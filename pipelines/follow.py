@@ -43,6 +43,11 @@ class Follower:
         return self.steps_per_epoch * self.config.training.epochs
 
     @property
+    def epoch(self) -> int:
+        """The running epoch, the first is 0."""
+        return min(self.steps_done // self.steps_per_epoch, self.config.training.epochs - 1)
+
+    @property
     def seconds(self) -> float:
         """From the end of the first step, which traces, to the end of the last one."""
         return self.ended - self.began
@@ -79,7 +84,7 @@ class Follower:
 
     def _read(self, reports: "Queue", run: Run) -> None:
         with self._bar() as (bar, task):
-            outbox = Outbox(on_news=lambda text: bar.console.print(text, markup=False, highlight=False))
+            outbox = Outbox(on_news=lambda text: _say(bar, text))
             logbook = Logbook(run, outbox, logged=self.logged)
             while (report := reports.get()) is not None:
                 if self.failure is None:
@@ -89,9 +94,9 @@ class Follower:
                         self.failure = error
                 bar.update(task, completed=self.steps_done, news=self._news(report.epoch))
                 for note in report.notes:
-                    bar.console.print(note, markup=False, highlight=False)
+                    _say(bar, note)
                 if bar.disable and report.losses and self.steps_done % self.steps_per_epoch == 0:
-                    bar.console.print(self._news(report.epoch), markup=False, highlight=False)
+                    _say(bar, self._news(report.epoch))
             try:
                 outbox.close(patience=self.config.tracking.patience)
             except Exception as error:
@@ -132,3 +137,8 @@ class Follower:
         console = Console(stderr=True)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             yield bar, bar.add_task("train", total=self.total_steps, news="starting the workers")
+
+
+def _say(bar: Progress, text: str) -> None:
+    """Print a line above the bar, unbroken: logs are read by machines too."""
+    bar.console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -22,7 +22,8 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from model.errors import Stopped, TrackingError
+from model.errors import ConfigError, Stopped, TrackingError
+from pipelines import handover
 from pipelines.config import RunConfig
 from pipelines.curve import StepLosses
 from pipelines.pairs import PairIndex
@@ -86,11 +87,17 @@ def connect() -> str:
     """Make sure that the tracking server answers; return its address.
 
     Raises:
+        ConfigError: This is a cluster's run, and MLflow would be a local file.
         TrackingError: It does not, or it refuses.
     """
     for name, level in {"alembic": logging.WARNING, "mlflow": logging.WARNING, "urllib3": logging.ERROR}.items():
         logging.getLogger(name).setLevel(level)
+    if "RAY_ADDRESS" in os.environ:
+        check_shared()
     uri = mlflow.get_tracking_uri()
+    if _redact(uri, uri) != uri:
+        # MLflow would print the run's address with the password in it.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with _impatient():
         try:
             mlflow.MlflowClient().search_experiments(max_results=1)
@@ -101,6 +108,22 @@ def connect() -> str:
                 f"It said: {_said(error, uri)}"
             ) from error
     return uri
+
+
+def check_shared() -> None:
+    """Refuse to track a run on a Ray cluster in a local file.
+
+    Raises:
+        ConfigError: MLflow's address is SQLite or a folder, which it is where MLFLOW_TRACKING_URI is not set.
+    """
+    uri = mlflow.get_tracking_uri()
+    # A bare word such as `databricks` names a service; a bare path is a folder.
+    if uri.startswith(("sqlite:", "file:", "/", ".")):
+        raise ConfigError(
+            f"MLflow would write to {uri}, and a run on a cluster can't be tracked in a local file: other nodes can't "
+            "write into it, and in a job's working directory it is lost with the job. Set MLFLOW_TRACKING_URI to an "
+            "MLflow server that the cluster reaches (http:// or https://)."
+        )
 
 
 @contextmanager
@@ -202,7 +225,12 @@ def _ended_as_it_should(active: mlflow.ActiveRun) -> Iterator[Run]:
 
 
 def git_revision() -> str:
-    """The checked out revision, `-dirty` behind it when files differ; `none` outside a git checkout."""
+    """The checked out revision, `-dirty` behind it when files differ; `none` outside a git checkout.
+
+    In a submitted job it is the submitter's.
+    """
+    if handover.REVISION in os.environ:
+        return os.environ[handover.REVISION]
     command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)

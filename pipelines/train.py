@@ -1,5 +1,6 @@
 """The driver of a training: Ray Train's workers on one side, MLflow and the progress bar on the other."""
 
+import os
 import shutil
 import threading
 import uuid
@@ -8,21 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
-from ray.util.queue import Queue
 
 from model.errors import DataError, Stopped, TrainingError
 from model.files import write_text
 from model.progress import quiet_stderr
-from pipelines import cluster, interrupt, tracking
+from pipelines import cluster, handover, interrupt, tracking
 from pipelines import config as settings_of
 from pipelines.config import RunConfig
 from pipelines.follow import Follower
 from pipelines.logbook import last_steps
 from pipelines.pairs import PairIndex
-from pipelines.reports import Line
+from pipelines.reports import Line, Report
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 
@@ -73,6 +74,9 @@ def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
 
 def train_loop_per_worker(settings: dict[str, Any]) -> None:
     """Train as one of Ray Train's workers; TensorFlow is imported there and not in the driver."""
+    handover.forget()
+    # Pairs at an address are read by the workers, which other nodes start without the driver's environment.
+    handover.apply(ray.get(settings["environment"]))
     if Line(settings["reports"], settings["orders"]).told_to_stop():
         return
     from pipelines.worker import train_loop
@@ -101,9 +105,17 @@ def _train(
     follower: Follower,
 ) -> None:
     """Run the workers to the end, and leave what a finished training leaves."""
-    line = Line(*(Queue(actor_options={"num_cpus": 0}) for _ in range(2)))
+    line = Line(cluster.queue_here(), cluster.queue_here())
+
+    def note(text: str) -> None:
+        line.tell(Report(epoch=follower.epoch, notes=(text,)))
+
     try:
-        with interrupt.gracefully() as stop, follower.reading(line.reports, run):
+        with (
+            interrupt.gracefully() as stop,
+            follower.reading(line.reports, run),
+            cluster.noticing_waits(scaling, note),
+        ):
             _run_workers(config, pairs, folder, scaling, line, stop)
     except TrainingFailedError as error:
         follower.raise_failure()
@@ -145,6 +157,8 @@ def _run_workers(
             "pairs": pairs.model_dump(mode="json"),
             "folder": str(folder.path),
             "code_revision": tracking.git_revision(),
+            # By reference: Ray Train shows what stands here.
+            "environment": ray.put(handover.collect(os.environ)),
             "reports": line.reports,
             "orders": line.orders,
         },

@@ -7,7 +7,7 @@ from typing import Any
 from ray import tune as ray_tune
 
 from model.files import write_text
-from pipelines import tracking
+from pipelines import handover, tracking
 from pipelines.config import RunConfig, with_settings
 from pipelines.dataset import Shard
 from pipelines.logbook import Logbook, last_steps
@@ -20,13 +20,16 @@ PATIENCE = 60
 """Seconds that a trial waits for MLflow."""
 
 
-def run_trial(sampled: dict[str, Any], job: dict[str, Any]) -> None:
+def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: handover.Settings) -> None:
     """Train with the settings that were drawn, from the trial's newest checkpoint on.
 
     Args:
         sampled: Settings by their dotted names.
         job: As `pipelines.worker.train_loop` takes it, without the queues; `folder` is that of the search.
+        handed: The driver's settings for MLflow and storage.
     """
+    handover.forget()
+    handover.apply(handed)
     # A checkpoint an epoch: what a trial is judged by, and what it goes on from.
     settings = {**sampled, "training.checkpoint_every": 1, "training.keep_checkpoints": 1, "training.workers": 1}
     config = with_settings(RunConfig.model_validate(job["config"]), settings)

@@ -1,7 +1,7 @@
 """Search for good settings with Ray Tune: ASHA halts what falls behind, each trial is a nested MLflow run."""
 
 import contextlib
-import functools
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from ray.tune.schedulers import ASHAScheduler
 from model.errors import ConfigError, TrainingError
 from model.files import write_text
 from model.spec import Frozen
-from pipelines import cluster, tracking
+from pipelines import cluster, handover, tracking
 from pipelines.config import BEST_IS_LOWEST, RunConfig
 from pipelines.pairs import PairIndex
 from pipelines.trial import EPOCHS, NAME, run_trial
@@ -93,7 +93,8 @@ def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  
         "folder": str(folder.path),
         "code_revision": tracking.git_revision(),
     }
-    trainable = functools.partial(run_trial, job=job)
+    # In the object store: what Ray Tune keeps of a trainable lies in the run's folder.
+    trainable = ray_tune.with_parameters(run_trial, job=job, handed=handover.collect(os.environ))
     gpus = 1 if config.training.gpu else 0
     return ray_tune.with_resources(trainable, {"CPU": config.tune.cpus_per_trial, "GPU": gpus})
 

@@ -42,6 +42,8 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
     """Train one worker's share; settings as for `train_loop`."""
     config = RunConfig.model_validate(settings["config"])
     pairs = PairIndex.model_validate(settings["pairs"])
+    folder = RunFolder(Path(settings["folder"]))
+    folder.check_seen(pairs)
     _set_up_devices(config)
     strategy = _strategy(config, shard)
     with strategy.scope():
@@ -52,7 +54,7 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
         state,
         shard,
         line,
-        folder=RunFolder(Path(settings["folder"])),
+        folder=folder,
         code_revision=settings["code_revision"],
         held_out=_held_out(pairs, config),
     )

@@ -16,15 +16,17 @@ workspace/
 ```
 """
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from model.bundle import Bundle
-from model.errors import MissingStepError
+from model.errors import DataError, MissingStepError
 from model.files import write_text
 from model.spec import Frozen
+from pipelines.addresses import is_address
 from pipelines.config import RunConfig
 from pipelines.pairs import PairIndex
 
@@ -128,6 +130,22 @@ class RunFolder:
     def pairs(self) -> PairIndex:
         """Read the run's pairs."""
         return PairIndex.load(self.pairs_file)
+
+    def check_seen(self, pairs: PairIndex) -> None:
+        """Make sure that this machine sees the run's folder and the folders of the pairs.
+
+        Raises:
+            DataError: It does not, being another node of a cluster than the one that made them.
+        """
+        files = (file for pair in pairs.train + pairs.val for file in pair.files)
+        folders = {Path(file).parent for file in files if not is_address(file)}
+        for folder in [self.path, *sorted(folders)]:
+            if not folder.is_dir():
+                raise DataError(
+                    f"The worker on {platform.node()} does not see {folder}; workspace and pairs of a cluster's run "
+                    "must lie on storage that every node sees under the same path. Set workspace and data.source to "
+                    "folders there, and run `sat2map prepare` again."
+                )
 
     def open_bundle(self) -> Bundle:
         """Open the run's exported model.

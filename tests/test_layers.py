@@ -22,6 +22,7 @@ HOMES = {
     "mlflow": {"pipelines.tracking", "pipelines.registry"},
     "ray": {
         "pipelines.cluster",
+        "pipelines.submit",
         "pipelines.train",
         "pipelines.worker",
         "pipelines.follow",
@@ -199,7 +200,7 @@ except SystemExit as stop:
 """
 
 
-@pytest.mark.parametrize("words", [["--help"], ["main", "--help"], ["score", "--help"]])
+@pytest.mark.parametrize("words", [["--help"], ["main", "--help"], ["score", "--help"], ["submit", "--help"]])
 def test_help_loads_the_command_line_alone(words):
     loaded, shown = modules_after(HELP.format(words=words))
     assert "Usage: sat2map" in shown and {"pipelines", "typer"} <= loaded

@@ -13,7 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parent.parent
-VERBS = ["main", "prepare", "train", "tune", "export", "evaluate", "register", "score"]
+VERBS = ["main", "prepare", "train", "tune", "export", "evaluate", "register", "score", "submit"]
 
 
 @pytest.fixture(scope="module")

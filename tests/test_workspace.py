@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from model.bundle import Bundle
-from model.errors import BundleError, MissingStepError
+from model.errors import BundleError, DataError, MissingStepError
 from pipelines.config import load
 from pipelines.pairs import Pair, PairIndex, fingerprint
 from pipelines.workspace import RunFolder, RunRecord, Workspace
@@ -59,6 +59,23 @@ def test_a_run_keeps_the_pairs_it_was_trained_on(workspace, run):
     assert run.pairs() == index() and not workspace.pairs_file.exists()
     shutil.rmtree(run.path)
     assert "prepare" in missing(run.pairs)
+
+
+# Other nodes
+
+
+def test_a_node_that_does_not_see_a_folder_is_named_with_it(tmp_path, run):
+    pairs = tuple(
+        Pair(name=name, files=(f"{tmp_path}/{name}.png", "s3://far/off.png"), sha256=name, size=(32, 32))
+        for name in "ab"
+    )
+    seen = PairIndex(source="", train=pairs[:1], val=pairs[1:], rejected=(), fingerprint="")
+    run.check_seen(seen)
+    with pytest.raises(DataError, match=r"The worker on \S+ does not see /data; workspace and pairs"):
+        run.check_seen(index())
+    shutil.rmtree(run.path)
+    with pytest.raises(DataError, match=f"does not see {run.path}; .* storage that every node sees"):
+        run.check_seen(seen)
 
 
 # Runs
