@@ -84,6 +84,7 @@ def kill(server):
     psutil.wait_procs(family)
 
 
+@pytest.mark.slow
 def test_a_tracking_server_that_dies_and_comes_back_has_missed_nothing(prepared, tmp_path, monkeypatch):
     port = free_port()
     server = serve_mlflow(tmp_path, port)
@@ -127,6 +128,7 @@ def test_a_server_that_stays_away_costs_the_record_and_not_the_training(prepared
         kill(server)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_a_checkpoint_and_not_the_training(prepared):
     running = prepared.start("--set", SETTINGS)
     running.wait_for_step(20)

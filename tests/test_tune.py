@@ -49,6 +49,7 @@ def test_a_search_that_is_killed_goes_on_and_names_the_best_trial(prepared):
     check(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 def test_a_search(prepared):
     done = prepared.sat2map("tune", "--set", SETTINGS, "--json")
     assert done.returncode == 0, done.stderr
