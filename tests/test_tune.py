@@ -60,7 +60,7 @@ def test_a_search(prepared):
     ("setting", "said"),
     [
         ("tune.cpus_per_trial=999", "A trial was given 999 CPUs and the cluster has"),
-        ("tune.learning_rate=[0.1,0.01]", "learning_rate goes from 0.1 to 0.01; write the lowest, above 0"),
+        ("tune.learning_rate=[0.1,0.01]", "learning_rate goes from 0.1 to 0.01; write a lowest above 0"),
         ("tune.norm=[group]", "tune.norm.0: Input should be 'batch', 'sync_batch' or 'instance'"),
     ],
 )
