@@ -95,7 +95,8 @@ class TrainingLoop:
             self._newest.append(losses)
             self._losses.append((step, time.time(), losses))
             self._report(epoch)
-        self._report(epoch, now=True, input_wait=self.waited / (time.monotonic() - began))
+        self._report(epoch, now=True)
+        self._tell(epoch, step=step, metrics={"input_wait": self.waited / (time.monotonic() - began)})
         position = Position(epoch=epoch + 1, step=step)
         self._end_epoch(position)
         return position
@@ -135,7 +136,7 @@ class TrainingLoop:
         """
         return bool(self._newest) and float(np.asarray(self._newest[0])[-1]) > 0
 
-    def _report(self, epoch: int, *, now: bool = False, **metrics: float) -> None:
+    def _report(self, epoch: int, *, now: bool = False) -> None:
         """Send the losses that have gathered, and look for orders, twice a second or at once."""
         if not self._losses or (not now and self._losses[-1][1] - self._losses[0][1] < REPORT_SECONDS):
             return
@@ -145,7 +146,7 @@ class TrainingLoop:
             losses.append(StepLosses(step, when, dict(zip(self._names, numbers, strict=True))))
         self._losses.clear()
         self.curve.extend(losses)
-        self._tell(epoch, step=losses[-1].step, losses=losses, metrics=metrics)
+        self._tell(epoch, step=losses[-1].step, losses=losses)
         self._stop = self.first and self.line.told_to_stop()
 
     def _tell(self, epoch: int, **news: Any) -> None:  # noqa: ANN401 - the fields of a Report

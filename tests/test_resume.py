@@ -63,7 +63,8 @@ def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(p
     assert mlflow.get_run(run_id).info.status == "FINISHED"
     for name in ("val_l1", "input_wait"):
         steps = logged_steps(run_id, name)
-        assert len(set(steps)) == len(steps) >= 195
+        # What was on its way when everything was killed is not in the curve of a checkpoint.
+        assert 195 <= len(set(steps)) == len(steps) <= 200
 
 
 @pytest.mark.slow

@@ -52,6 +52,12 @@ def test_every_named_loss_is_logged_at_every_step(client, run):
         assert total.value == pytest.approx(adversarial.value + 100 * l1.value, rel=1e-4)
 
 
+def test_the_wait_for_data_is_logged_for_every_epoch(client, run):
+    waits = client.get_metric_history(run.run_id, "input_wait")
+    assert [wait.step for wait in waits] == [6, 12, 18, 24]
+    assert all(0 <= wait.value < 1 for wait in waits)
+
+
 def test_speed_scores_and_baselines_are_logged(client, run):
     metrics = client.get_run(run.run_id).data.metrics
     assert metrics["images_per_second"] > 0
