@@ -1,6 +1,7 @@
 """What several test modules need: a bundle that is made in milliseconds, and one finished run of everything."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,12 @@ from PIL import Image
 from model.bundle import MODEL_FILE, BundleManifest, Parity, write_manifest
 from model.files import sha256
 from model.spec import NetworkConfig, signature
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible():
+    """Let tests interrupt their processes: what a shell starts in the background ignores SIGINT, and hands that on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
