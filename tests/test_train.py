@@ -30,7 +30,8 @@ def test_two_workers_train_one_model(prepared):
     assert newest["position"] == {"epoch": 2, "step": 4, "seen": 0}
 
 
-@pytest.mark.parametrize("norm", ["sync_batch", pytest.param("instance", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["sync_batch", "instance"])
 def test_two_workers_end_with_the_weights_of_one(make_prepared, norm):
     weights = []
     for workers in (1, 2):
