@@ -204,7 +204,7 @@ def pairs(tmp_path):
         folder.mkdir(parents=True)
         for number in range(4):
             Image.fromarray(random.integers(0, 256, (32, 64, 3), np.uint8)).save(folder / f"{number}.png")
-    return f"{SMALL} workspace={tmp_path}/shared/work data.source={tmp_path}/shared/pairs"
+    return f"{SMALL} workspace={tmp_path}/storage/runs data.source={tmp_path}/storage/pairs"
 
 
 def test_a_job_s_log_and_exit_code_come_back_and_no_secret_shows(cluster, submit, pairs, tmp_path):
@@ -221,7 +221,7 @@ def test_a_job_s_log_and_exit_code_come_back_and_no_secret_shows(cluster, submit
     assert {path.name for path in package.iterdir()} == {"model", "pipelines", "serving", "mine.yaml"}
     assert {path.suffix for path in package.rglob("*.*")} <= {".py", ".pyc", ".yaml", ".html", ".css", ".js"}
     assert "4 pairs to train on, 4 held out, 0 refused." in out
-    assert (tmp_path / "shared/work/pairs.json").is_file()
+    assert (tmp_path / "storage/runs/pairs.json").is_file()
     assert re.fullmatch(r"Job raysubmit_\w+ is on the cluster; http://127.0.0.1:\d+ shows it.\n", said)
     failed, told, heard = end(submit(cluster.address, "--", "train", "--set", pairs, **secrets))
     assert failed == 2
