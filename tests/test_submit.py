@@ -200,7 +200,7 @@ def cluster():
 def pairs(tmp_path):
     random = np.random.default_rng(0)
     for part in ("train", "val"):
-        folder = tmp_path / "shared/pairs" / part
+        folder = tmp_path / "storage/pairs" / part
         folder.mkdir(parents=True)
         for number in range(4):
             Image.fromarray(random.integers(0, 256, (32, 64, 3), np.uint8)).save(folder / f"{number}.png")
