@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from model.errors import ConfigError, Sat2mapError, Stopped
+from pipelines.interrupt import STOPPED
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from pipelines.config import RunConfig
     from pipelines.workspace import RunFolder
-
-STOPPED = 130
-"""What a shell gives a command that Ctrl-C has ended."""
 
 app = typer.Typer(
     add_completion=False,

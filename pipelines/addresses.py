@@ -147,4 +147,4 @@ def refuse_password(text: str) -> None:
 
 def hide_passwords(text: str) -> str:
     """Return a text in which whatever may be a user and password of an address is left out."""
-    return re.sub(r"://[^\s'\"]*@", "://***@", text)
+    return re.sub(r"://[^\s'\"]*@", "://", text)

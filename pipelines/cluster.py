@@ -42,11 +42,6 @@ def joined() -> Iterator[None]:
         ray.shutdown()
 
 
-def cpus() -> int:
-    """Return the CPUs of the cluster."""
-    return int(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
-
-
 def queue_here() -> Queue:
     """A queue on the driver's own node, so that it is lost with no other one."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -60,7 +55,7 @@ def scaling(training: TrainingConfig) -> ScalingConfig:
         ConfigError: It has too few CPUs or GPUs for them.
     """
     nodes = _nodes()
-    cpus, gpus = (sum(int(node.get(kind, 0)) for node in nodes) for kind in ("CPU", "GPU"))
+    cpus, gpus = total("CPU"), total("GPU")
     if training.gpu and gpus < training.workers:
         raise ConfigError(
             f"{training.workers} GPU workers were asked for and the cluster has {gpus} GPUs; "
@@ -74,6 +69,11 @@ def scaling(training: TrainingConfig) -> ScalingConfig:
         )
     resources = {"CPU": each, "GPU": 1} if training.gpu else {"CPU": each}
     return ScalingConfig(num_workers=training.workers, use_gpu=training.gpu, resources_per_worker=resources)
+
+
+def total(kind: str) -> int:
+    """How many `CPU` or `GPU` the living nodes have together."""
+    return sum(int(node.get(kind, 0)) for node in _nodes())
 
 
 def share(cpus: Sequence[int], workers: int) -> int:
@@ -139,10 +139,7 @@ def _asked(scaling: ScalingConfig) -> tuple[int, dict[str, float]]:
 def _there() -> str:
     nodes, free = _nodes(), ray.available_resources()  # type: ignore[no-untyped-call]
     kinds = [kind for kind in ("CPU", "GPU") if any(kind in node for node in nodes)]
-    held = [
-        f"{_count(sum(int(node.get(kind, 0)) for node in nodes), kind)} ({int(free.get(kind, 0))} free)"
-        for kind in kinds
-    ]
+    held = [f"{_count(total(kind), kind)} ({int(free.get(kind, 0))} free)" for kind in kinds]
     return f"the cluster has {_count(len(nodes), 'node')} with {' and '.join(held) or 'no CPU'}"
 
 

@@ -126,7 +126,7 @@ class TrackingConfig(Frozen):
     model_name: str = Field(default="sat2map", min_length=1)
     """The registered model."""
     patience: float = Field(default=600, ge=0)
-    """Seconds that a training which has ended waits for a server that is away, with metrics still to send."""
+    """Seconds that the end of a training, or a trial's epoch, waits for a server that is away."""
 
 
 class RunConfig(Frozen):

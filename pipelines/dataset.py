@@ -41,6 +41,11 @@ class Shard:
     workers: int = 1
 
 
+def steps_per_epoch(pairs: int, batch_size: int) -> int:
+    """Return how many steps see so many pairs once: what does not fill a last batch makes the others larger."""
+    return max(1, pairs // batch_size)
+
+
 class Batch(NamedTuple):
     """One worker's share of a step's pairs, float32 (n, side, side, 3) in [-1, 1]."""
 
@@ -84,7 +89,7 @@ class TrainingPairs:
     def epoch(self, number: int, *, seen: int = 0) -> Iterator[Batch]:
         """Yield this worker's share of each step's pairs, without the `seen` first pairs of the epoch."""
         order = np.random.default_rng((self.seed, number)).permutation(len(self.pairs))[seen:]
-        batches = np.array_split(order, max(1, len(order) // self.batch_size)) if len(order) else []
+        batches = np.array_split(order, steps_per_epoch(len(order), self.batch_size)) if len(order) else []
         waiting: deque[Future[Batch]] = deque()
         with ThreadPoolExecutor(AHEAD, thread_name_prefix="decode") as pool:
             for indices in batches:

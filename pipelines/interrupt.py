@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+STOPPED = 130
+"""What a shell gives a command that Ctrl-C has ended."""
 LOOK_SECONDS = 0.2
 
 

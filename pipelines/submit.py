@@ -23,8 +23,9 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from model.errors import ClusterError, ConfigError
 from pipelines import handover, tracking
-from pipelines.addresses import is_address
+from pipelines.addresses import hide_passwords, is_address
 from pipelines.config import RunConfig
+from pipelines.interrupt import STOPPED
 
 CODE = ("model", "pipelines", "serving")
 ANSWER_SECONDS = 10.0
@@ -32,7 +33,6 @@ PATIENCE_SECONDS = 60.0
 """How long a cluster may be out of reach while its job is followed."""
 STOP_SECONDS = "120"
 """What a job that is stopped is given to write its last checkpoint; Ray's default is 3."""
-STOPPED = 130
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -62,7 +62,7 @@ class Job:
     @property
     def how_to(self) -> str:
         """The commands that follow and stop it."""
-        options = f"--address {_shown(self.address)} {self.id}"
+        options = f"--address {hide_passwords(self.address)} {self.id}"
         return f"follow it: ray job logs --follow {options}\nstop it:   ray job stop {options}"
 
 
@@ -117,7 +117,9 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
                 runtime_env={"working_dir": name, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}},
             )
         except FAULTS as error:
-            raise ClusterError(f"The cluster at {_shown(address)} did not take the job: {_said(error)}") from error
+            raise ClusterError(
+                f"The cluster at {hide_passwords(address)} did not take the job: {_said(error)}"
+            ) from error
     return Job(address, job_id)
 
 
@@ -139,7 +141,7 @@ def follow(job: Job) -> int:
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise ClusterError(
-                    f"The cluster at {_shown(job.address)} has been out of reach for {PATIENCE_SECONDS:.0f} s "
+                    f"The cluster at {hide_passwords(job.address)} has been out of reach for {PATIENCE_SECONDS:.0f} s "
                     f"({_said(error)}); job {job.id} may go on. When it is back, {job.how_to}"
                 ) from error
         time.sleep(0.5)
@@ -156,7 +158,7 @@ def _exit_code(info: JobDetails) -> int:
 
 def report(job: Job) -> None:
     """Say on stderr which job it is, and what can be done with it."""
-    print(f"Job {job.id} is on the cluster; {_shown(job.address)} shows it.", file=sys.stderr)
+    print(f"Job {job.id} is on the cluster; {hide_passwords(job.address)} shows it.", file=sys.stderr)
 
 
 @dataclass
@@ -189,7 +191,7 @@ def _client(address: str) -> JobSubmissionClient:
     place = urlsplit(address)
     if place.scheme not in ("http", "https") or not place.hostname:
         raise ClusterError(
-            f"{_shown(address)} is not the address of a Ray dashboard; it begins with http:// or https://, "
+            f"{hide_passwords(address)} is not the address of a Ray dashboard; it begins with http:// or https://, "
             "for instance http://HEAD:8265."
         )
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
@@ -201,15 +203,9 @@ def _client(address: str) -> JobSubmissionClient:
         return JobSubmissionClient(address)
     except FAULTS as error:
         raise ClusterError(
-            f"No Ray cluster answers as it should at {_shown(address)}; give --address of its dashboard, which is "
-            f"http://HEAD:8265 unless the cluster was started otherwise. It said: {_said(error)}"
+            f"No Ray cluster answers as it should at {hide_passwords(address)}; give --address of its dashboard, which "
+            f"is http://HEAD:8265 unless the cluster was started otherwise. It said: {_said(error)}"
         ) from error
-
-
-def _shown(address: str) -> str:
-    """An address without user and password."""
-    scheme, _, rest = address.rpartition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}" if scheme else rest
 
 
 def _said(error: object) -> str:

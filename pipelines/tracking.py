@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import mlflow
 from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -24,6 +23,7 @@ from PIL import Image
 
 from model.errors import ConfigError, Stopped, TrackingError
 from pipelines import handover
+from pipelines.addresses import hide_passwords
 from pipelines.config import RunConfig
 from pipelines.curve import StepLosses
 from pipelines.pairs import PairIndex
@@ -95,7 +95,7 @@ def connect() -> str:
     if "RAY_ADDRESS" in os.environ:
         check_shared()
     uri = mlflow.get_tracking_uri()
-    if _redact(uri, uri) != uri:
+    if hide_passwords(uri) != uri:
         # MLflow would print the run's address with the password in it.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with _impatient():
@@ -103,9 +103,9 @@ def connect() -> str:
             mlflow.MlflowClient().search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise TrackingError(
-                f"The MLflow server at {_redact(uri, uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
+                f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
                 "one that runs (unset it for a local SQLite file). "
-                f"It said: {_said(error, uri)}"
+                f"It said: {_said(error)}"
             ) from error
     return uri
 
@@ -128,8 +128,7 @@ def check_shared() -> None:
 
 @contextmanager
 def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
-    """Begin a run, or go on in the one that `mlflow run` has begun, and log what it starts from."""
-    connect()
+    """Begin a run, or go on in the one that `mlflow run` has begun, and log what it starts from; `connect` first."""
     if "MLFLOW_RUN_ID" not in os.environ:
         mlflow.set_experiment(config.tracking.experiment)
     with _ended_as_it_should(mlflow.start_run(log_system_metrics=True)) as run:
@@ -191,7 +190,7 @@ def answering() -> Iterator[None]:
             status = error.get_http_status_code()  # type: ignore[no-untyped-call]
             if status >= 500 or status == 429:
                 raise ServerAwayError(_away(error, uri)) from error
-            raise TrackingError(f"MLflow at {_redact(uri, uri)} refused: {_said(error, uri)}") from error
+            raise TrackingError(f"MLflow at {hide_passwords(uri)} refused: {_said(error)}") from error
         except OSError as error:
             raise ServerAwayError(_away(error, uri)) from error
 
@@ -203,7 +202,7 @@ def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - opti
         active = mlflow.start_run(run_id=run_id, **options)
     except MlflowException as error:
         raise TrackingError(
-            f"MLflow at {_redact(uri, uri)} does not know run {run_id}; "
+            f"MLflow at {hide_passwords(uri)} does not know run {run_id}; "
             "set MLFLOW_TRACKING_URI to the server that it was trained with."
         ) from error
     with _ended_as_it_should(active) as run:
@@ -255,18 +254,12 @@ def _impatient() -> Iterator[None]:
                 os.environ[key] = value
 
 
-def _redact(text: str, uri: str) -> str:
-    """Take the user and the password of `uri` out of a text."""
-    user, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return text.replace(user + at, "") if at else text
-
-
 def _away(error: Exception, uri: str) -> str:
-    return f"MLflow at {_redact(uri, uri)} does not answer: {_said(error, uri)}"
+    return f"MLflow at {hide_passwords(uri)} does not answer: {_said(error)}"
 
 
-def _said(error: Exception, uri: str) -> str:
-    return _redact(" ".join(str(error).split()), uri)[:300]
+def _said(error: Exception) -> str:
+    return hide_passwords(" ".join(str(error).split()))[:300]
 
 
 def _log_data(pairs: PairIndex) -> None:

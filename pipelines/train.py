@@ -20,6 +20,7 @@ from model.progress import quiet_stderr
 from pipelines import cluster, handover, interrupt, tracking
 from pipelines import config as settings_of
 from pipelines.config import RunConfig
+from pipelines.dataset import steps_per_epoch
 from pipelines.follow import Follower
 from pipelines.logbook import last_steps
 from pipelines.pairs import PairIndex
@@ -93,7 +94,8 @@ def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
 
 
 def _follower(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> Follower:
-    return Follower(config, steps_per_epoch=len(pairs.train) // config.training.batch_size, logged=logged)
+    epoch_steps = steps_per_epoch(len(pairs.train), config.training.batch_size)
+    return Follower(config, steps_per_epoch=epoch_steps, logged=logged)
 
 
 def _train(

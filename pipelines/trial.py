@@ -16,8 +16,6 @@ from pipelines.reports import Line, Report
 from pipelines.workspace import RunFolder
 
 EPOCHS, NAME = "epochs", "trial"
-PATIENCE = 60
-"""Seconds that a trial waits for MLflow."""
 
 
 def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: handover.Settings) -> None:
@@ -41,7 +39,7 @@ def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: handover.Set
         write_text(known, run.id)
         from pipelines.worker import train_share
 
-        with _Reports(run, name) as reports:
+        with _Reports(run, name, config.tracking.patience) as reports:
             settings = {**job, "config": config.model_dump(mode="json"), "folder": str(folder.path)}
             train_share(settings, Shard(), Line(reports, _NoOrders()))
 
@@ -49,8 +47,8 @@ def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: handover.Set
 class _Reports(contextlib.AbstractContextManager["_Reports"]):
     """Stands where the driver's queue stands in a training: passes news on to MLflow and to Ray Tune."""
 
-    def __init__(self, run: tracking.Run, name: str) -> None:
-        self._name = name
+    def __init__(self, run: tracking.Run, name: str, patience: float) -> None:
+        self._name, self._patience = name, patience
         self._outbox = Outbox(on_news=print)
         self._logbook = Logbook(run, self._outbox, logged=last_steps(run))
 
@@ -58,11 +56,11 @@ class _Reports(contextlib.AbstractContextManager["_Reports"]):
         self._logbook.enter(report)
         if "val_l1" in report.metrics:
             # Ray Tune may end this process as soon as it knows the score.
-            self._outbox.flush(patience=PATIENCE)
+            self._outbox.flush(patience=self._patience)
             ray_tune.report({EPOCHS: report.epoch + 1, NAME: self._name, **report.metrics})
 
     def __exit__(self, *_: object) -> None:
-        self._outbox.close(patience=PATIENCE)
+        self._outbox.close(patience=self._patience)
 
 
 class _NoOrders:

@@ -116,7 +116,7 @@ def _space(config: RunConfig) -> dict[str, Any]:
 
 
 def _check_size(config: RunConfig) -> None:
-    asked, there = config.tune.cpus_per_trial, cluster.cpus()
+    asked, there = config.tune.cpus_per_trial, cluster.total("CPU")
     if asked > there:
         raise ConfigError(f"A trial was given {asked} CPUs and the cluster has {there}; lower tune.cpus_per_trial.")
 

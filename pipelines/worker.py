@@ -11,7 +11,7 @@ from model.errors import Sat2mapError
 from model.pixels import Pixels
 from model.step import LinearDecay, TrainState, build_state
 from pipelines.config import RunConfig
-from pipelines.dataset import Shard, load_all
+from pipelines.dataset import Shard, load_all, steps_per_epoch
 from pipelines.loop import TrainingLoop
 from pipelines.pairs import PairIndex
 from pipelines.reports import Line, Report
@@ -47,7 +47,7 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
     _set_up_devices(config)
     strategy = _strategy(config, shard)
     with strategy.scope():
-        state = _build_state(config, steps=config.training.epochs * (len(pairs.train) // config.training.batch_size))
+        state = _build_state(config, steps_per_epoch(len(pairs.train), config.training.batch_size))
     loop = TrainingLoop(
         config,
         strategy,
@@ -81,9 +81,9 @@ def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
-def _build_state(config: RunConfig, *, steps: int) -> TrainState:
+def _build_state(config: RunConfig, epoch_steps: int) -> TrainState:
     training = config.training
-    rate = LinearDecay(training.learning_rate, steps=steps, share=training.decay)
+    rate = LinearDecay(training.learning_rate, steps=training.epochs * epoch_steps, share=training.decay)
     return build_state(config.network, learning_rate=rate, beta_1=training.beta_1, seed=config.seed)
 
 

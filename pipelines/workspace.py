@@ -41,7 +41,7 @@ class RunRecord(Frozen):
     config: RunConfig
     steps: int
     seconds: float
-    """From the end of the first step, which traces, to the end of the last one; Ray's start-up not counted."""
+    """From the end of the first step, which traces, to the end of the last one, since the workers last started."""
     images_per_second: float
 
 

@@ -125,7 +125,7 @@ def test_a_configuration_with_a_password_is_refused_before_a_verb_begins(text, t
 def test_a_password_in_a_setting_that_can_not_be_read_is_not_shown_either(override):
     with pytest.raises(ConfigError) as stopped:
         load(None, [override])
-    assert SECRET not in str(stopped.value) and "***" in str(stopped.value)
+    assert SECRET not in str(stopped.value) and "s3://bucket" in str(stopped.value)
 
 
 def test_other_addresses_pass_the_configuration():
@@ -134,5 +134,5 @@ def test_other_addresses_pass_the_configuration():
 
 
 def test_what_may_be_a_password_is_hidden_in_any_text():
-    assert hide_passwords(f"see s3://KEY:{SECRET}/x@bucket/a and b@c") == "see s3://***@bucket/a and b@c"
+    assert hide_passwords(f"see s3://KEY:{SECRET}/x@bucket/a and b@c") == "see s3://bucket/a and b@c"
     assert hide_passwords("s3://bucket/a") == "s3://bucket/a"

@@ -84,48 +84,59 @@ def kill(server):
     psutil.wait_procs(family)
 
 
-@pytest.mark.slow
-def test_a_tracking_server_that_dies_and_comes_back_has_missed_nothing(prepared, tmp_path, monkeypatch):
-    port = free_port()
-    server = serve_mlflow(tmp_path, port)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    try:
-        running = prepared.start("--set", SETTINGS)
-        running.wait_for_step(20)
-        kill(server)
-        # Training does not wait for it.
-        running.wait_for_step(STEPS)
-        assert running.process.poll() is None
-        server = serve_mlflow(tmp_path, port)
-        said = running.end()
-        assert running.process.returncode == 0, said
-        assert f"MLflow at http://127.0.0.1:{port} does not answer: " in said and "MLflow answers again." in said
-        run_id = newest_run()
-        assert is_whole(run_id)
-        assert mlflow.get_run(run_id).info.status == "FINISHED"
-    finally:
-        kill(server)
+class Server:
+    """A tracking server that can be killed and started again at the same address."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, free_port()
+        self.start()
+
+    def start(self):
+        self.process = serve_mlflow(self.folder, self.port)
+
+    def kill(self):
+        kill(self.process)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Return a running tracking server, to which MLFLOW_TRACKING_URI points."""
+    server = Server(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.port}")
+    yield server
+    server.kill()
 
 
 @pytest.mark.slow
-def test_a_server_that_stays_away_costs_the_record_and_not_the_training(prepared, tmp_path, monkeypatch):
-    port = free_port()
-    server = serve_mlflow(tmp_path, port)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
-    try:
-        running = prepared.start("--set", f"{SETTINGS} tracking.patience=3")
-        running.wait_for_step(20)
-        run_id = newest_run()
-        kill(server)
-        said = running.end()
-        assert running.process.returncode == 2
-        assert "Error: MLflow has been away for 3 s (tracking.patience)" in said
-        server = serve_mlflow(tmp_path, port)
-        done = prepared.sat2map("train", "--resume", run_id)
-        assert done.returncode == 0, done.stderr
-        assert is_whole(run_id)
-    finally:
-        kill(server)
+def test_a_tracking_server_that_dies_and_comes_back_has_missed_nothing(prepared, server):
+    running = prepared.start("--set", SETTINGS)
+    running.wait_for_step(20)
+    server.kill()
+    # Training does not wait for it.
+    running.wait_for_step(STEPS)
+    assert running.process.poll() is None
+    server.start()
+    said = running.end()
+    assert running.process.returncode == 0, said
+    assert f"MLflow at http://127.0.0.1:{server.port} does not answer: " in said and "MLflow answers again." in said
+    run_id = newest_run()
+    assert is_whole(run_id)
+    assert mlflow.get_run(run_id).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_costs_the_record_and_not_the_training(prepared, server):
+    running = prepared.start("--set", f"{SETTINGS} tracking.patience=3")
+    running.wait_for_step(20)
+    run_id = newest_run()
+    server.kill()
+    said = running.end()
+    assert running.process.returncode == 2
+    assert "Error: MLflow has been away for 3 s (tracking.patience)" in said
+    server.start()
+    done = prepared.sat2map("train", "--resume", run_id)
+    assert done.returncode == 0, done.stderr
+    assert is_whole(run_id)
 
 
 @pytest.mark.slow
