@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from model.layers import KERAS, Make
 from model.spec import NetworkConfig
 
 KERNEL = 4
@@ -10,7 +11,7 @@ SLOPE = 0.2
 DROPPED_LEVELS = 3
 
 
-def build_generator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
+def build_generator(network: NetworkConfig, *, seed: int = 0, make: Make = KERAS) -> keras.Model:
     """Build the U-Net: (N, S, S, 3) in [-1, 1] -> (N, S, S, 3) in [-1, 1], S = image_size.
 
     Each encoder level halves the image, each decoder level doubles it and is joined to the encoder level of
@@ -21,29 +22,29 @@ def build_generator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
     photo = x = layers.Input((network.image_size, network.image_size, 3), name="input")
     skips = []
     for level, filters in enumerate(widths):
-        x = layers.Conv2D(
+        x = make.conv2d(
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
         )(x)
         x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
-        x = _norm(network, name=f"down{level}_norm")(x)
+        x = _norm(network, make, name=f"down{level}_norm")(x)
         skips.append(x)
     for number, (filters, skip) in enumerate(zip(widths[-2::-1], skips[-2::-1], strict=True)):
         name = f"up{network.depth - 1 - number}"
-        x = layers.Conv2DTranspose(
+        x = make.conv2d_transpose(
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=name
         )(x)
-        x = _norm(network, name=f"{name}_norm")(x)
+        x = _norm(network, make, name=f"{name}_norm")(x)
         if number < DROPPED_LEVELS:
             x = layers.Dropout(network.dropout, seed=weights.next_seed(), name=f"{name}_dropout")(x)
         x = layers.ReLU(name=f"{name}_relu")(x)
         x = layers.Concatenate(name=f"{name}_skip")([x, skip])
-    x = layers.Conv2DTranspose(3, KERNEL, 2, "same", kernel_initializer=weights.next(), name="up0")(x)
+    x = make.conv2d_transpose(3, KERNEL, 2, "same", kernel_initializer=weights.next(), name="up0")(x)
     # Whatever the precision of the layers, what leaves the network is float32.
     drawn = layers.Activation("tanh", dtype="float32", name="output")(x)
     return keras.Model(photo, drawn, name="generator")
 
 
-def build_discriminator(network: NetworkConfig, *, seed: int = 0) -> keras.Model:
+def build_discriminator(network: NetworkConfig, *, seed: int = 0, make: Make = KERAS) -> keras.Model:
     """Build the PatchGAN: photo and map, each (N, S, S, 3) in [-1, 1] -> logits (N, P, P, 1), one a patch.
 
     P is 14 at image_size 256. A positive logit says that the patch looks like a real map of that photo.
@@ -54,28 +55,30 @@ def build_discriminator(network: NetworkConfig, *, seed: int = 0) -> keras.Model
     x = layers.Concatenate(name="pair")([photo, street_map])
     for level in range(4):
         filters = min(network.width * 2**level, network.width * 8)
-        x = layers.Conv2D(
+        x = make.conv2d(
             filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=f"down{level}"
         )(x)
         x = layers.LeakyReLU(SLOPE, name=f"down{level}_leaky")(x)
-        x = _norm(network, name=f"down{level}_norm")(x)
+        x = _norm(network, make, name=f"down{level}_norm")(x)
     # Below 64 pixels the padded image would be smaller than the kernel after the two last convolutions.
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad")(x)
-    x = layers.Conv2D(
+    x = make.conv2d(
         network.width * 8, KERNEL, 1, use_bias=False, kernel_initializer=weights.next(), name="same_size"
     )(x)
-    x = _norm(network, name="same_size_norm")(x)
+    x = _norm(network, make, name="same_size_norm")(x)
     x = layers.LeakyReLU(SLOPE, name="same_size_leaky")(x)
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad_logits")(x)
     logits = layers.Conv2D(1, KERNEL, 1, kernel_initializer=weights.next(), name="patches")(x)
     return keras.Model([photo, street_map], layers.Activation("linear", dtype="float32", name="logits")(logits))
 
 
-def _norm(network: NetworkConfig, *, name: str) -> layers.Layer:
+def _norm(network: NetworkConfig, make: Make, *, name: str) -> layers.Layer:
     if network.norm == "instance":
         # One group for each channel is instance normalisation (Wu & He 2018, section 3.1).
         return layers.GroupNormalization(groups=-1, name=name)
-    return layers.BatchNormalization(synchronized=network.norm == "sync_batch", name=name)
+    if network.norm == "sync_batch":
+        return layers.BatchNormalization(synchronized=True, name=name)
+    return make.batch_normalization(name=name)
 
 
 class _Initialisers:

@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 
 from model import losses
+from model.adam import FusedAdam
+from model.layers import FAST, KERAS
 from model.networks import build_discriminator, build_generator
 from model.spec import NetworkConfig
 
@@ -59,10 +61,11 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
 
 def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, beta_1: float, seed: int) -> TrainState:
     """Build both networks with Adam for each; call it inside `strategy.scope()`, before anything is traced."""
-    generator = build_generator(network, seed=seed)
-    discriminator = build_discriminator(network, seed=seed)
+    make = KERAS if tf.config.list_logical_devices("GPU") else FAST
+    generator = build_generator(network, seed=seed, make=make)
+    discriminator = build_discriminator(network, seed=seed, make=make)
     optimizers: list[keras.optimizers.Optimizer] = [
-        keras.optimizers.Adam(learning_rate, beta_1=beta_1) for _ in range(2)
+        FusedAdam(learning_rate, beta_1=beta_1) for _ in range(2)
     ]
     if keras.config.dtype_policy().compute_dtype == "float16":
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018, section 3.2).

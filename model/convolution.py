@@ -1,0 +1,124 @@
+"""Convolutions of kernel 4 and stride 2, whose gradients are matrix products where a processor is faster so.
+
+oneDNN's convolutions are fast for large images and slow for the deep levels of a U-Net: the gradient of a kernel that
+meets 4x4 pixels runs at 1/20 of the speed of a matrix product, and every use of a deep kernel puts its 4 to 8
+million weights into another order first. `python -m pipelines bench training` prints what the whole step gains.
+
+A large image is (N, 2h, 2w, C), a small one (N, h, w, D), a kernel (4, 4, C, D).
+"""
+
+from typing import Any
+
+import tensorflow as tf
+
+KERNEL = 4
+# The widest large image, in pixels, for which the matrix product wins at batch 1 to 16.
+WIDEST_DOWN = 8
+WIDEST_UP = 16
+WIDEST_KERNEL_GRADIENT = 64
+# Photos and maps: so few channels leave a convolution's vectors half empty.
+FEW_CHANNELS = 8
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def convolve(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
+    """Convolve a large image to a small one, stride 2, padding "same"."""
+
+    def gradient(small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _up(small, kernel), _kernel_gradient(image, small)
+
+    return _down(image, kernel), gradient
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
+    """Convolve a small image to a large one, stride 2, padding "same": the transpose of `convolve`."""
+
+    def gradient(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _down(image, kernel), _kernel_gradient(image, small)
+
+    return _up(small, kernel), gradient
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
+    """Convolve an image (N, h + 3, w + 3, C) to (N, h, w, D), stride 1, without padding."""
+    shape = tf.shape(image)
+
+    def gradient(small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        strides = [1, 1, 1, 1]
+        back = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=shape, filter=kernel, out_backprop=small, strides=strides, padding="VALID"
+        )
+        _, height, width, _ = small.shape
+        taps = [
+            image[:, row : row + height, column : column + width] for row in range(KERNEL) for column in range(KERNEL)
+        ]
+        return back, tf.reshape(_product(taps, small), tf.shape(kernel))
+
+    return tf.nn.conv2d(image, kernel, 1, "VALID"), gradient
+
+
+def _down(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    _, height, width, _ = image.shape
+    if max(height, width) > WIDEST_DOWN:
+        return tf.nn.conv2d(image, kernel, 2, "SAME")
+    filters = kernel.shape[-1]
+    windows = _rows(tf.concat(_windows(image), axis=-1))
+    return tf.reshape(windows @ tf.reshape(kernel, (-1, filters)), (-1, height // 2, width // 2, filters))
+
+
+def _up(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    _, height, width, filters = small.shape
+    channels = kernel.shape[2]
+    if max(height, width) * 2 > WIDEST_UP and channels > FEW_CHANNELS:
+        shape = (tf.shape(small)[0], 2 * height, 2 * width, channels)
+        return tf.nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
+    windows = tf.matmul(_rows(small), tf.reshape(kernel, (-1, filters)), transpose_b=True)
+    windows = tf.reshape(windows, (-1, height, width, 2, 2, 2, 2 * channels))
+    # Window (i, j) covers rows 2i - 1 to 2i + 2: two pairs of rows, the first of which began in window i - 1.
+    pairs = [
+        tf.pad(
+            tf.reshape(windows[:, :, :, down, :, right], (-1, height, width, 4 * channels)),
+            ((0, 0), (down, 1 - down), (right, 1 - right), (0, 0)),
+        )
+        for down in (0, 1)
+        for right in (0, 1)
+    ]
+    return tf.nn.depth_to_space(tf.add_n(pairs), 2)[:, 1:-1, 1:-1]
+
+
+def _kernel_gradient(image: tf.Tensor, small: tf.Tensor) -> tf.Tensor:
+    _, height, width, channels = image.shape
+    shape = (KERNEL, KERNEL, channels, small.shape[-1])
+    if max(height, width) > WIDEST_KERNEL_GRADIENT:
+        return tf.raw_ops.Conv2DBackpropFilter(
+            input=image, filter_sizes=shape, out_backprop=small, strides=[1, 2, 2, 1], padding="SAME"
+        )
+    return tf.reshape(_product(_windows(image), small), shape)
+
+
+def _product(taps: list[tf.Tensor], small: tf.Tensor) -> tf.Tensor:
+    """Multiply what each tap of the kernel met with what came back, and add up over all pixels."""
+    return tf.matmul(_rows(tf.concat(taps, axis=-1)), _rows(small), transpose_a=True)
+
+
+def _windows(image: tf.Tensor) -> list[tf.Tensor]:
+    """Cut the 4x4 windows of stride 2 out of a large image: eight (N, h, w, 2 C), row by row, two columns each.
+
+    Side by side they are (N, h, w, 16 C) in the kernel's order. Cutting pairs of columns keeps the copies long.
+    """
+    _, height, width, channels = image.shape
+    height, width = height // 2, width // 2
+    padded = tf.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    pairs = tf.reshape(padded, (-1, height + 1, 2, width + 1, 2 * channels))
+    return [
+        pairs[:, down : down + height, row, right : right + width]
+        for down in (0, 1)
+        for row in (0, 1)
+        for right in (0, 1)
+    ]
+
+
+def _rows(image: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(image, (-1, image.shape[-1]))
