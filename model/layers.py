@@ -33,9 +33,7 @@ class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
         """Return the inputs, normalised; in training by the batch's statistics, which the moving ones then follow."""
         if not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=self.gamma, offset=self.beta, mean=[], variance=[], epsilon=self.epsilon
-        )
+        outputs, mean, variance = _fused(self, inputs)
         # The operation gives the unbiased variance, Keras follows the biased one.
         values = tf.cast(tf.size(inputs) / tf.size(mean), tf.float32)
         variance *= (values - 1) / values
@@ -44,13 +42,37 @@ class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
         return outputs
 
 
+class FastInstanceNormalization(keras.layers.GroupNormalization):  # type: ignore[misc]
+    """Instance normalization as batch normalization of one image at a time, where the batch's size is known."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return the inputs, each image and channel normalised by its own statistics."""
+        if inputs.shape[0] is None:
+            return super().call(inputs)
+        return tf.concat([_fused(self, image)[0] for image in tf.split(inputs, inputs.shape[0])], axis=0)
+
+
+def _fused(layer: keras.layers.Layer, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return the normalised inputs, the mean and the unbiased variance of each channel."""
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=tf.cast(layer.gamma, tf.float32),
+        offset=tf.cast(layer.beta, tf.float32),
+        mean=[],
+        variance=[],
+        epsilon=layer.epsilon,
+    )
+    return outputs, mean, variance
+
+
 class Make(NamedTuple):
     """The layers that a network is made of, where there is a choice."""
 
     conv2d: type[keras.layers.Conv2D] = keras.layers.Conv2D
     conv2d_transpose: type[keras.layers.Conv2DTranspose] = keras.layers.Conv2DTranspose
     batch_normalization: type[keras.layers.BatchNormalization] = keras.layers.BatchNormalization
+    instance_normalization: type[keras.layers.GroupNormalization] = keras.layers.GroupNormalization
 
 
 KERAS = Make()
-FAST = Make(FastConv2D, FastConv2DTranspose, FastBatchNormalization)
+FAST = Make(FastConv2D, FastConv2DTranspose, FastBatchNormalization, FastInstanceNormalization)

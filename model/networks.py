@@ -62,9 +62,9 @@ def build_discriminator(network: NetworkConfig, *, seed: int = 0, make: Make = K
         x = _norm(network, make, name=f"down{level}_norm")(x)
     # Below 64 pixels the padded image would be smaller than the kernel after the two last convolutions.
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad")(x)
-    x = make.conv2d(
-        network.width * 8, KERNEL, 1, use_bias=False, kernel_initializer=weights.next(), name="same_size"
-    )(x)
+    x = make.conv2d(network.width * 8, KERNEL, 1, use_bias=False, kernel_initializer=weights.next(), name="same_size")(
+        x
+    )
     x = _norm(network, make, name="same_size_norm")(x)
     x = layers.LeakyReLU(SLOPE, name="same_size_leaky")(x)
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad_logits")(x)
@@ -75,7 +75,7 @@ def build_discriminator(network: NetworkConfig, *, seed: int = 0, make: Make = K
 def _norm(network: NetworkConfig, make: Make, *, name: str) -> layers.Layer:
     if network.norm == "instance":
         # One group for each channel is instance normalisation (Wu & He 2018, section 3.1).
-        return layers.GroupNormalization(groups=-1, name=name)
+        return make.instance_normalization(groups=-1, name=name)
     if network.norm == "sync_batch":
         return layers.BatchNormalization(synchronized=True, name=name)
     return make.batch_normalization(name=name)

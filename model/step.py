@@ -64,9 +64,7 @@ def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, b
     make = KERAS if tf.config.list_logical_devices("GPU") else FAST
     generator = build_generator(network, seed=seed, make=make)
     discriminator = build_discriminator(network, seed=seed, make=make)
-    optimizers: list[keras.optimizers.Optimizer] = [
-        FusedAdam(learning_rate, beta_1=beta_1) for _ in range(2)
-    ]
+    optimizers: list[keras.optimizers.Optimizer] = [FusedAdam(learning_rate, beta_1=beta_1) for _ in range(2)]
     if keras.config.dtype_policy().compute_dtype == "float16":
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018, section 3.2).
         optimizers = [keras.optimizers.LossScaleOptimizer(optimizer) for optimizer in optimizers]

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from model.errors import TrainingError
 from model.files import new_file
+from model.networks import build_generator
 from model.pixels import Pixels, to_pixels, to_tensor
 from model.step import TrainState, equalise_moving_statistics, train_step
 from pipelines import checkpoint, metrics
@@ -112,9 +113,12 @@ class TrainingLoop:
             yield batch
 
     def _compile_step(self) -> tuple[Step, list[str]]:
-        """Return the step, which traces once; it gives every loss and the wish to stop, summed over the workers."""
+        """Return the step, which gives every loss and the wish to stop, summed over the workers.
+
+        It traces once for each size of batch, of which an epoch has two at most.
+        """
         names: list[str] = []
-        training, side = self.config.training, self.config.network.image_size
+        training = self.config.training
 
         def replica_step(source: tf.Tensor, target: tf.Tensor, pairs: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
             losses = train_step(self.state, source, target, l1_weight=training.l1_weight, global_batch=pairs)
@@ -124,10 +128,9 @@ class TrainingLoop:
         def step(*shares: tf.Tensor) -> tf.Tensor:
             return self.strategy.reduce("SUM", self.strategy.run(replica_step, args=shares), axis=None)
 
-        images, number = tf.TensorSpec((None, side, side, 3), tf.float32), tf.TensorSpec((), tf.float32)
         # XLA fuses well on a GPU, loses bfloat16's gain on a CPU, and can't hold a conversation of workers.
         compiled = training.gpu and training.workers == 1
-        return tf.function(step, input_signature=[images, images, number, number], jit_compile=compiled), names
+        return tf.function(step, jit_compile=compiled), names
 
     def _must_stop(self) -> bool:
         """Tell whether a step carried a wish to stop: all workers read the same, and stop after the same step.
@@ -227,5 +230,8 @@ class TrainingLoop:
             self._tell(self.config.training.epochs - 1, notes=(f"The generator is that of {best.name}.",))
         equalise_moving_statistics(self.state, self.strategy)
         if self.first:
+            # Of Keras' own layers, so that whoever loads it needs none of ours.
+            generator = build_generator(self.config.network)
+            generator.set_weights(self.state.generator.get_weights())
             with new_file(self.folder.generator) as draft:
-                self.state.generator.save(draft)
+                generator.save(draft)

@@ -1,0 +1,96 @@
+"""Networks of the fast layers answer and learn as those of Keras' own layers do."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.adam import FusedAdam
+from model.convolution import FEW_CHANNELS, convolve, convolve_transposed, convolve_valid
+from model.layers import FAST, KERAS
+from model.networks import build_discriminator, build_generator
+from model.spec import NetworkConfig
+
+
+def images(*shape, seed=0):
+    return tf.constant(np.random.default_rng(seed).normal(size=shape), tf.float32)
+
+
+def with_gradients(operation, *inputs):
+    """Return the answer and what a random gradient of it becomes."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        answer = operation(*inputs)
+    return [answer, *tape.gradient(answer, inputs, output_gradients=images(*answer.shape, seed=9))]
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+# Sides on both sides of every switch from convolution to matrix product.
+@pytest.mark.parametrize("side", [2, 8, 16, 64, 128])
+@pytest.mark.parametrize("channels", [3, FEW_CHANNELS + 1])
+def test_both_convolutions_and_their_gradients_are_tensorflows(side, channels):
+    image, small, kernel = (
+        images(2, side, side, channels),
+        images(2, side // 2, side // 2, 5),
+        images(4, 4, channels, 5),
+    )
+    assert_same(
+        with_gradients(convolve, image, kernel),
+        with_gradients(lambda image, kernel: tf.nn.conv2d(image, kernel, 2, "SAME"), image, kernel),
+    )
+    assert_same(
+        with_gradients(convolve_transposed, small, kernel),
+        with_gradients(lambda *both: tf.nn.conv2d_transpose(*both, image.shape, 2, "SAME"), small, kernel),
+    )
+
+
+def test_an_image_need_not_be_square():
+    image, kernel = images(1, 4, 12, 3), images(4, 4, 3, 2)
+    np.testing.assert_allclose(convolve(image, kernel), tf.nn.conv2d(image, kernel, 2, "SAME"), rtol=1e-4, atol=1e-4)
+
+
+def test_the_convolution_of_stride_one_and_its_gradients_are_tensorflows():
+    image, kernel = images(2, 9, 7, 3), images(4, 4, 3, 5)
+    expected = with_gradients(lambda image, kernel: tf.nn.conv2d(image, kernel, 1, "VALID"), image, kernel)
+    assert_same(with_gradients(convolve_valid, image, kernel), expected)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("build", [build_generator, build_discriminator])
+def test_a_network_of_either_make_answers_learns_and_remembers_the_same(build, norm):
+    network = NetworkConfig(image_size=128, width=3, depth=5, dropout=0, norm=norm)
+    pair = [images(2, 128, 128, 3, seed=seed) for seed in (1, 2)]
+    results = []
+    for make in (KERAS, FAST):
+        model = build(network, seed=3, make=make)
+        inputs = pair if len(model.inputs) == 2 else pair[0]
+        with tf.GradientTape() as tape:
+            answer = model(inputs, training=True)
+        gradients = tape.gradient(answer, model.trainable_variables, output_gradients=images(*answer.shape, seed=9))
+        moving = [variable.numpy() for variable in model.non_trainable_variables if "moving" in variable.name]
+        results.append([answer, *gradients, *moving, model(inputs, training=False)])
+    assert len(results[0]) > 10
+    for found, expected in zip(*results, strict=True):
+        assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
+
+
+def test_both_makes_have_the_same_weights_in_the_same_order():
+    network = NetworkConfig(image_size=32, width=2, depth=3)
+    names = [[weight.path for weight in build_generator(network, make=make).weights] for make in (KERAS, FAST)]
+    assert names[0] == names[1]
+
+
+def test_the_fused_adam_moves_as_keras_own():
+    start, steps = images(3, 4), [images(3, 4, seed=seed) for seed in range(1, 5)]
+    moved = []
+    for optimizer in (keras.optimizers.Adam(0.01, beta_1=0.5), FusedAdam(0.01, beta_1=0.5)):
+        weight = keras.Variable(start)
+        for gradient in steps:
+            optimizer.apply([gradient], [weight])
+        moved.append([weight.numpy(), *(np.asarray(variable) for variable in optimizer.variables)])
+    for found, expected in zip(*moved, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5)
