@@ -9,9 +9,12 @@ import tensorflow as tf
 
 
 def adversarial(logits: tf.Tensor, *, real: bool, global_batch: tf.Tensor | int) -> tf.Tensor:
-    """Binary cross-entropy of patch logits (N, P, P, 1) with all ones (`real`) or all zeros."""
-    target = tf.ones_like(logits) if real else tf.zeros_like(logits)
-    entropy = tf.nn.sigmoid_cross_entropy_with_logits(labels=target, logits=logits)
+    """Binary cross-entropy of patch logits (N, P, P, 1) with all ones (`real`) or all zeros.
+
+    It is softplus(-x) or softplus(x). TensorFlow's general form uses x three times, and adds the three gradients up
+    in whatever order their memory comes free: the last bit of each step would depend on the time of day.
+    """
+    entropy = tf.nn.softplus(-logits if real else logits)
     return tf.reduce_sum(tf.reduce_mean(entropy, axis=[1, 2, 3])) / tf.cast(global_batch, tf.float32)
 
 

@@ -30,6 +30,10 @@ app = typer.Typer(
     """,
 )
 
+STAY_HERE = {"submit", "bench"}
+bench_app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is.")
+app.add_typer(bench_app, name="bench")
+
 Config = Annotated[
     str | None,
     typer.Option("--config", metavar="FILE", help="A YAML file, or `sample`, `default` or `maps`.", show_default=False),
@@ -216,6 +220,39 @@ def submit(
     sys.exit(code)
 
 
+@bench_app.command("training")
+def bench_training(
+    parts: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part", help="step, inside (Ray and MLflow) or scaling (two workers); repeatable. [default: all]"
+        ),
+    ] = None,
+    batches: Annotated[
+        list[int] | None, typer.Option("--batch", min=1, help="Of the bare step; repeatable. [default: 1, 4, 16]")
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="A reference that prints JSON with images_per_second; {batch} is the batch size; repeatable.",
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turn.")] = 3,
+    steps: Annotated[int, typer.Option(min=2, help="Steps that are timed each time.")] = 8,
+    config: Config = "default",
+    settings: Settings = None,
+) -> None:
+    """Time training on this machine, in bfloat16; print JSON, and leave it with a table in WORKSPACE/bench."""
+    settings_read = _load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
+    from pipelines import bench
+
+    found = bench.training(
+        settings_read, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
+    )
+    _tell(True, found, lambda: None)
+
+
 def main() -> None:
     """Run the command line; a user's mistake exits with 2 and its message alone."""
     from pipelines import handover
@@ -246,8 +283,8 @@ def _arguments(verb: str, options: list[str]) -> dict[str, Any]:
     from typer.main import get_group
 
     verbs = get_group(app).commands
-    if verb not in verbs or verb == "submit":
-        known = ", ".join(name for name in verbs if name != "submit")
+    if verb not in verbs or verb in STAY_HERE:
+        known = ", ".join(name for name in verbs if name not in STAY_HERE)
         raise ConfigError(f"There is no verb {verb!r} to submit; there are: {known}.")
     return verbs[verb].make_context(f"sat2map {verb}", list(options)).params
 

@@ -12,10 +12,9 @@ from model.files import sha256, write_text
 from model.spec import Frozen, NetworkConfig
 from model.step import TrainState
 from pipelines.config import RunConfig
-from pipelines.curve import LossCurve
+from pipelines.curve import CURVE, LossCurve
 
 ARRAYS = "state.npz"
-CURVE = "losses.npz"
 MANIFEST = "checkpoint.json"
 
 

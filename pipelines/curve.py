@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+CURVE = "losses.npz"
+"""The file that holds it in a checkpoint."""
+
 
 @dataclass(frozen=True)
 class StepLosses:

@@ -152,12 +152,14 @@ def _run_workers(
     with quiet_stderr():
         # This imports TensorFlow, whose notes help nobody here.
         from ray.train.tensorflow import TensorflowTrainer
+    resources: Any = scaling.resources_per_worker
     trainer = TensorflowTrainer(
         train_loop_per_worker,
         train_loop_config={
             "config": config.model_dump(mode="json"),
             "pairs": pairs.model_dump(mode="json"),
             "folder": str(folder.path),
+            "cpus": int(resources["CPU"]),
             "code_revision": tracking.git_revision(),
             # By reference: Ray Train shows what stands here.
             "environment": ray.put(handover.collect(os.environ)),

@@ -40,7 +40,12 @@ def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: handover.Set
         from pipelines.worker import train_share
 
         with _Reports(run, name, config.tracking.patience) as reports:
-            settings = {**job, "config": config.model_dump(mode="json"), "folder": str(folder.path)}
+            settings = {
+                **job,
+                "config": config.model_dump(mode="json"),
+                "folder": str(folder.path),
+                "cpus": config.tune.cpus_per_trial,
+            }
             train_share(settings, Shard(), Line(reports, _NoOrders()))
 
 

@@ -22,8 +22,8 @@ def train_loop(settings: dict[str, Any]) -> None:
     """Train as one of the workers; Ray Train calls it in each worker process.
 
     Args:
-        settings: `config` and `pairs` as JSON-ready trees, `folder` and `code_revision` of the run, and the queues
-            `reports` and `orders`.
+        settings: `config` and `pairs` as JSON-ready trees, `folder` and `code_revision` of the run, the `cpus` of the
+            worker, and the queues `reports` and `orders`.
     """
     line = Line(settings["reports"], settings["orders"])
     if line.told_to_stop():
@@ -44,7 +44,7 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
     pairs = PairIndex.model_validate(settings["pairs"])
     folder = RunFolder(Path(settings["folder"]))
     folder.check_seen(pairs)
-    _set_up_devices(config)
+    _set_up_devices(config, threads=settings["cpus"])
     strategy = _strategy(config, shard)
     with strategy.scope():
         state = _build_state(config, steps_per_epoch(len(pairs.train), config.training.batch_size))
@@ -61,7 +61,9 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
     loop.run(pairs)
 
 
-def _set_up_devices(config: RunConfig) -> None:
+def _set_up_devices(config: RunConfig, *, threads: int) -> None:
+    # TensorFlow would take every core of the node, and so would the next worker there.
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
     keras.config.set_dtype_policy(config.training.precision)

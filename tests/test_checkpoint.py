@@ -9,9 +9,9 @@ import tensorflow as tf
 from model.errors import CheckpointError
 from model.spec import NetworkConfig
 from model.step import build_state, train_step
-from pipelines.checkpoint import ARRAYS, CURVE, MANIFEST, Position, arrays, restore, save, verify
+from pipelines.checkpoint import ARRAYS, MANIFEST, Position, arrays, restore, save, verify
 from pipelines.config import RunConfig
-from pipelines.curve import LossCurve, StepLosses
+from pipelines.curve import CURVE, LossCurve, StepLosses
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=2)
 POSITION = Position(epoch=3, step=70, seen=4)

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 PROJECT = Path(__file__).resolve().parent.parent
 VERBS = ["main", "prepare", "train", "tune", "export", "evaluate", "register", "score", "submit"]
+LOCAL = ["bench"]  # For those who work on the project; no step of a run.
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,11 @@ def test_the_lock_pins_and_hashes_everything_that_is_declared(pyproject, locked)
         assert all(requirement.specifier.contains(version.removeprefix("==")) for version in versions)
     entries = (PROJECT / "requirements.lock").read_text().split("\n    # via")
     assert all("--hash=sha256:" in entry for entry in entries if "==" in entry)
+
+
+def test_the_extra_for_gpus_is_the_same_tensorflow(pyproject):
+    [plain] = [text for text in pyproject["project"]["dependencies"] if text.startswith("tensorflow==")]
+    assert pyproject["project"]["optional-dependencies"]["cuda"] == [plain.replace("==", "[and-cuda]==")]
 
 
 def test_the_two_onnxruntimes_never_meet(locked):
@@ -78,6 +84,7 @@ def test_the_command_line_has_exactly_the_verbs():
 
     names = [command.name or command.callback.__name__ for command in app.registered_commands]
     assert sorted(names) == sorted(VERBS)
+    assert [group.name for group in app.registered_groups] == LOCAL
 
 
 def test_help_answers_at_once():
@@ -115,4 +122,4 @@ def test_links_and_commands_of_the_readme_exist():
         assert (PROJECT / target).exists(), target
     targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:^|`)make ([a-z]+)", readme, re.MULTILINE)) <= targets
-    assert set(re.findall(r"sat2map ([a-z]+)(?= [-A-Z])", readme)) <= set(VERBS)
+    assert set(re.findall(r"sat2map ([a-z]+)(?= [-A-Z])", readme)) <= {*VERBS, *LOCAL}
