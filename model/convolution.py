@@ -77,15 +77,17 @@ def _up(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     windows = tf.matmul(_rows(small), tf.reshape(kernel, (-1, filters)), transpose_b=True)
     windows = tf.reshape(windows, (-1, height, width, 2, 2, 2, 2 * channels))
     # Window (i, j) covers rows 2i - 1 to 2i + 2: two pairs of rows, the first of which began in window i - 1.
-    pairs = [
+    above_left, above_right, below_left, below_right = (
         tf.pad(
             tf.reshape(windows[:, :, :, down, :, right], (-1, height, width, 4 * channels)),
             ((0, 0), (down, 1 - down), (right, 1 - right), (0, 0)),
         )
         for down in (0, 1)
         for right in (0, 1)
-    ]
-    return tf.nn.depth_to_space(tf.add_n(pairs), 2)[:, 1:-1, 1:-1]
+    )
+    # Not tf.add_n: its order is not always the same.
+    pairs = (above_left + above_right) + (below_left + below_right)
+    return tf.nn.depth_to_space(pairs, 2)[:, 1:-1, 1:-1]
 
 
 def _kernel_gradient(image: tf.Tensor, small: tf.Tensor) -> tf.Tensor:

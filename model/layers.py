@@ -33,7 +33,7 @@ class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
         """Return the inputs, normalised; in training by the batch's statistics, which the moving ones then follow."""
         if not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = _fused(self, inputs)
+        outputs, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon)
         # The operation gives the unbiased variance, Keras follows the biased one.
         values = tf.cast(tf.size(inputs) / tf.size(mean), tf.float32)
         variance *= (values - 1) / values
@@ -49,18 +49,19 @@ class FastInstanceNormalization(keras.layers.GroupNormalization):  # type: ignor
         """Return the inputs, each image and channel normalised by its own statistics."""
         if inputs.shape[0] is None:
             return super().call(inputs)
-        return tf.concat([_fused(self, image)[0] for image in tf.split(inputs, inputs.shape[0])], axis=0)
+        images = inputs.shape[0]
+        # One row of each for each image: their gradients come together in one sum, and in one order.
+        scales, offsets = (tf.unstack(tf.tile(weight[None], (images, 1))) for weight in (self.gamma, self.beta))
+        parts = zip(tf.split(inputs, images), scales, offsets, strict=True)
+        return tf.concat([_fused(*part, self.epsilon)[0] for part in parts], axis=0)
 
 
-def _fused(layer: keras.layers.Layer, inputs: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _fused(
+    inputs: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return the normalised inputs, the mean and the unbiased variance of each channel."""
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=inputs,
-        scale=tf.cast(layer.gamma, tf.float32),
-        offset=tf.cast(layer.beta, tf.float32),
-        mean=[],
-        variance=[],
-        epsilon=layer.epsilon,
+        x=inputs, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
     )
     return outputs, mean, variance
 

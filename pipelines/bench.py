@@ -101,11 +101,12 @@ def _step(config: RunConfig, batch: int, against: Sequence[str], rounds: int, st
     def ours() -> float:
         return batch / _bare(ours_alone, steps, folder)
 
+    # The references first: a command that can't run is known at once.
     contenders: list[Callable[[], float]] = [
-        ours,
         *(partial(_reference, command.replace("{batch}", str(batch))) for command in against),
+        ours,
     ]
-    speed, *references = _in_turn(contenders, rounds)
+    *references, speed = _in_turn(contenders, rounds)
     return StepSpeed(batch=batch, images_per_second=speed, references=dict(zip(against, references, strict=True)))
 
 

@@ -312,3 +312,12 @@ def test_a_state_with_the_same_variables_goes_on_in_the_same_way(pairs):
     again = step(copy, pairs)
     assert step(state, pairs) == pytest.approx(again, rel=1e-5)
     assert step(state, pairs) != pytest.approx(again, rel=1e-5)
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_nothing_is_added_up_in_an_order_that_time_decides(norm, pairs):
+    """TensorFlow's AddN begins with the input whose memory is free first; the sum of two is the same either way."""
+    state = build(TINY.model_copy(update={"norm": norm}))
+    traced = tf.function(lambda *both: train_step(state, *both, l1_weight=100.0, global_batch=2))
+    sums = [op for op in traced.get_concrete_function(*pairs).graph.get_operations() if op.type == "AddN"]
+    assert sums and {len(op.inputs) for op in sums} == {2}
