@@ -135,4 +135,7 @@ def _descend(
     tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> None:
     gradients = tape.gradient(loss, network.trainable_variables)
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1 and network.compute_dtype == "bfloat16":
+        # They were calculated in bfloat16: so they travel in half the bytes, and each sum is rounded like them.
+        gradients = [tf.cast(gradient, tf.bfloat16) for gradient in gradients]
     optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))

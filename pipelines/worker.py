@@ -64,6 +64,7 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
 def _set_up_devices(config: RunConfig, *, threads: int) -> None:
     # TensorFlow would take every core of the node, and so would the next worker there.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
     for device in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(device, True)
     keras.config.set_dtype_policy(config.training.precision)

@@ -1,5 +1,6 @@
 """Two workers do what one does: the same gradients, the same weights, the same ratio of the losses."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -104,3 +105,12 @@ def test_the_ratio_of_the_losses_does_not_depend_on_the_workers(one, two):
         whole, without = (train(strategy, "instance", steps=1, l1_weight=weight)[0] for weight in (100.0, 0.0))
         found.append({name: whole[name] - without[name] for name in whole if name.startswith("generator")})
     assert difference(found[1], found[0]) < 1e-3
+
+
+def test_gradients_added_up_in_bfloat16_lead_to_the_same_losses(one, two):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        (_, _, alone), (_, _, shared) = train(one, "instance"), train(two, "instance")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(shared, alone, rtol=0.02)
