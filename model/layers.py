@@ -47,9 +47,9 @@ class FastInstanceNormalization(keras.layers.GroupNormalization):  # type: ignor
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the inputs, each image and channel normalised by its own statistics."""
-        if inputs.shape[0] is None:
-            return super().call(inputs)
         images = inputs.shape[0]
+        if images is None:
+            return super().call(inputs)
         # One row of each for each image: their gradients come together in one sum, and in one order.
         scales, offsets = (tf.unstack(tf.tile(weight[None], (images, 1))) for weight in (self.gamma, self.beta))
         parts = zip(tf.split(inputs, images), scales, offsets, strict=True)

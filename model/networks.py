@@ -3,10 +3,10 @@
 import keras
 from keras import layers
 
+from model.convolution import KERNEL
 from model.layers import KERAS, Make
 from model.spec import NetworkConfig
 
-KERNEL = 4
 SLOPE = 0.2
 DROPPED_LEVELS = 3
 

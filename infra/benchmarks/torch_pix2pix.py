@@ -67,7 +67,7 @@ def main():
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
-    parser.add_argument("--compile", action="store_true", help="torch.compile both networks (8 to 20 % faster here)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile both networks")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
