@@ -1,5 +1,6 @@
-"""Convolutions of kernel 4 and stride 2, whose gradients are matrix products where a processor is faster so.
+"""Convolutions of kernel 4, each calculated in the way that a processor is fastest at.
 
+Large images of many channels take minimal filtering (`model/minimal_filtering.py`), small ones plain matrix products:
 oneDNN's convolutions are fast for large images and slow for the deep levels of a U-Net: the gradient of a kernel that
 meets 4x4 pixels runs at 1/20 of the speed of a matrix product, and every use of a deep kernel puts its 4 to 8
 million weights into another order first. `python -m pipelines bench training` prints what the whole step gains.
@@ -11,6 +12,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from model import minimal_filtering
+from model.minimal_filtering import Geometry
+
 KERNEL = 4
 # The widest large image, in pixels, for which the matrix product wins at batch 1 to 16.
 WIDEST_DOWN = 8
@@ -18,12 +22,48 @@ WIDEST_UP = 16
 WIDEST_KERNEL_GRADIENT = 64
 # Photos and maps: so few channels leave a convolution's vectors half empty.
 FEW_CHANNELS = 8
+# From as many on, at both ends, minimal filtering gains more than its sums of images cost,
+CHANNELS_TO_FILTER = 128
+# and from as many pixels of all small images, at each stride, more than its sums of kernels cost.
+PIXELS_TO_FILTER = {2: 1024, 1: 512}
+
+
+def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Convolve a large image to a small one, stride 2, padding "same"."""
+    n, height, width, channels = image.shape
+    geometry = Geometry(2, 1, (n, height, width, channels), (n, height // 2, width // 2, kernel.shape[-1]))
+    if _filters_well(geometry):
+        return minimal_filtering.convolve(image, kernel, geometry)
+    return _convolve(image, kernel)
+
+
+def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Convolve a small image to a large one, stride 2, padding "same": the transpose of `convolve`."""
+    n, height, width, filters = small.shape
+    geometry = Geometry(2, 1, (n, 2 * height, 2 * width, kernel.shape[2]), (n, height, width, filters))
+    if _filters_well(geometry):
+        return minimal_filtering.convolve_transposed(small, kernel, geometry)
+    return _convolve_transposed(small, kernel)
+
+
+def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Convolve an image (N, h + 3, w + 3, C) to (N, h, w, D), stride 1, without padding."""
+    n, height, width, channels = image.shape
+    geometry = Geometry(1, 0, (n, height, width, channels), (n, height - 3, width - 3, kernel.shape[-1]))
+    if _filters_well(geometry):
+        return minimal_filtering.convolve(image, kernel, geometry)
+    return _convolve_valid(image, kernel)
+
+
+def _filters_well(geometry: Geometry) -> bool:
+    n, height, width, filters = geometry.small
+    if n is None or min(filters, geometry.image[-1]) < CHANNELS_TO_FILTER:
+        return False
+    return n * height * width >= PIXELS_TO_FILTER[geometry.stride]
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def convolve(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
-    """Convolve a large image to a small one, stride 2, padding "same"."""
-
+def _convolve(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
     def gradient(small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _up(small, kernel), _kernel_gradient(image, small)
 
@@ -31,9 +71,7 @@ def convolve(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
-    """Convolve a small image to a large one, stride 2, padding "same": the transpose of `convolve`."""
-
+def _convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
     def gradient(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _down(image, kernel), _kernel_gradient(image, small)
 
@@ -41,8 +79,7 @@ def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: AN
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
-    """Convolve an image (N, h + 3, w + 3, C) to (N, h, w, D), stride 1, without padding."""
+def _convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
     shape = tf.shape(image)
 
     def gradient(small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.adam import FusedAdam
-from model.convolution import FEW_CHANNELS, convolve, convolve_transposed, convolve_valid
+from model.convolution import CHANNELS_TO_FILTER, FEW_CHANNELS, convolve, convolve_transposed, convolve_valid
 from model.layers import FAST, KERAS
 from model.networks import build_discriminator, build_generator
 from model.spec import NetworkConfig
@@ -21,12 +21,24 @@ def with_gradients(operation, *inputs):
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         answer = operation(*inputs)
-    return [answer, *tape.gradient(answer, inputs, output_gradients=images(*answer.shape, seed=9))]
+    back = tf.cast(images(*answer.shape, seed=9), answer.dtype)
+    return [answer, *tape.gradient(answer, inputs, output_gradients=back)]
 
 
 def assert_same(found, expected):
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+def assert_near(found, expected, error):
+    """Hold the differences' standard deviation below a share of the values' own."""
+    for one, other in zip(found, expected, strict=True):
+        assert np.std(tf.cast(one, tf.float32) - other) < error * np.std(other)
+
+
+def operations(function, *inputs):
+    """The kinds of operation that a traced function consists of."""
+    return {node.type for node in tf.function(function).get_concrete_function(*inputs).graph.get_operations()}
 
 
 # Sides on both sides of every switch from convolution to matrix product.
@@ -57,6 +69,23 @@ def test_the_convolution_of_stride_one_and_its_gradients_are_tensorflows():
     image, kernel = images(2, 9, 7, 3), images(4, 4, 3, 5)
     expected = with_gradients(lambda image, kernel: tf.nn.conv2d(image, kernel, 1, "VALID"), image, kernel)
     assert_same(with_gradients(convolve_valid, image, kernel), expected)
+
+
+# Sizes that fill the tiles and sizes that don't; the first stride of each is that of `convolve`.
+@pytest.mark.parametrize(("stride", "height", "width"), [(2, 64, 32), (2, 66, 62), (1, 31, 31), (1, 35, 38)])
+@pytest.mark.parametrize(("precision", "error"), [("float32", 1e-5), ("bfloat16", 0.02)])
+def test_minimal_filtering_gives_the_convolutions_and_their_gradients(stride, height, width, precision, error):
+    channels = CHANNELS_TO_FILTER
+    image, kernel = images(2, height, width, channels), 0.02 * images(4, 4, channels, channels + 8, seed=1)
+    operation, padding = (convolve, "SAME") if stride == 2 else (convolve_valid, "VALID")
+    expected = with_gradients(lambda *both: tf.nn.conv2d(*both, stride, padding), image, kernel)
+    assert operations(operation, image, kernel).isdisjoint({"Conv2D", "Conv2DBackpropInput"})
+    low = [tf.cast(value, precision) for value in (image, kernel)]
+    assert_near(with_gradients(operation, *low), expected, error)
+    if stride == 2:
+        small = images(*expected[0].shape, seed=2)
+        expected = with_gradients(lambda *both: tf.nn.conv2d_transpose(*both, image.shape, 2, "SAME"), small, kernel)
+        assert_near(with_gradients(convolve_transposed, tf.cast(small, precision), low[1]), expected, error)
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
