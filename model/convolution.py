@@ -22,10 +22,10 @@ WIDEST_UP = 16
 WIDEST_KERNEL_GRADIENT = 64
 # Photos and maps: so few channels leave a convolution's vectors half empty.
 FEW_CHANNELS = 8
-# From as many on, at both ends, minimal filtering gains more than its sums of images cost,
-CHANNELS_TO_FILTER = 128
-# and from as many pixels of all small images, at each stride, more than its sums of kernels cost.
-PIXELS_TO_FILTER = {2: 1024, 1: 512}
+# From as many pairs of channels on, minimal filtering gains more than its sums of images cost,
+CHANNEL_PAIRS_TO_FILTER = 128 * 128
+# and from as many pixels of all small images, more than its sums of kernels cost.
+PIXELS_TO_FILTER = 512
 
 
 def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -57,9 +57,9 @@ def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 
 def _filters_well(geometry: Geometry) -> bool:
     n, height, width, filters = geometry.small
-    if n is None or min(filters, geometry.image[-1]) < CHANNELS_TO_FILTER:
+    if n is None or geometry.image[-1] * filters < CHANNEL_PAIRS_TO_FILTER:
         return False
-    return n * height * width >= PIXELS_TO_FILTER[geometry.stride]
+    return n * height * width >= PIXELS_TO_FILTER
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
