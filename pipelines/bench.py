@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,7 +168,7 @@ def _reference(command: str) -> float:
 
 
 def _train(config: RunConfig, steps: int, folder: Path) -> Timed:
-    """Train as a user does, for one epoch of painted scenes, in a workspace of its own."""
+    """Train as a user does, on painted scenes, in a workspace of its own; the first epoch has decoded the images."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
         place = Path(name)
         settings = {
@@ -175,7 +176,9 @@ def _train(config: RunConfig, steps: int, folder: Path) -> Timed:
             "data.source": "sample",
             "data.sample.train": config.training.batch_size * (WARM_UP + steps),
             "data.sample.val": 3,
-            "training.epochs": 1,
+            "training.epochs": 2,
+            "training.checkpoint_every": 2,
+            "training.sheet_every": 2,
         }
         file = place / "config.json"
         write_text(file, with_settings(config, settings).model_dump_json())
@@ -184,7 +187,8 @@ def _train(config: RunConfig, steps: int, folder: Path) -> Timed:
         _run([sys.executable, "-m", "pipelines", "train", "--config", str(file)], place)
         [checkpoint] = Workspace(place / "work").run().checkpoints.iterdir()
         when = [step.when for step in LossCurve.load(checkpoint / CURVE).steps]
-        between = [later - earlier for earlier, later in zip(when[WARM_UP - 1 :], when[WARM_UP:], strict=False)]
+        second_epoch = when[WARM_UP + steps :][WARM_UP - 1 :]
+        between = [later - earlier for earlier, later in pairwise(second_epoch)]
         return Timed(when[0] - began, statistics.median(between))
 
 

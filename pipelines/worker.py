@@ -17,6 +17,9 @@ from pipelines.pairs import PairIndex
 from pipelines.reports import Line, Report
 from pipelines.workspace import RunFolder
 
+BYTES_PER_PACK = 16 << 20
+"""Gradients are added up over the workers in packs of so many bytes: the first while the last are calculated."""
+
 
 def train_loop(settings: dict[str, Any]) -> None:
     """Train as one of the workers; Ray Train calls it in each worker process.
@@ -79,7 +82,7 @@ def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     kinds = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(
-        implementation=kinds.NCCL if config.training.gpu else kinds.RING
+        bytes_per_pack=BYTES_PER_PACK, implementation=kinds.NCCL if config.training.gpu else kinds.RING
     )
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
