@@ -115,8 +115,15 @@ class RunningTraining:
 
     def checkpoints(self):
         """Return the whole checkpoints, the oldest first; of a search, those of all its trials."""
-        found = self.folder.glob("workspace/runs/**/checkpoints/step-*")
-        return sorted((path for path in found if path.suffix == ""), key=lambda path: path.name)
+        # Not by glob, which stumbles over a checkpoint that is deleted under it.
+        found = [
+            Path(folder, name)
+            for folder, names, _ in os.walk(self.folder / "workspace/runs")
+            if Path(folder).name == "checkpoints"
+            for name in names
+            if name.startswith("step-") and "." not in name
+        ]
+        return sorted(found, key=lambda path: path.name)
 
     def wait_for_step(self, step):
         """Wait until a checkpoint of this step, or of a later one, is whole."""
