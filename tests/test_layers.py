@@ -36,6 +36,7 @@ HOMES = {
         "model.convolution",
         "model.layers",
         "model.losses",
+        "model.minimal_filtering",
         "model.networks",
         "model.step",
         "pipelines.bare_step",
