@@ -22,16 +22,16 @@ WIDEST_UP = 16
 WIDEST_KERNEL_GRADIENT = 64
 # Photos and maps: so few channels leave a convolution's vectors half empty.
 FEW_CHANNELS = 8
-# From as many pairs of channels on, minimal filtering gains more than its sums of images cost,
+# So many pairs of channels repay minimal filtering what its sums of images cost.
 CHANNEL_PAIRS_TO_FILTER = 128 * 128
-# and from as many pixels of all small images, more than its sums of kernels cost.
+# So many pixels of all small images repay what its sums of kernels cost.
 PIXELS_TO_FILTER = 512
 
 
 def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Convolve a large image to a small one, stride 2, padding "same"."""
     n, height, width, channels = image.shape
-    geometry = Geometry(2, 1, (n, height, width, channels), (n, height // 2, width // 2, kernel.shape[-1]))
+    geometry = Geometry(2, n, height, width, channels, kernel.shape[-1])
     if _filters_well(geometry):
         return minimal_filtering.convolve(image, kernel, geometry)
     return _convolve(image, kernel)
@@ -40,7 +40,7 @@ def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Convolve a small image to a large one, stride 2, padding "same": the transpose of `convolve`."""
     n, height, width, filters = small.shape
-    geometry = Geometry(2, 1, (n, 2 * height, 2 * width, kernel.shape[2]), (n, height, width, filters))
+    geometry = Geometry(2, n, 2 * height, 2 * width, kernel.shape[2], filters)
     if _filters_well(geometry):
         return minimal_filtering.convolve_transposed(small, kernel, geometry)
     return _convolve_transposed(small, kernel)
@@ -49,17 +49,18 @@ def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Convolve an image (N, h + 3, w + 3, C) to (N, h, w, D), stride 1, without padding."""
     n, height, width, channels = image.shape
-    geometry = Geometry(1, 0, (n, height, width, channels), (n, height - 3, width - 3, kernel.shape[-1]))
+    geometry = Geometry(1, n, height, width, channels, kernel.shape[-1])
     if _filters_well(geometry):
         return minimal_filtering.convolve(image, kernel, geometry)
     return _convolve_valid(image, kernel)
 
 
 def _filters_well(geometry: Geometry) -> bool:
-    n, height, width, filters = geometry.small
-    if n is None or geometry.image[-1] * filters < CHANNEL_PAIRS_TO_FILTER:
+    # While Keras builds a network, the number of images is not known.
+    if geometry.n is None or geometry.channels * geometry.filters < CHANNEL_PAIRS_TO_FILTER:
         return False
-    return n * height * width >= PIXELS_TO_FILTER
+    height, width = geometry.small
+    return geometry.n * height * width >= PIXELS_TO_FILTER
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]

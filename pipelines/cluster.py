@@ -35,8 +35,6 @@ def joined() -> Iterator[None]:
     else:
         # Ray's HTTP agents then listen on this machine alone; its gRPC servers know no such setting (Ray 2.60).
         quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        # Nobody gives notice before this machine goes, and whoever waits for one wakes up a hundred times a second.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
     try:
         yield

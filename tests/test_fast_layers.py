@@ -71,10 +71,11 @@ def test_the_convolution_of_stride_one_and_its_gradients_are_tensorflows():
     assert_same(with_gradients(convolve_valid, image, kernel), expected)
 
 
-# Sizes that fill the tiles and sizes that don't; the first stride of each is that of `convolve`.
+# Sizes that fill the tiles and sizes that don't; the errors are those that the module's docstring tells.
 @pytest.mark.parametrize(("stride", "height", "width"), [(2, 64, 32), (2, 66, 62), (1, 31, 31), (1, 35, 38)])
-@pytest.mark.parametrize(("precision", "error"), [("float32", 1e-5), ("bfloat16", 0.02)])
-def test_minimal_filtering_gives_the_convolutions_and_their_gradients(stride, height, width, precision, error):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_minimal_filtering_gives_the_convolutions_and_their_gradients(stride, height, width, precision):
+    error = 2e-6 if precision == "float32" else {1: 0.015, 2: 0.0075}[stride]
     channels, filters = 120, 140
     assert channels * filters >= CHANNEL_PAIRS_TO_FILTER
     image, kernel = images(2, height, width, channels), 0.02 * images(4, 4, channels, filters, seed=1)
