@@ -1,0 +1,165 @@
+"""What a model scores: every number with its name, its direction, its interval, and the trivial baselines beside it."""
+
+from typing import NamedTuple
+
+from model.errors import DataError
+from model.spec import Direction, Frozen
+from pipelines.intervals import Score
+
+NamedScores = dict[str, Score]
+"""Scores by their names in METRICS."""
+
+WIDE_GAP = 0.1
+"""From this share on, the L1 that is lost between training and deployment calls for a change."""
+FULL_RANK = 2049
+"""Images from which on the covariance of 2048 features has full rank (Heusel et al. 2017)."""
+
+
+class Metric(NamedTuple):
+    """How a score is shown and compared."""
+
+    title: str
+    digits: int
+    lower_is_better: bool
+    meaning: str
+
+
+METRICS: dict[str, Metric] = {
+    "l1": Metric("L1", 2, True, "mean absolute difference, in levels of 255"),
+    "psnr": Metric("PSNR", 2, False, "peak signal-to-noise ratio, in dB"),
+    "ssim": Metric("SSIM", 4, False, "structural similarity (Wang et al. 2004), 1 for equal images"),
+    "ms_ssim": Metric("MS-SSIM", 4, False, "structural similarity at five scales (Wang et al. 2003)"),
+    "lpips": Metric("LPIPS", 4, True, "perceptual distance (Zhang et al. 2018), AlexNet"),
+    "within_5": Metric("within 5", 4, False, "share of pixels all of whose channels are within 5 levels"),
+    "within_10": Metric("within 10", 4, False, "share of pixels all of whose channels are within 10 levels"),
+    "mean_iou": Metric("mean IoU", 4, False, "intersection over union of the palette's classes, their mean"),
+    "road_f1": Metric("road F1", 4, False, "roads found and drawn, within 3 pixels"),
+    "edge_f1": Metric("edge F1", 4, False, "borders between classes found and drawn, within 3 pixels"),
+    "fid": Metric("FID", 2, True, "Fréchet Inception Distance (Heusel et al. 2017)"),
+    "kid": Metric("KID", 5, True, "Kernel Inception Distance (Binkowski et al. 2018)"),
+    "inception_score": Metric("IS", 3, False, "Inception Score (Salimans et al. 2016)"),
+    "frechet_lite0": Metric("Fréchet Lite0", 1, True, "FID's formula on EfficientNet-Lite0: not FID"),
+    "kernel_lite0": Metric("Kernel Lite0", 4, True, "KID's formula on EfficientNet-Lite0: not KID"),
+    "is_lite0": Metric("IS Lite0", 3, False, "Inception Score's formula on EfficientNet-Lite0: not IS"),
+}
+
+BASELINES = {
+    "median_colour": "median colour",
+    "mean_map": "mean map",
+    "source_copied": "input copied",
+    "nearest_map": "nearest map",
+}
+"""What needs no learning. Nearest map: that of the training pair whose input is nearest."""
+
+
+class ClassScore(Frozen):
+    """How well one class of the palette is drawn."""
+
+    name: str
+    colours: tuple[str, ...]
+    """As `#rrggbb`."""
+    share: float
+    """Of the true maps' pixels."""
+    iou: Score | None
+    """None where neither true nor drawn maps hold the class."""
+
+
+class Scores(Frozen):
+    """What a model scores on the held-out pairs, and what the trivial baselines score on the same pairs."""
+
+    run_id: str
+    pairs: int
+    data_source: str
+    data_fingerprint: str
+    direction: Direction
+    model_sha256: str
+    model: NamedScores
+    """As it is deployed: with moving statistics and without dropout."""
+    as_trained: NamedScores
+    """As in the paper: with the statistics of the image itself and with dropout; paired scores only."""
+    baselines: dict[str, NamedScores]
+    classes: tuple[ClassScore, ...]
+    """Empty where photos are drawn."""
+    names: tuple[str, ...]
+    """Of the held-out pairs, in order."""
+    each: dict[str, tuple[float, ...]]
+    """The model's l1, psnr and ssim of each pair, in the order of `names`."""
+    notes: tuple[str, ...]
+    """What was left out, and what a reader must know."""
+
+    def beats(self, baseline: str, name: str) -> bool:
+        """Whether the model's score is better than a baseline's."""
+        return better(name, self.model[name].value, self.baselines[baseline][name].value)
+
+    def lost(self) -> tuple[tuple[str, str], ...]:
+        """The (baseline, score) pairs in which the model is no better than what needs no learning."""
+        return tuple(
+            (baseline, name)
+            for baseline, scores in self.baselines.items()
+            for name in self.model
+            if name in scores and not self.beats(baseline, name)
+        )
+
+    @property
+    def gap(self) -> float:
+        """How much more L1 the deployed network has than the network as trained; 0.1 is 10 % more."""
+        return self.model["l1"].value / self.as_trained["l1"].value - 1 if self.as_trained["l1"].value else 0.0
+
+    def flat(self) -> dict[str, float]:
+        """Every number under the name that it has in MLflow: `scores/ssim`, `median_colour/ssim`, ..."""
+        tables = {"scores": self.model, "as_trained": self.as_trained, **self.baselines}
+        numbers = {"scores/pairs": float(self.pairs), "scores/deployment_gap": self.gap}
+        for table, scores in tables.items():
+            for name, number in scores.items():
+                numbers |= {
+                    f"{table}/{name}": number.value,
+                    f"{table}/{name}_low": number.low,
+                    f"{table}/{name}_high": number.high,
+                }
+        for found in self.classes:
+            if found.iou is not None:
+                numbers[f"scores/iou_{found.name}"] = found.iou.value
+        return numbers
+
+
+def better(name: str, mine: float, other: float) -> bool:
+    """Whether one value of a score is better than another."""
+    return mine < other if METRICS[name].lower_is_better else mine > other
+
+
+def gain(name: str, difference: Score) -> Score:
+    """Turn a difference of two scores so that more is better.
+
+    Raises:
+        DataError: There is no such score.
+    """
+    if name not in METRICS:
+        raise DataError(f"{name} is no score; there are: {', '.join(METRICS)}.")
+    if not METRICS[name].lower_is_better:
+        return difference
+    return Score(value=-difference.value, low=-difference.high, high=-difference.low, n=difference.n)
+
+
+def verdict(scores: Scores) -> str:
+    """Say in one sentence how good a model is, beside what needs no learning."""
+    lost = scores.lost()
+    rivals = {baseline for baseline, _ in lost}
+    core = [name for name in ("l1", "ssim", "frechet_lite0") if name in scores.model]
+    if not lost:
+        return f"Beats every trivial baseline in all {len(scores.model)} scores, on {scores.pairs} held-out pairs."
+    if not any(name in core for _, name in lost):
+        kept = f"Beats every trivial baseline in {_titles(core)}"
+    else:
+        kept = "Loses to what needs no learning"
+    details = "; ".join(
+        f"{_titles([name for baseline, name in lost if baseline == rival])} to {BASELINES[rival]}"
+        for rival in BASELINES
+        if rival in rivals
+    )
+    joined = f"{kept}, but loses {details}" if kept.startswith("Beats") else f"{kept}: {details}"
+    return f"{joined}, on {scores.pairs} held-out pairs."
+
+
+def _titles(names: list[str]) -> str:
+    titles = [METRICS[name].title for name in names]
+    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
