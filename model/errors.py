@@ -11,7 +11,8 @@ Sat2mapError
 ├── Stopped          the user stopped a training; it can go on
 ├── ExportError      the ONNX model is not the TensorFlow model
 ├── BundleError      a bundle is missing, incomplete or altered
-└── TrackingError    MLflow did not answer or refused
+├── TrackingError    MLflow did not answer or refused
+└── PromotionRefused a challenger did not pass a gate
 ```
 """
 
@@ -58,3 +59,7 @@ class BundleError(Sat2mapError):
 
 class TrackingError(Sat2mapError):
     """MLflow did not answer or refused."""
+
+
+class PromotionRefused(Sat2mapError):
+    """A challenger did not pass a gate, and nothing moved; the command line exits with 3."""

@@ -1,22 +1,20 @@
 """The command line: parse, call one verb, print what was made and what to run next."""
 
-import json
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from model.errors import ConfigError, Sat2mapError, Stopped
+from model.errors import ConfigError, PromotionRefused, Sat2mapError, Stopped
+from pipelines import judging_verbs, registry_verbs
 from pipelines.interrupt import STOPPED
+from pipelines.options import AsJson, Config, Run, Settings, load, run_folder, tell
 
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from pipelines.config import RunConfig
-    from pipelines.workspace import RunFolder
+REFUSED = 3
+"""The exit code of a promotion that did not pass its gates."""
 
 app = typer.Typer(
     add_completion=False,
@@ -25,8 +23,8 @@ app = typer.Typer(
     help="""Turn satellite photos into street maps: from a folder of pairs to a registered model that draws.
 
     `main` does it all, with painted scenes if you name no data. The other verbs do one step each, on what the step
-    before left in the workspace: prepare, train, export, evaluate, register. `score` draws maps for your photos,
-    `submit` runs any of them on a Ray cluster.
+    before left in the workspace: prepare, train, export, evaluate, register. `promote` makes a registered model the
+    champion if it is better, `score` draws maps for your photos, `submit` runs any of them on a Ray cluster.
     """,
 )
 
@@ -34,37 +32,26 @@ STAY_HERE = {"submit", "bench"}
 bench_app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is.")
 app.add_typer(bench_app, name="bench")
 
-Config = Annotated[
-    str | None,
-    typer.Option("--config", metavar="FILE", help="A YAML file, or `sample`, `default` or `maps`.", show_default=False),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. training.batch_size=8; repeatable."),
-]
-Run = Annotated[str, typer.Option("--run", metavar="ID", help="The run to work on; by default the newest one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
 
 @app.command("main")
 def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Do it all: prepare, train, export, evaluate, register."""
-    settings_read = _load(config, settings)
+    settings_read = load(config, settings)
     from pipelines import flow, summary
 
     folder, result = flow.run(settings_read)
-    _tell(as_json, result, lambda: summary.flow(folder, result))
+    tell(as_json, result, lambda: summary.flow(folder, result))
 
 
 @app.command()
 def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Get the pairs and check every file of them."""
-    settings_read = _load(config, settings)
+    settings_read = load(config, settings)
     from pipelines import summary
     from pipelines.prepare import prepare as prepare_pairs
 
     index = prepare_pairs(settings_read)
-    _tell(as_json, index, lambda: summary.pairs(settings_read, index))
+    tell(as_json, index, lambda: summary.pairs(settings_read, index))
 
 
 @app.command()
@@ -83,7 +70,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train on the prepared pairs, with Ray Train, tracked by MLflow."""
-    settings_read = _load(config, settings)
+    settings_read = load(config, settings)
     from pipelines import summary
     from pipelines.train import fit
     from pipelines.train import resume as resume_run
@@ -94,7 +81,7 @@ def train(
         folder = resume_run(workspace.run(resume), settings or [])
     else:
         folder = fit(settings_read, workspace.pairs())
-    _tell(as_json, folder.record(), lambda: summary.training(folder))
+    tell(as_json, folder.record(), lambda: summary.training(folder))
 
 
 @app.command()
@@ -105,7 +92,7 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search learning rate, L1 weight, norm and width (settings tune.*) with Ray Tune."""
-    settings_read = _load(config, settings)
+    settings_read = load(config, settings)
     from pipelines import summary
     from pipelines.tune import resume as resume_search
     from pipelines.tune import search
@@ -113,40 +100,22 @@ def tune(
 
     workspace = Workspace(settings_read.workspace)
     found = resume_search(workspace.run(resume)) if resume else search(settings_read, workspace.pairs())
-    _tell(as_json, found, lambda: summary.search(found))
+    tell(as_json, found, lambda: summary.search(found))
 
 
 @app.command()
 def export(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
     """Turn the trained generator into an ONNX bundle, and prove that both draw the same."""
-    folder = _run_folder(_load(config, settings), run)
+    folder = run_folder(load(config, settings), run)
     from pipelines import summary
     from pipelines.export import to_bundle
 
     bundle = to_bundle(folder)
-    _tell(as_json, bundle.manifest, lambda: summary.bundle(bundle))
+    tell(as_json, bundle.manifest, lambda: summary.bundle(bundle))
 
 
-@app.command()
-def evaluate(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
-    """Score the exported model on the held-out pairs, beside trivial baselines."""
-    folder = _run_folder(_load(config, settings), run)
-    from pipelines import summary
-    from pipelines.evaluate import evaluate as evaluate_run
-
-    scores = evaluate_run(folder)
-    _tell(as_json, scores, lambda: summary.scores(folder, scores))
-
-
-@app.command()
-def register(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
-    """Make the exported model a version in MLflow's registry, under the alias `challenger`."""
-    folder = _run_folder(_load(config, settings), run)
-    from pipelines import summary
-    from pipelines.registry import register as register_run
-
-    version = register_run(folder)
-    _tell(as_json, version, lambda: summary.version(version))
+app.add_typer(judging_verbs.app)
+app.add_typer(registry_verbs.app)
 
 
 @app.command()
@@ -162,14 +131,14 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Draw a map for every photo in a folder."""
-    settings_read = _load(config, settings)
+    settings_read = load(config, settings)
     from model.bundle import Bundle
     from pipelines import summary
     from serving.scorer import score_folder
 
-    opened = Bundle.open(Path(bundle)) if bundle else _run_folder(settings_read, run).open_bundle()
+    opened = Bundle.open(Path(bundle)) if bundle else run_folder(settings_read, run).open_bundle()
     report = score_folder(opened, photos, out)
-    _tell(as_json, report, lambda: summary.maps(out, report))
+    tell(as_json, report, lambda: summary.maps(out, report))
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -202,7 +171,7 @@ def submit(
     """
     verb, *options = words if words and not words[0].startswith("-") else ["main", *(words or [])]
     arguments = _arguments(verb, options)
-    config = _load(arguments.get("config"), arguments.get("settings"))
+    config = load(arguments.get("config"), arguments.get("settings"))
     from pipelines import submit as jobs
 
     jobs.check(config, arguments)
@@ -244,13 +213,13 @@ def bench_training(
     settings: Settings = None,
 ) -> None:
     """Time training on this machine, in bfloat16; print JSON, and leave it with a table in WORKSPACE/bench."""
-    settings_read = _load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
+    settings_read = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
     from pipelines import bench
 
     found = bench.training(
         settings_read, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
     )
-    _tell(True, found, lambda: None)
+    tell(True, found, lambda: None)
 
 
 def main() -> None:
@@ -267,15 +236,12 @@ def main() -> None:
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         sys.exit(STOPPED)
+    except PromotionRefused as refused:
+        print(refused, file=sys.stderr)
+        sys.exit(REFUSED)
     except Sat2mapError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _load(config: str | None, settings: list[str] | None) -> "RunConfig":
-    from pipelines.config import load
-
-    return load(config or None, settings or [])
 
 
 def _arguments(verb: str, options: list[str]) -> dict[str, Any]:
@@ -287,19 +253,6 @@ def _arguments(verb: str, options: list[str]) -> dict[str, Any]:
         known = ", ".join(name for name in verbs if name not in STAY_HERE)
         raise ConfigError(f"There is no verb {verb!r} to submit; there are: {known}.")
     return verbs[verb].make_context(f"sat2map {verb}", list(options)).params
-
-
-def _run_folder(config: "RunConfig", run: str) -> "RunFolder":
-    from pipelines.workspace import Workspace
-
-    return Workspace(config.workspace).run(run or None)
-
-
-def _tell(as_json: bool, value: "BaseModel", print_summary: Any) -> None:  # noqa: ANN401
-    if as_json:
-        print(json.dumps(value.model_dump(mode="json"), indent=2))
-    else:
-        print_summary()
 
 
 if __name__ == "__main__":

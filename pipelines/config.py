@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from model.errors import ConfigError
 from model.spec import Direction, Frozen, NetworkConfig, Norm
 from pipelines.addresses import hide_passwords, is_address, parse, refuse_password
+from pipelines.evaluation_config import EvaluationConfig, PromotionConfig
 
 CONFIGS = Path(__file__).parent / "configs"
 ValidationScore = Literal["val_l1", "val_ssim"]
@@ -139,6 +140,8 @@ class RunConfig(Frozen):
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     tune: TuneConfig = TuneConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    promotion: PromotionConfig = PromotionConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     def flat(self) -> dict[str, str]:
@@ -217,6 +220,7 @@ def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
 def _check_together(config: RunConfig) -> None:
     # Here and not where it is opened: the settings are logged by verbs that open nothing.
     refuse_password(config.data.source)
+    refuse_password(config.evaluation.inception_weights)
     if is_address(config.data.source) and not config.data.source.startswith("kaggle://"):
         parse(config.data.source)
     batch, workers = config.training.batch_size, config.training.workers

@@ -1,65 +1,51 @@
 """Measure a generator on the held-out pairs, beside what drawing nothing clever would score."""
 
-from collections.abc import Callable, Sequence
+import json
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from model.bundle import Bundle
+from model.bundle import Bundle, BundleManifest
 from model.files import new_folder, write_text
-from model.pixels import Pixels
-from model.progress import track
-from model.spec import Direction, Frozen
-from model.translator import Translator
-from pipelines import metrics, tracking
-from pipelines.dataset import load, load_all
-from pipelines.lite0 import Lite0
-from pipelines.metrics import Features, Score
-from pipelines.pairs import Pair, PairIndex
+from model.pixels import Pixels, Tensor, to_pixels, to_tensor
+from model.progress import quiet_stderr, stage, track
+from model.translator import Translate, Translator
+from pipelines import report_page, tracking
+from pipelines.baselines import TrainingMaps
+from pipelines.dataset import load_all
+from pipelines.evaluation_config import EvaluationConfig
+from pipelines.intervals import Tally, bootstrap
+from pipelines.judge import CORE, Judge, each, open_judge
+from pipelines.pairs import PairIndex
+from pipelines.palette import Palette, find_palette
+from pipelines.report_page import Evaluation
+from pipelines.scores import NamedScores, Scores
 from pipelines.sheets import comparison
 from pipelines.workspace import RunFolder
 
 SHEET_PAIRS = 6
-SCORES_FILE, SHEET_FILE = "scores.json", "sheet.png"
-LOWER_IS_BETTER = frozenset({"l1", "frechet_lite0"})
-PAIRED: dict[str, Callable[[Pixels, Pixels], metrics.Values]] = {
-    "ssim": metrics.ssim,
-    "psnr": metrics.psnr,
-    "l1": metrics.l1,
-}
-
-NamedScores = dict[str, Score]
+SCORES_FILE, SHEET_FILE, REPORT_FILE = "scores.json", "sheet.png", "report.html"
 
 
-class Scores(Frozen):
-    """What a model scores on the held-out pairs, and what the trivial baselines score on the same pairs.
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out pairs, who judges what is drawn for them, and what draws for them without learning.
 
-    `ssim` in [-1, 1], `psnr` in dB, `l1` in levels of 255, `frechet_lite0` and `is_lite0` on the ImageNet network
-    EfficientNet-Lite0: the formulas of FID and Inception Score, but not their network, so never under their names.
+    Attributes:
+        sources: What is drawn from, (N, side, side, 3).
+        targets: What should be drawn.
+        trivial: What the baselines draw, by their names.
+        judge: Of what is drawn.
     """
 
-    run_id: str
-    pairs: int
-    data_fingerprint: str
-    model_sha256: str
-    model: NamedScores
-    baselines: dict[str, NamedScores]
-
-    def beats(self, baseline: str, name: str) -> bool:
-        """Whether the model's score is better than a baseline's."""
-        mine, other = self.model[name].value, self.baselines[baseline][name].value
-        return mine < other if name in LOWER_IS_BETTER else mine > other
-
-    def flat(self) -> dict[str, float]:
-        """Every number under the name that it has in MLflow: `scores/ssim`, `median_colour/ssim`, ..."""
-        tables = {"scores": self.model, **self.baselines}
-        numbers = {"scores/pairs": float(self.pairs)}
-        for table, scores in tables.items():
-            for name, number in scores.items():
-                numbers |= {f"{table}/{name}": number.value, f"{table}/{name}_error": number.error}
-        return numbers
+    sources: Pixels
+    targets: Pixels
+    trivial: dict[str, Pixels]
+    judge: Judge
 
 
 @dataclass(frozen=True)
@@ -72,49 +58,146 @@ class Measured:
     targets: Pixels
 
 
-def measure(bundle: Bundle, pairs: PairIndex) -> Measured:
-    """Draw every held-out source with a bundle's generator, and score the drawings and the trivial baselines."""
-    manifest = bundle.manifest
+def hold_out(pairs: PairIndex, manifest: BundleManifest, settings: EvaluationConfig, *, cache: Path) -> HeldOut:
+    """Read the pairs as a model sees them, and appoint their judge.
+
+    Args:
+        pairs: The held-out ones are judged on; the baselines and the palette come from the training ones.
+        manifest: Of the model: its image size and direction.
+        settings: What is judged with.
+        cache: Folder that keeps what networks saw in true maps.
+
+    Raises:
+        DataError: A pair can't be read, or weights can't be had.
+        ConfigError: The palette of the settings can't be used.
+    """
     side, direction = manifest.network.image_size, manifest.direction
     sources, targets = load_all(pairs.val, side=side, direction=direction)
-    translate = Translator(bundle)
-    drawn = np.concatenate([translate(source[None]) for source in track(sources, "Drawing held-out pairs")])
-    lite0 = Lite0()
-    truth = lite0(targets)
-    trivial = baselines(pairs.train, sources, side=side, direction=direction)
+    training = TrainingMaps.of(pairs.train, side=side, direction=direction)
+    found = find_palette(training.targets())
+    palette = Palette(classes=settings.palette) if settings.palette else found
+    data = f"{pairs.fingerprint[:16]}-{direction}-{side}"
+    judge = open_judge(targets, palette if direction == "photo_to_map" else None, settings, cache=cache, data=data)
+    return HeldOut(sources, targets, training.baselines(sources), judge)
+
+
+def draw(translate: Translate, sources: Pixels) -> Pixels:
+    """Draw for every source, (N, side, side, 3)."""
+    return np.concatenate([translate(source[None]) for source in track(sources, "Drawing held-out pairs")])
+
+
+def draw_as_trained(generator: Path, sources: Pixels, *, seed: int) -> Pixels:
+    """Draw as the paper does: batch norm with the statistics of each image itself, and with dropout.
+
+    Isola et al. (2017), section 3.4: "We apply dropout at test time, and we apply batch normalization using the
+    statistics of the test batch", which holds one image.
+    """
+    with quiet_stderr():
+        # TensorFlow is imported now, and writes notes that help nobody.
+        from pipelines import conversion
+
+        conversion.use_cpu()
+    call = conversion.drawer(conversion.load_generator(generator), as_trained=True, seed=seed)
+    return draw(_pixelwise(call), sources)
+
+
+def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: Pixels) -> Measured:
+    """Draw every held-out source with a bundle's generator, and score the drawings and the trivial baselines.
+
+    Args:
+        bundle: The model.
+        held_out: What it is measured on.
+        pairs: Where that comes from.
+        as_trained: What the generator draws as in training.
+    """
+    judge, manifest = held_out.judge, bundle.manifest
+    drawn = draw(Translator(bundle), held_out.sources)
+    values = {name: each(function, drawn, held_out.targets) for name, function in CORE.items()}
+    scored, classes = judge.judge(drawn)
     scores = Scores(
         run_id=manifest.run_id,
-        pairs=len(targets),
+        pairs=len(held_out.targets),
+        data_source=pairs.source,
         data_fingerprint=pairs.fingerprint,
+        direction=manifest.direction,
         model_sha256=manifest.sha256,
-        model=score(drawn, targets, truth=truth, network=lite0),
-        baselines={name: score(images, targets, truth=truth, network=lite0) for name, images in trivial.items()},
+        model=scored,
+        as_trained=_core(as_trained, held_out.targets),
+        baselines={name: judge.score(images) for name, images in track(held_out.trivial.items(), "Scoring baselines")},
+        classes=classes,
+        names=tuple(pair.name for pair in pairs.val),
+        each={name: tuple(numbers.tolist()) for name, numbers in values.items()},
+        notes=judge.notes(),
     )
-    return Measured(scores, sources, drawn, targets)
+    return Measured(scores, held_out.sources, drawn, held_out.targets)
 
 
-def evaluate(run: RunFolder) -> Scores:
-    """Measure a run's exported model; leave scores, sheet and maps in its evaluation folder and in MLflow.
+def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
+    """Measure a run's exported model; leave report, scores, sheet and maps in its evaluation folder and in MLflow.
 
     Raises:
         MissingStepError: The run has not been exported.
+        DataError: A pair or a network's weights can't be read.
         TrackingError: MLflow does not answer, or does not know the run.
     """
-    pairs, bundle = run.pairs(), run.open_bundle()
+    record, pairs, bundle = run.record(), run.pairs(), run.open_bundle()
     with tracking.continue_run(run.run_id) as active:
-        measured = measure(bundle, pairs)
-        head = slice(SHEET_PAIRS)
-        picture = comparison(
-            measured.sources[head], measured.drawn[head], measured.targets[head], direction=bundle.manifest.direction
+        held_out = hold_out(pairs, bundle.manifest, settings, cache=run.cache)
+        with stage("Drawing as in training, for comparison"):
+            as_trained = draw_as_trained(run.generator, held_out.sources, seed=record.config.seed)
+        measured = measure(bundle, held_out, pairs, as_trained=as_trained)
+        evaluation = Evaluation(
+            scores=measured.scores,
+            record=record,
+            manifest=bundle.manifest,
+            pairs=pairs,
+            curve=run.curve().steps,
+            sources=measured.sources,
+            drawn=measured.drawn,
+            targets=measured.targets,
+            command=_command(run, settings),
         )
         with new_folder(run.evaluation) as folder:
             write_text(folder / SCORES_FILE, measured.scores.model_dump_json(indent=2) + "\n")
-            picture.save(folder / SHEET_FILE)
+            write_text(folder / REPORT_FILE, report_page.render(evaluation))
+            _sheet(measured).save(folder / SHEET_FILE)
             _save_maps(folder / "maps", pairs, measured.drawn)
         active.log_metrics(measured.scores.flat())
-        for name in (SCORES_FILE, SHEET_FILE):
+        active.set_tags(_tags(measured.scores))
+        for name in (REPORT_FILE, SCORES_FILE, SHEET_FILE):
             active.log_file(run.evaluation / name, "evaluation")
     return measured.scores
+
+
+def _command(run: RunFolder, settings: EvaluationConfig) -> str:
+    """Return what evaluates the run in the same way again."""
+    changed = settings.model_dump(mode="json", exclude_defaults=True)
+    values = {f"evaluation.{key}": json.dumps(value) for key, value in changed.items()}
+    words = ["sat2map", "evaluate", "--run", run.run_id, *run.in_workspace()]
+    for key, value in values.items():
+        words += ["--set", f"{key}={value}"]
+    return shlex.join(words)
+
+
+def _core(drawn: Pixels, targets: Pixels) -> NamedScores:
+    return {name: bootstrap(Tally.mean(each(function, drawn, targets))) for name, function in CORE.items()}
+
+
+def _pixelwise(call: Callable[[Tensor], Tensor]) -> Translate:
+    return lambda images: to_pixels(call(to_tensor(images)))
+
+
+def _tags(scores: Scores) -> dict[str, str]:
+    """Mark a model that is no better than what needs no learning."""
+    lost = ", ".join(f"{baseline}/{name}" for baseline, name in scores.lost())
+    return {"evaluation.loses_to": lost or "nothing"}
+
+
+def _sheet(measured: Measured) -> Image.Image:
+    head = slice(SHEET_PAIRS)
+    return comparison(
+        measured.sources[head], measured.drawn[head], measured.targets[head], direction=measured.scores.direction
+    )
 
 
 def _save_maps(folder: Path, pairs: PairIndex, drawn: Pixels) -> None:
@@ -122,34 +205,3 @@ def _save_maps(folder: Path, pairs: PairIndex, drawn: Pixels) -> None:
         path = folder / f"{pair.name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-
-
-def score(drawn: Pixels, true: Pixels, *, truth: Features, network: Callable[[Pixels], Features]) -> NamedScores:
-    """Score images (N, H, W, 3) against the true ones; `truth` is what `network` sees in these."""
-    seen = network(drawn)
-    paired = {name: metrics.mean_score(function(drawn, true)) for name, function in PAIRED.items()}
-    return paired | {
-        "frechet_lite0": metrics.frechet_score(seen.pool, truth.pool),
-        "is_lite0": metrics.inception_score_with_error(seen.probabilities),
-    }
-
-
-def baselines(train: Sequence[Pair], sources: Pixels, *, side: int, direction: Direction) -> dict[str, Pixels]:
-    """Draw what needs no learning, (N, side, side, 3) each: the training targets' median colour and mean, the source.
-
-    The targets are read one at a time: the colour comes from a histogram of each channel, the mean from a sum.
-    """
-    histogram = np.zeros((3, 256), np.int64)
-    total = np.zeros((side, side, 3), np.float64)
-    for pair in track(train, "Reading training pairs"):
-        target = load(pair, side=side, direction=direction)[1]
-        histogram += [np.bincount(target[..., channel].ravel(), minlength=256) for channel in range(3)]
-        total += target
-    shares = np.cumsum(histogram, axis=1) / histogram.sum(axis=1, keepdims=True)
-    median = np.argmax(shares >= 0.5, axis=1).astype(np.uint8)
-    mean = np.rint(total / len(train)).astype(np.uint8)
-    return {
-        "median_colour": np.broadcast_to(median, sources.shape),
-        "mean_map": np.broadcast_to(mean, sources.shape),
-        "source_copied": sources,
-    }

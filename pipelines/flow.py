@@ -4,10 +4,11 @@ from model.progress import stage
 from model.spec import Frozen
 from pipelines import tracking
 from pipelines.config import RunConfig
-from pipelines.evaluate import Scores, evaluate
+from pipelines.evaluate import evaluate
 from pipelines.export import to_bundle
 from pipelines.prepare import prepare
 from pipelines.registry import RegisteredVersion, register
+from pipelines.scores import Scores
 from pipelines.train import fit
 from pipelines.workspace import RunFolder, RunRecord
 
@@ -30,7 +31,7 @@ def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     with stage("Exporting to ONNX"):
         to_bundle(folder)
     with stage(f"Evaluating on {len(pairs.val)} held-out pairs"):
-        scores = evaluate(folder)
+        scores = evaluate(folder, config.evaluation)
     with stage("Registering the model"):
         version = register(folder)
     return folder, FlowResult(record=folder.record(), scores=scores, version=version)

@@ -13,7 +13,7 @@ from model.files import new_file
 from model.networks import build_generator
 from model.pixels import Pixels, to_pixels, to_tensor
 from model.step import TrainState, equalise_moving_statistics, train_step
-from pipelines import checkpoint, metrics
+from pipelines import checkpoint, image_scores
 from pipelines.checkpoint import Position
 from pipelines.checkpoint_store import CheckpointStore
 from pipelines.config import RunConfig
@@ -176,8 +176,8 @@ class TrainingLoop:
         source, target = (half[: self.config.training.validation_pairs] for half in self.held_out)
         drawn = self._draw(source)
         return {
-            "val_l1": float(metrics.l1(drawn, target).mean()),
-            "val_ssim": float(metrics.ssim(drawn, target).mean()),
+            "val_l1": float(image_scores.l1(drawn, target).mean()),
+            "val_ssim": float(image_scores.ssim(drawn, target).mean()),
         }
 
     def _save(self, position: Position) -> None:

@@ -43,6 +43,14 @@ METRICS: dict[str, Metric] = {
     "is_lite0": Metric("IS Lite0", 3, False, "Inception Score's formula on EfficientNet-Lite0: not IS"),
 }
 
+SET_SCORES = {
+    "inception": ("fid", "kid", "inception_score"),
+    "lite0": ("frechet_lite0", "kernel_lite0", "is_lite0"),
+}
+"""What a network's Fréchet distance, kernel distance and Inception Score are called."""
+OF_SETS = frozenset(name for names in SET_SCORES.values() for name in names)
+"""Scores of whole sets of images; the others are of pairs."""
+
 BASELINES = {
     "median_colour": "median colour",
     "mean_map": "mean map",
@@ -120,6 +128,25 @@ class Scores(Frozen):
             if found.iou is not None:
                 numbers[f"scores/iou_{found.name}"] = found.iou.value
         return numbers
+
+
+class Comparison(Frozen):
+    """What several models score on the same held-out pairs."""
+
+    runs: tuple[str, ...]
+    """Run ids; the others are compared with the first."""
+    pairs: int
+    data_source: str
+    data_fingerprint: str
+    names: tuple[str, ...]
+    """Of the held-out pairs, in order."""
+    scores: dict[str, NamedScores]
+    """Of each run."""
+    gains: dict[str, NamedScores]
+    """Of each run but the first, what it gains over the first, with a paired 95 % interval; more is better."""
+    each: dict[str, tuple[float, ...]]
+    """Of each run, L1 of each pair."""
+    notes: tuple[str, ...]
 
 
 def better(name: str, mine: float, other: float) -> bool:

@@ -67,6 +67,7 @@ def frechet_score(a: Array, b: Array) -> Score:
     Raises:
         DataError: as `frechet_distance`, or the two hold different numbers of rows, or fewer than three.
     """
+    _check_features(a, b)
     _check_equally_many(a, b)
     return jackknife(lambda rows: frechet_distance(a[rows], b[rows]), len(a))
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,25 +12,20 @@ from rich.table import Table
 
 from model.bundle import Bundle
 from pipelines.config import RunConfig
-from pipelines.evaluate import SHEET_FILE, Scores
+from pipelines.evaluate import REPORT_FILE
 from pipelines.flow import FlowResult
-from pipelines.metrics import Score
+from pipelines.intervals import Score
 from pipelines.pairs import PairIndex
 from pipelines.registry import RegisteredVersion
+from pipelines.scores import BASELINES, METRICS, WIDE_GAP, Comparison, NamedScores, Scores, verdict
 from pipelines.workspace import RunFolder, Workspace
 from serving.scorer import ScoreReport
 
 if TYPE_CHECKING:
     from pipelines.tune import TuneResult
 
-COLUMNS = {
-    "ssim": ("SSIM ↑", 3),
-    "psnr": ("PSNR ↑", 1),
-    "l1": ("L1 ↓", 1),
-    "frechet_lite0": ("Fréchet ↓", 1),
-    "is_lite0": ("IS ↑", 2),
-}
-NAMES = {"median_colour": "median colour", "mean_map": "mean map", "source_copied": "input copied"}
+COLUMNS = ("ssim", "l1", "psnr", "mean_iou", "frechet_lite0")
+"""What fits into 80 columns; the report has them all."""
 
 
 def flow(folder: RunFolder, result: FlowResult) -> None:
@@ -38,7 +34,7 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
     record, version = result.record, result.version
     out.print("\n[bold]sat2map has drawn its maps[/]\n")
     rows = {
-        "Look at": _near(folder.evaluation / SHEET_FILE),
+        "Report": _near(folder.evaluation / REPORT_FILE),
         "Maps of held-out photos": _near(folder.evaluation / "maps"),
         "Model bundle": _near(folder.bundle),
         "Registered": f"{version.name} version {version.version}, alias {version.alias}",
@@ -52,6 +48,7 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
         out,
         {
             "look at the run": "mlflow ui",
+            "make it the champion": f"sat2map promote {version.version}",
             "train on your pairs": "sat2map main --set data.source=FOLDER",
             "draw maps": "sat2map score PHOTOS MAPS",
             "answer requests": f"mlflow models serve -m {version.uri} --env-manager local",
@@ -112,7 +109,7 @@ def scores(folder: RunFolder, measured: Scores) -> None:
     """Tell the scores beside their baselines."""
     out = _console()
     _score_table(out, measured)
-    _facts(out, {"Look at": _near(folder.evaluation / SHEET_FILE), "Maps": _near(folder.evaluation / "maps")})
+    _facts(out, {"Report": _near(folder.evaluation / REPORT_FILE), "Maps": _near(folder.evaluation / "maps")})
     _next(out, {"put it into the registry": "sat2map register"})
 
 
@@ -120,7 +117,7 @@ def version(registered: RegisteredVersion) -> None:
     """Tell where the model is registered."""
     out = _console()
     out.print(f"{registered.name} version {registered.version} is the {registered.alias}.")
-    _next(out, {"answer requests": f"mlflow models serve -m {registered.uri} --env-manager local"})
+    _next(out, {"make it the champion": f"sat2map promote {registered.version}"})
 
 
 def maps(folder: Path, report: ScoreReport) -> None:
@@ -153,35 +150,48 @@ def _next(out: Console, commands: dict[str, str]) -> None:
         out.print(f"  {purpose:{width}}  [cyan]{command}[/]")
 
 
+def comparison(folder: Path, found: Comparison) -> None:
+    """Tell what runs score on the same pairs, and what each gains over the first."""
+    out = _console()
+    _table(out, f"Scores on {found.pairs} held-out pairs, ± half a 95 % interval", found.scores)
+    for run, gains in found.gains.items():
+        told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in COLUMNS if name in gains]
+        out.print(f"{run} over {found.runs[0]} (more is better): {', '.join(told)}", markup=False)
+    _facts(out, {"Look at": _near(folder)})
+
+
 def _score_table(out: Console, measured: Scores) -> None:
-    title = f"Scores on {measured.pairs} held-out pairs, ± standard error"
+    tables = {"[bold]this model[/]": measured.model}
+    tables |= {BASELINES[baseline]: numbers for baseline, numbers in measured.baselines.items()}
+    _table(out, f"Scores on {measured.pairs} held-out pairs, ± half a 95 % interval", tables)
+    out.print("L1 in levels of 255, PSNR in dB. Fréchet Lite0 has FID's formula and another network: it is not FID.")
+    if measured.gap > WIDE_GAP:
+        out.print(f"Deployed, L1 is {measured.gap:.0%} higher than as trained: the report says what to do about it.")
+    out.print(verdict(measured), markup=False)
+
+
+def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:
     # No wider than 80 columns: the terminals that show the least still show every digit.
     frame: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table(title=title, title_justify="left", title_style="bold", **frame)
     table.add_column("", no_wrap=True)
-    for heading, _ in COLUMNS.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_row("[bold]this model[/]", *_cells(measured.model, style="bold"))
-    for baseline, numbers in measured.baselines.items():
-        table.add_row(NAMES[baseline], *_cells(numbers))
+    names = [name for name in COLUMNS if all(name in numbers for numbers in tables.values())]
+    for name in names:
+        arrow = "↓" if METRICS[name].lower_is_better else "↑"
+        table.add_column(f"{METRICS[name].title.removesuffix(' Lite0')} {arrow}", justify="right", no_wrap=True)
+    for row, numbers in tables.items():
+        table.add_row(row, *(_cell(name, numbers[name]) for name in names))
     out.print(table)
-    out.print("PSNR in dB, L1 of 255. Fréchet and IS are on EfficientNet-Lite0: not FID, not its IS.")
-    lost = [
-        f"{COLUMNS[name][0][:-2]} ({NAMES[baseline]})"
-        for baseline in measured.baselines
-        for name in measured.model
-        if not measured.beats(baseline, name)
-    ]
-    out.print(f"Loses to a trivial baseline in: {', '.join(lost)}." if lost else "Beats every trivial baseline.")
 
 
-def _cells(numbers: dict[str, Score], style: str = "") -> list[str]:
-    cells = []
-    for name, (_, digits) in COLUMNS.items():
-        score = numbers[name]
-        text = f"{score.value:.{digits}f} ±{score.error:.{digits}f}"
-        cells.append(f"[{style}]{text}[/]" if style else text)
-    return cells
+def _cell(name: str, score: Score) -> str:
+    digits = min(3, METRICS[name].digits)
+    return f"{score.value:.{digits}f} ±{(score.high - score.low) / 2:.{digits}f}"
+
+
+def _gained(name: str, score: Score) -> str:
+    digits = METRICS[name].digits
+    return f"{score.value:+.{digits}f} [{score.low:+.{digits}f}, {score.high:+.{digits}f}]"
 
 
 def _near(path: Path) -> str:

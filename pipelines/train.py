@@ -1,12 +1,12 @@
 """The driver of a training: Ray Train's workers on one side, MLflow and the progress bar on the other."""
 
 import os
+import shlex
 import shutil
 import threading
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -185,9 +185,7 @@ def _run_workers(
 
 
 def _resume_command(folder: RunFolder) -> str:
-    workspace = folder.path.parent.parent
-    elsewhere = "" if workspace == Path("workspace").resolve() else f" --set workspace={workspace}"
-    return f"sat2map train --resume {folder.run_id}{elsewhere}"
+    return shlex.join(["sat2map", "train", "--resume", folder.run_id, *folder.in_workspace()])
 
 
 def _cause(error: BaseException) -> str:

@@ -5,6 +5,7 @@ workspace/
 ├── sample-.../        painted scenes                                   prepare
 ├── pairs.json         the checked pairs, and rejected.csv              prepare
 ├── latest             id of the newest trained run                     train
+├── cache/             what networks saw in true maps                   evaluate
 └── runs/RUN/          one folder a run, named after its MLflow run
     ├── config.json    its settings; pairs.json: the pairs it used      train
     ├── checkpoints/   the newest and the best one                      train
@@ -12,7 +13,7 @@ workspace/
     ├── trials/TRIAL/  the same for each trial of a search              tune
     ├── generator.keras                                                 train
     ├── bundle/        generator.onnx and bundle.json                   export
-    └── evaluation/    scores.json, sheet.png, maps of held-out photos  evaluate
+    └── evaluation/    report.html, scores.json, sheet.png, maps        evaluate
 ```
 """
 
@@ -28,6 +29,7 @@ from model.files import write_text
 from model.spec import Frozen
 from pipelines.addresses import is_address
 from pipelines.config import RunConfig
+from pipelines.curve import CURVE, LossCurve
 from pipelines.pairs import PairIndex
 
 GENERATOR_FILE = "generator.keras"
@@ -73,13 +75,18 @@ class RunFolder:
 
     @property
     def evaluation(self) -> Path:
-        """Scores, sheet, and the maps drawn from the held-out photos."""
+        """Report, scores, sheet, and the maps drawn from the held-out photos."""
         return self.path / "evaluation"
 
     @property
     def ray(self) -> Path:
         """What Ray Train notes for itself while it runs."""
         return self.path / "ray"
+
+    @property
+    def cache(self) -> Path:
+        """What can be made again, for all runs of the workspace."""
+        return self.path.parent.parent / "cache"
 
     @property
     def trials(self) -> Path:
@@ -122,6 +129,16 @@ class RunFolder:
             raise MissingStepError(f"{self.path} holds no finished training; run `train` first.") from error
         except (ValidationError, UnicodeDecodeError) as error:
             raise MissingStepError(f"{path} is of another version of sat2map; run `train` again.") from error
+
+    def in_workspace(self) -> list[str]:
+        """Return the words that a command needs to find the run from here."""
+        workspace = self.path.parent.parent
+        return [] if workspace == Path("workspace").resolve() else ["--set", f"workspace={workspace}"]
+
+    def curve(self) -> LossCurve:
+        """Read the losses of all steps from the newest checkpoint; none if the checkpoints are gone."""
+        files = sorted(self.checkpoints.glob(f"step-????????/{CURVE}"))
+        return LossCurve.load(files[-1]) if files else LossCurve()
 
     def write_record(self, record: RunRecord) -> None:
         """Write what training leaves."""

@@ -19,6 +19,7 @@ from PIL import Image
 from model.bundle import MODEL_FILE, BundleManifest, Parity, write_manifest
 from model.files import sha256
 from model.spec import NetworkConfig, signature
+from pipelines.pairs import index_folder
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,13 +44,44 @@ def onnx_model():
     return serialise
 
 
+@pytest.fixture(scope="session")
+def scaling_model():
+    """Return a function that serialises a generator which multiplies: -1 draws the negative, 1 copies."""
+
+    def serialise(factor, network):
+        tensors = signature(network)
+        ends = [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, tensors.shape)
+            for name in (tensors.input, tensors.output)
+        ]
+        constant = helper.make_tensor("factor", onnx.TensorProto.FLOAT, (), [factor])
+        node = helper.make_node("Mul", [tensors.input, "factor"], [tensors.output])
+        graph = helper.make_graph([node], "generator", ends[:1], ends[1:], [constant])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+
+    return serialise
+
+
+@pytest.fixture(scope="session")
+def negatives(tmp_path_factory):
+    """Return an index of 8 + 6 small pairs of flat patches whose photo is the negative of the map."""
+    folder, rng = tmp_path_factory.mktemp("negatives"), np.random.default_rng(5)
+    colours = np.array([[255, 255, 255], [170, 210, 240], [190, 225, 180], [235, 230, 220]], np.uint8)
+    for number in range(14):
+        split = folder / ("train" if number < 8 else "val")
+        split.mkdir(exist_ok=True)
+        street_map = colours[rng.integers(0, 4, (4, 4))].repeat(8, axis=0).repeat(8, axis=1)
+        Image.fromarray(np.concatenate([255 - street_map, street_map], axis=1)).save(split / f"{number:02d}.png")
+    return index_folder(folder, min_side=32)
+
+
 @pytest.fixture
 def make_bundle(tmp_path, onnx_model):
     """Return a function that writes a bundle folder; unless told otherwise, its generator draws the negative."""
     network = NetworkConfig(image_size=32, width=2, depth=3)
 
-    def make(*, model=None, **changes):
-        folder = tmp_path / "bundle"
+    def make(*, model=None, name="bundle", **changes):
+        folder = tmp_path / name
         folder.mkdir()
         (folder / MODEL_FILE).write_bytes(onnx_model(signature(network)) if model is None else model)
         values = {

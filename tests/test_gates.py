@@ -1,0 +1,149 @@
+"""The gates: what is better passes, what is worse is told by how much, and what can't be measured is not passed over."""
+
+import numpy as np
+import pytest
+
+from model.bundle import Bundle, Parity
+from model.errors import ConfigError, DataError
+from model.spec import NetworkConfig
+from pipelines.config import RunConfig, with_settings
+from pipelines.gates import judge
+
+NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
+PATIENT = {"promotion.max_latency_ratio": 1e6}
+
+
+@pytest.fixture
+def draws(make_bundle, scaling_model):
+    """Return a function that makes a bundle whose generator multiplies with a factor; -1 draws these maps perfectly."""
+
+    def make(factor, name="challenger", **changes):
+        return Bundle.open(make_bundle(model=scaling_model(factor, NETWORK), name=name, **changes))
+
+    return make
+
+
+@pytest.fixture
+def judged(negatives, tmp_path, draws):
+    def judge_factors(challenger, champion=None, settings=None, **changes):
+        config = with_settings(RunConfig(), PATIENT | (settings or {}))
+        other = None if champion is None else draws(champion, "champion")
+        return judge(draws(challenger, **changes), other, negatives, config, cache=tmp_path / "cache")
+
+    return judge_factors
+
+
+def failed(judgement):
+    return [gate.name for gate in judgement.failures]
+
+
+def test_without_a_champion_it_is_enough_to_beat_what_needs_no_learning(judged, negatives):
+    found = judged(-0.9)
+    assert found.passed and found.failures == ()
+    assert [gate.name for gate in found.gates] == [
+        "l1 beside median_colour",
+        "l1 beside mean_map",
+        "l1 beside source_copied",
+        "parity",
+    ]
+    assert (found.pairs, found.data_fingerprint) == (6, negatives.fingerprint)
+    assert found.scores.keys() == {"challenger", "median_colour", "mean_map", "source_copied", "nearest_map"}
+    assert found.gates[0].value == found.scores["challenger"]["l1"].value
+    assert found.gates[0].limit == found.scores["median_colour"]["l1"].value
+
+
+def test_a_copy_does_not_beat_itself(judged):
+    found = judged(1.0)
+    assert not found.passed and "l1 beside source_copied" in failed(found)
+
+
+def test_a_better_model_passes_and_its_gain_has_an_interval(judged):
+    found = judged(-1.0, -0.9)
+    assert found.passed
+    [gained] = [gate for gate in found.gates if gate.name == "l1 gained"]
+    mine, other = (found.scores[name]["l1"] for name in ("challenger", "champion"))
+    assert mine.value == 0 and 0 < gained.value < other.value
+    assert "L1 gains" in gained.sentence and "over the champion" in gained.sentence
+
+
+def test_a_worse_model_is_told_every_number_that_failed(judged):
+    found = judged(-0.8, -1.0)
+    assert {"l1 gained", "psnr lost"} <= set(failed(found))
+    [lost] = [gate for gate in found.failures if gate.name == "psnr lost"]
+    assert lost.value > lost.limit == 0.02
+    assert "at most 2.0% is allowed" in lost.sentence
+    [gained] = [gate for gate in found.failures if gate.name == "l1 gained"]
+    assert gained.value < 0 == gained.limit
+
+
+def test_the_same_model_gains_nothing(judged):
+    found = judged(-0.9, -0.9)
+    assert failed(found) == ["l1 gained"] and found.failures[0].value == 0
+
+
+def test_a_gain_must_be_as_large_as_is_asked(judged):
+    gain = judged(-1.0, -0.98).gates[3]
+    assert gain.name == "l1 gained"
+    # Above the interval's lower end, and so not passed.
+    found = judged(-1.0, -0.98, {"promotion.min_gain": gain.value * 1.01}, name="again")
+    assert failed(found) == ["l1 gained"]
+
+
+def test_limits_are_settings(judged):
+    settings = {"promotion.primary": "ssim", "promotion.beats": [], "promotion.max_loss": {"psnr": 0.9, "l1": 100}}
+    found = judged(-0.8, -1.0, settings)
+    names = [gate.name for gate in found.gates]
+    assert names[:1] == ["ssim gained"] and "ssim lost" not in names and "l1 lost" in names
+    assert "psnr lost" not in failed(found)
+
+
+def test_a_model_that_is_not_what_tensorflow_trained_is_refused(judged):
+    found = judged(-1.0, parity=Parity(max_difference=0.01, limit=0.1, photos=2))
+    assert failed(found) == ["parity"]
+    assert found.failures[0].sentence == (
+        "The challenger differs from TensorFlow by up to 0.01; at most 0.0001 is allowed"
+    )
+
+
+def test_a_slower_model_is_refused(judged):
+    found = judged(-1.0, -0.9, {"promotion.max_latency_ratio": 1e-6, "promotion.max_latency_ms": 1e-6})
+    assert failed(found) == ["latency ratio", "latency ms"]
+    assert all(gate.value > gate.limit for gate in found.failures)
+
+
+def test_a_score_that_can_t_be_measured_is_no_gate_passed(judged):
+    with pytest.raises(DataError, match="fid can't be measured on these pairs; there are: l1, .*promotion.max_loss"):
+        judged(-1.0, settings={"promotion.max_loss": {"fid": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"promotion.primary": "beauty"}, "beauty is no score"),
+        ({"promotion.primary": "frechet_lite0"}, "a score of a whole set"),
+        ({"promotion.max_loss": {"beauty": 1}}, "beauty is no score"),
+        ({"promotion.beats": ["luck"]}, "luck is no baseline"),
+    ],
+)
+def test_gates_on_what_there_is_not_are_refused_at_once(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        with_settings(RunConfig(), settings)
+
+
+def test_one_limit_is_laid_over_the_others():
+    settings = with_settings(RunConfig(), {"promotion.max_loss": {"ssim": 0.5}}).promotion
+    assert settings.max_loss == {"ssim": 0.5, "psnr": 0.02, "frechet_lite0": 0.05}
+
+
+def test_models_that_draw_other_sizes_can_t_be_judged_together(draws, make_bundle, negatives, tmp_path, scaling_model):
+    larger = NetworkConfig(image_size=64, width=2, depth=3)
+    bundle = Bundle.open(make_bundle(model=scaling_model(-1.0, NETWORK), name="small"))
+    manifest = bundle.manifest.model_copy(update={"network": larger})
+    with pytest.raises(DataError, match="champion draws photo_to_map at 64 pixels"):
+        judge(bundle, Bundle(bundle.folder, manifest), negatives, RunConfig(), cache=tmp_path)
+
+
+def test_a_judgement_survives_json_without_losing_a_digit(judged):
+    found = judged(-1.0, -0.9)
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+    assert np.isfinite([gate.value for gate in found.gates]).all()
