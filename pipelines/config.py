@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -299,7 +299,9 @@ def _explain(error: ValidationError) -> str:
 def _allowed(sections: tuple[int | str, ...]) -> str:
     model: Any = RunConfig
     for section in sections:
-        model = model.model_fields[section].annotation
+        annotation = model.model_fields[section].annotation
+        # `Palette | None` is a section as well.
+        model = next((kind for kind in get_args(annotation) if hasattr(kind, "model_fields")), annotation)
     return "allowed here: " + ", ".join(model.model_fields)
 
 

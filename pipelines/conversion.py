@@ -31,15 +31,14 @@ def load_generator(file: Path) -> keras.Model:
     return generator
 
 
-def drawer(generator: keras.Model, *, as_trained: bool = False, seed: int = 0) -> Callable[[Tensor], Tensor]:
+def drawer(generator: keras.Model, *, as_trained: bool = False) -> Callable[[Tensor], Tensor]:
     """Return the generator as a function of float32 (N, S, S, 3) in [-1, 1].
 
     Args:
         generator: The network.
-        as_trained: Normalise with the batch's own statistics and drop out, as in training; else as it is deployed.
-        seed: Of the dropout.
+        as_trained: Normalise with the batch's own statistics and drop out, as in training; else as it is deployed. The
+            random state of the dropout is the generator's own.
     """
-    keras.utils.set_random_seed(seed)
     call = tf.function(lambda batch: generator(batch, training=as_trained))
     return lambda batch: np.asarray(call(batch), np.float32)
 

@@ -21,7 +21,7 @@ from pipelines.evaluation_config import EvaluationConfig
 from pipelines.intervals import Tally, bootstrap
 from pipelines.judge import CORE, Judge, each, open_judge
 from pipelines.pairs import PairIndex
-from pipelines.palette import Palette, find_palette
+from pipelines.palette import find_palette
 from pipelines.report_page import Evaluation
 from pipelines.scores import NamedScores, Scores
 from pipelines.sheets import comparison
@@ -75,7 +75,7 @@ def hold_out(pairs: PairIndex, manifest: BundleManifest, settings: EvaluationCon
     sources, targets = load_all(pairs.val, side=side, direction=direction)
     training = TrainingMaps.of(pairs.train, side=side, direction=direction)
     found = find_palette(training.targets())
-    palette = Palette(classes=settings.palette) if settings.palette else found
+    palette = settings.palette or found
     data = f"{pairs.fingerprint[:16]}-{direction}-{side}"
     judge = open_judge(targets, palette if direction == "photo_to_map" else None, settings, cache=cache, data=data)
     return HeldOut(sources, targets, training.baselines(sources), judge)
@@ -86,7 +86,7 @@ def draw(translate: Translate, sources: Pixels) -> Pixels:
     return np.concatenate([translate(source[None]) for source in track(sources, "Drawing held-out pairs")])
 
 
-def draw_as_trained(generator: Path, sources: Pixels, *, seed: int) -> Pixels:
+def draw_as_trained(generator: Path, sources: Pixels) -> Pixels:
     """Draw as the paper does: batch norm with the statistics of each image itself, and with dropout.
 
     Isola et al. (2017), section 3.4: "We apply dropout at test time, and we apply batch normalization using the
@@ -97,7 +97,7 @@ def draw_as_trained(generator: Path, sources: Pixels, *, seed: int) -> Pixels:
         from pipelines import conversion
 
         conversion.use_cpu()
-    call = conversion.drawer(conversion.load_generator(generator), as_trained=True, seed=seed)
+    call = conversion.drawer(conversion.load_generator(generator), as_trained=True)
     return draw(_pixelwise(call), sources)
 
 
@@ -144,7 +144,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
     with tracking.continue_run(run.run_id) as active:
         held_out = hold_out(pairs, bundle.manifest, settings, cache=run.cache)
         with stage("Drawing as in training, for comparison"):
-            as_trained = draw_as_trained(run.generator, held_out.sources, seed=record.config.seed)
+            as_trained = draw_as_trained(run.generator, held_out.sources)
         measured = measure(bundle, held_out, pairs, as_trained=as_trained)
         evaluation = Evaluation(
             scores=measured.scores,

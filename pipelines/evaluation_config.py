@@ -5,6 +5,7 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from model.spec import Frozen
+from pipelines.palette import Palette
 from pipelines.scores import BASELINES, METRICS, OF_SETS
 
 MAX_LOSS = {"ssim": 0.01, "psnr": 0.02, "frechet_lite0": 0.05}
@@ -17,9 +18,9 @@ class EvaluationConfig(Frozen):
     """The official network of FID, pt_inception-2015-12-05-6726825d.pth: a path or an https:// address."""
     lpips_weights: str = ""
     """A folder with alexnet-owt-7be5be79.pth and alex.pth, the networks of LPIPS."""
-    palette: dict[str, tuple[str, ...]] = Field(default={})
-    """Classes of the maps and their colours, {road: ["#ffffff"], water: ["#aadaff"]}; empty: found in the training
-    maps."""
+    palette: Palette | None = None
+    """Classes of the maps and their colours, {classes: {road: ["#ffffff"], water: ["#aadaff"]}}; none: found in the
+    training maps."""
 
 
 class PromotionConfig(Frozen):

@@ -187,11 +187,11 @@ def _remembered(network: Network, targets: Pixels, cache: Path, data: str) -> Fe
     """Return what a network sees in the targets; from a file, where it has seen them before."""
     file = cache / f"{network.name}-{network.sha256[:16]}-{data}-{len(targets)}.npz"
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return Features(arrays["pool"], arrays["probabilities"])
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, DataError):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, DataError):
         file.unlink()  # Cut short by a crash: it is made again.
     seen = network(targets)
     with new_file(file) as draft:

@@ -185,7 +185,7 @@ def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:
 
 
 def _cell(name: str, score: Score) -> str:
-    digits = min(3, METRICS[name].digits)
+    digits = 0 if abs(score.value) >= 100 else min(3, METRICS[name].digits)
     return f"{score.value:.{digits}f} ±{(score.high - score.low) / 2:.{digits}f}"
 
 

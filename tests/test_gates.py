@@ -1,5 +1,7 @@
 """The gates: what is better passes, what is worse is told by how much, and what can't be measured is not passed over."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 
@@ -17,8 +19,11 @@ PATIENT = {"promotion.max_latency_ratio": 1e6}
 def draws(make_bundle, scaling_model):
     """Return a function that makes a bundle whose generator multiplies with a factor; -1 draws these maps perfectly."""
 
+    numbers = count()
+
     def make(factor, name="challenger", **changes):
-        return Bundle.open(make_bundle(model=scaling_model(factor, NETWORK), name=name, **changes))
+        folder = f"{next(numbers)}-{name}"
+        return Bundle.open(make_bundle(model=scaling_model(factor, NETWORK), name=folder, **changes))
 
     return make
 
@@ -85,7 +90,7 @@ def test_a_gain_must_be_as_large_as_is_asked(judged):
     gain = judged(-1.0, -0.98).gates[3]
     assert gain.name == "l1 gained"
     # Above the interval's lower end, and so not passed.
-    found = judged(-1.0, -0.98, {"promotion.min_gain": gain.value * 1.01}, name="again")
+    found = judged(-1.0, -0.98, {"promotion.min_gain": gain.value * 1.01})
     assert failed(found) == ["l1 gained"]
 
 
