@@ -15,7 +15,7 @@ from model.bundle import Bundle
 from model.pixels import to_pixels, to_tensor
 from model.translator import Translator
 from pipelines.dataset import load_all
-from pipelines.evaluate import Scores
+from pipelines.scores import Scores
 from pipelines.workspace import Workspace
 
 
@@ -27,7 +27,7 @@ def run(road):
 def test_the_closing_block_says_what_was_made_where_and_what_next(road, run):
     for words in (
         "sat2map has drawn its maps",
-        str(run.evaluation / "sheet.png"),
+        str(run.evaluation / "report.html"),
         run.run_id,
         "version 1",
         "challenger",
@@ -77,8 +77,9 @@ def test_the_model_keeps_the_contract_that_services_rely_on(run):
 def test_the_scores_stand_in_the_workspace_with_baselines_and_number_of_pairs(run):
     scores = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
     assert scores.pairs == 6
-    assert scores.model.keys() == {"ssim", "psnr", "l1", "frechet_lite0", "is_lite0"}
-    assert scores.baselines.keys() == {"median_colour", "mean_map", "source_copied"}
+    assert scores.model.keys() >= {"ssim", "psnr", "l1", "within_5", "frechet_lite0", "kernel_lite0", "mean_iou", "road_f1"}
+    assert scores.baselines.keys() == {"median_colour", "mean_map", "source_copied", "nearest_map"}
+    assert {kind.name for kind in scores.classes} >= {"road", "water", "park", "ground"}
     assert all(table.keys() == scores.model.keys() for table in scores.baselines.values())
     assert scores.model_sha256 == Bundle.open(run.bundle).manifest.sha256
 

@@ -6,6 +6,7 @@ from PIL import Image
 
 from model.errors import TrackingError
 from pipelines import tracking
+from pipelines.scores import Scores
 from pipelines.workspace import Workspace
 
 
@@ -62,10 +63,17 @@ def test_speed_scores_and_baselines_are_logged(client, run):
     metrics = client.get_run(run.run_id).data.metrics
     assert metrics["images_per_second"] > 0
     assert metrics["scores/pairs"] == 6
-    for table in ("scores", "median_colour", "mean_map", "source_copied"):
-        for name in ("ssim", "psnr", "l1", "frechet_lite0", "is_lite0"):
-            assert f"{table}/{name}" in metrics
-            assert f"{table}/{name}_error" in metrics
+    for table in ("scores", "median_colour", "mean_map", "source_copied", "nearest_map"):
+        for name in ("ssim", "psnr", "l1", "frechet_lite0", "kernel_lite0", "mean_iou"):
+            low, value, high = (metrics[f"{table}/{name}{end}"] for end in ("_low", "", "_high"))
+            assert low <= high and (low <= value <= high or name not in {"ssim", "psnr", "l1"})
+    assert {"as_trained/l1", "as_trained/ssim", "scores/deployment_gap", "scores/iou_road"} <= metrics.keys()
+
+
+def test_a_run_is_marked_with_what_it_loses_to(client, run):
+    marked = client.get_run(run.run_id).data.tags["evaluation.loses_to"]
+    found = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
+    assert marked == (", ".join(f"{baseline}/{name}" for baseline, name in found.lost()) or "nothing")
 
 
 def test_no_other_network_s_score_is_called_fid_or_inception_score(client, run):
@@ -78,7 +86,7 @@ def test_artifacts_can_be_looked_at(client, run, tmp_path):
         return {artifact.path for artifact in client.list_artifacts(run.run_id, folder)}
 
     assert names("sheets") == {"sheets/epoch-0002.png", "sheets/epoch-0004.png"}
-    assert names("evaluation") == {"evaluation/scores.json", "evaluation/sheet.png"}
+    assert names("evaluation") == {f"evaluation/{name}" for name in ("report.html", "scores.json", "sheet.png")}
     assert names("keras") == {"keras/generator.keras"}
     assert {"environment.json", "config.json"} <= names("")
     with Image.open(client.download_artifacts(run.run_id, "sheets/epoch-0004.png", str(tmp_path))) as sheet:
