@@ -88,7 +88,7 @@ def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> 
         scores={run: judge.score(images) for run, images in drawn.items()},
         gains={run: _gains(tallies[run], tallies[first]) for run in others},
         each={run: tuple(found["l1"].of_each().tolist()) for run, found in tallies.items()},
-        notes=judge.notes(),
+        notes=held_out.notes(),
     )
 
 

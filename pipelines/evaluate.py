@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,11 @@ from model.translator import Translate, Translator
 from pipelines import report_page, tracking
 from pipelines.baselines import TrainingMaps
 from pipelines.dataset import load_all
-from pipelines.evaluation_config import EvaluationConfig
+from pipelines.evaluation_config import EvaluationConfig, Palette
 from pipelines.intervals import Tally, bootstrap
 from pipelines.judge import CORE, Judge, each, open_judge
 from pipelines.pairs import PairIndex
-from pipelines.palette import find_palette
+from pipelines.palette import NoPaletteError, find_palette
 from pipelines.report_page import Evaluation
 from pipelines.scores import NamedScores, Scores
 from pipelines.sheets import comparison
@@ -40,12 +41,19 @@ class HeldOut:
         targets: What should be drawn.
         trivial: What the baselines draw, by their names.
         judge: Of what is drawn.
+        missing: Why the judge has no palette, if it has none.
     """
 
     sources: Pixels
     targets: Pixels
     trivial: dict[str, Pixels]
     judge: Judge
+    missing: str
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what is left out, and what a reader must know."""
+        left_out = (f"Cartographic scores are left out: {self.missing}",) if self.missing else ()
+        return self.judge.notes() + left_out
 
 
 @dataclass(frozen=True)
@@ -74,11 +82,23 @@ def hold_out(pairs: PairIndex, manifest: BundleManifest, settings: EvaluationCon
     side, direction = manifest.network.image_size, manifest.direction
     sources, targets = load_all(pairs.val, side=side, direction=direction)
     training = TrainingMaps.of(pairs.train, side=side, direction=direction)
-    found = find_palette(training.targets())
-    palette = settings.palette or found
+    palette, missing = _palette(training, settings)
     data = f"{pairs.fingerprint[:16]}-{direction}-{side}"
-    judge = open_judge(targets, palette if direction == "photo_to_map" else None, settings, cache=cache, data=data)
-    return HeldOut(sources, targets, training.baselines(sources), judge)
+    judge = open_judge(targets, palette, settings, cache=cache, data=data)
+    return HeldOut(sources, targets, training.baselines(sources), judge, missing)
+
+
+def _palette(training: TrainingMaps, settings: EvaluationConfig) -> tuple[Palette | None, str]:
+    """Read the training pairs; return the classes of what is drawn, or why it has none."""
+    targets = training.targets()
+    if training.direction == "map_to_photo":
+        deque(targets, maxlen=0)
+        return None, "photos are drawn here, and they have no classes."
+    try:
+        found = find_palette(targets)
+    except NoPaletteError as error:
+        return settings.palette, "" if settings.palette else str(error)
+    return settings.palette or found, ""
 
 
 def draw(translate: Translate, sources: Pixels) -> Pixels:
@@ -127,7 +147,7 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
         classes=classes,
         names=tuple(pair.name for pair in pairs.val),
         each={name: tuple(numbers.tolist()) for name, numbers in values.items()},
-        notes=judge.notes(),
+        notes=held_out.notes(),
     )
     return Measured(scores, held_out.sources, drawn, held_out.targets)
 

@@ -11,13 +11,14 @@ from model.pixels import Pixels
 from model.progress import stage
 from model.spec import Frozen
 from model.translator import Translator
+from pipelines.catalogue import BASELINES, METRICS
 from pipelines.comparison import check_alike
 from pipelines.config import RunConfig
 from pipelines.evaluate import HeldOut, draw, hold_out
 from pipelines.evaluation_config import PromotionConfig
 from pipelines.intervals import Score, paired_difference
 from pipelines.pairs import PairIndex
-from pipelines.scores import BASELINES, METRICS, NamedScores, better, gain
+from pipelines.scores import NamedScores, better, gain
 
 TIMED = 20
 """Maps that each model draws to be timed, in turn."""

@@ -132,7 +132,8 @@ def _halved(planes: Values) -> Values:
     """Average 2x2 pixels of (C, H, W); an odd last row or column is left out."""
     _, height, width = planes.shape
     even = planes[:, : height // 2 * 2, : width // 2 * 2]
-    return even.reshape(len(planes), height // 2, 2, width // 2, 2).mean(axis=(2, 4))
+    halved: Values = even.reshape(len(planes), height // 2, 2, width // 2, 2).mean(axis=(2, 4))
+    return halved
 
 
 def _planes(image: Pixels) -> Values:

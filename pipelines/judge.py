@@ -16,10 +16,10 @@ from model.errors import DataError
 from model.files import new_file
 from model.pixels import Pixels
 from pipelines import cartography, image_scores
-from pipelines.config import EvaluationConfig
+from pipelines.catalogue import SET_SCORES
+from pipelines.evaluation_config import EvaluationConfig, Palette
 from pipelines.intervals import Score, Tally, Values, bootstrap
-from pipelines.palette import Palette
-from pipelines.scores import FULL_RANK, SET_SCORES, ClassScore, NamedScores
+from pipelines.scores import FULL_RANK, ClassScore, NamedScores
 from pipelines.set_scores import LEAST_IN_SPLIT, SPLITS, Features, frechet_score, inception_score, kernel_score
 
 Paired = Callable[[Pixels, Pixels], Values]
@@ -121,8 +121,6 @@ class Judge:
                 f"Fréchet distances are of {n} images: below {FULL_RANK} they are too large by an unknown amount, so "
                 "compare them only with those of equally many images. Kernel distances have no such bias."
             )
-        if self.palette is None:
-            notes.append("Cartographic scores are left out: photos are drawn here, and they have no classes.")
         return tuple(notes)
 
 

@@ -1,24 +1,43 @@
-"""The seam to MLflow's model registry: log the ONNX model, make a version, name the challenger."""
+"""The seam to MLflow's model registry: make a version of a run, find versions, move aliases, write down decisions."""
 
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import mlflow
 import mlflow.onnx
 import numpy as np
 import onnx
-from mlflow.models import ModelSignature
+from mlflow.entities import LoggedModelOutput
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from model.bundle import Bundle
-from model.errors import MissingStepError
-from model.pixels import to_tensor
+from model.bundle import MANIFEST_FILE, Bundle
+from model.errors import MissingStepError, TrackingError
+from model.files import sha256
+from model.pixels import Pixels, to_tensor
 from model.progress import quiet_stderr
 from model.spec import Frozen, TensorSignature
-from pipelines import tracking
+from pipelines import model_card, tracking
+from pipelines.artifacts import Artifacts, transfer
 from pipelines.dataset import load_all
-from pipelines.workspace import RunFolder
+from pipelines.evaluate import REPORT_FILE, SCORES_FILE, SHEET_FILE
+from pipelines.pairs import PairIndex
+from pipelines.workspace import GENERATOR_FILE, RunFolder
 
-CHALLENGER = "challenger"
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+ONNX_FILE = "model.onnx"
+"""The bundle's model in a version, byte for byte, where MLflow looks for it."""
+OWN = "sat2map"
+"""Folder of a version for what MLflow knows nothing of."""
+PAIRS_FILE = "pairs.json"
+SHA256_TAG = "model.sha256"
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime")
 
 
@@ -36,39 +55,213 @@ class RegisteredVersion(Frozen):
         return f"models:/{self.name}@{self.alias}"
 
 
+class Version(Frozen):
+    """What the registry knows of a version."""
+
+    name: str
+    number: int
+    run_id: str
+    tags: dict[str, str]
+    description: str
+
+    @property
+    def sha256(self) -> str:
+        """Of the model file, as it was when the version was made.
+
+        Raises:
+            MissingStepError: `register` did not make this version.
+        """
+        if SHA256_TAG not in self.tags:
+            raise MissingStepError(
+                f"Version {self.number} of {self.name} has no tag {SHA256_TAG}, so `sat2map register` did not make it; "
+                "register the run that it comes from."
+            )
+        return self.tags[SHA256_TAG]
+
+    def artifacts(self) -> Artifacts:
+        """Open its files."""
+        with tracking.answering():
+            location = mlflow.MlflowClient().get_model_version_download_uri(self.name, str(self.number))
+        return Artifacts(location)
+
+
 def register(run: RunFolder) -> RegisteredVersion:
-    """Log a run's bundle as an ONNX model, register it and point the alias `challenger` at it.
+    """Make a run's bundle a version with all that belongs to it, and point the alias `challenger` at it.
+
+    The version appears when its files are in place and were read back, together with its tags.
 
     Raises:
         MissingStepError: The run has not been exported or not been evaluated.
-        TrackingError: MLflow does not answer, or does not know the run.
+        TrackingError: MLflow does not answer, or does not know the run, or did not keep the model as it was.
     """
-    config, pairs = run.record().config, run.pairs()
-    bundle = run.open_bundle()
-    if not run.evaluation.is_dir():
-        raise MissingStepError(f"Run {run.run_id} has no scores; run `evaluate` first.")
+    config, pairs, bundle = run.record().config, run.pairs(), run.open_bundle()
+    scores = model_card.read_scores(run.evaluation / SCORES_FILE)
+    own_files = [
+        run.bundle / MANIFEST_FILE,
+        run.generator,
+        run.pairs_file,
+        *(run.evaluation / name for name in (SCORES_FILE, REPORT_FILE, SHEET_FILE)),
+    ]
+    for file in own_files:
+        if not file.is_file():
+            raise MissingStepError(f"{file} is missing; run `{_verb_of(file)}` first.")
     photos, _ = load_all(pairs.val[:1], side=config.network.image_size, direction=config.data.direction)
-    tensors = bundle.manifest.signature
     name = config.tracking.model_name
-    with tracking.continue_run(run.run_id) as active:
-        active.log_file(run.bundle / "bundle.json", "bundle")
-        # MLflow loads the model to try it, and onnxruntime shouts where there is no GPU.
-        with quiet_stderr():
-            logged = mlflow.onnx.log_model(
-                onnx.load(bundle.model_file),
-                name="model",
-                signature=_signature(tensors),
-                input_example={tensors.input: np.round(to_tensor(photos), 4)},
-                # Named, so that MLflow does not load the model in a process of its own to find them out.
-                pip_requirements=_requirements(),
-                registered_model_name=name,
-            )
+    with tracking.continue_run(run.run_id):
+        model_id = _upload(run.run_id, bundle, photos, own_files)
+        number = _new_version(name, model_id, _tags(bundle, pairs))
+        card = model_card.describe(scores, bundle.manifest, config=config, pairs=pairs, name=name, version=number)
+        describe(name, number, card)
+        move(name, CHALLENGER, number)
+    return RegisteredVersion(name=name, version=number, run_id=run.run_id)
+
+
+def find(name: str, which: str | int) -> Version:
+    """Find a version by its number or by an alias.
+
+    Raises:
+        MissingStepError: There is no such version.
+        TrackingError: MLflow does not answer.
+    """
+    client, wanted = mlflow.MlflowClient(), str(which)
+    known = aliases(name)
+    number = int(wanted) if wanted.isdecimal() else known.get(wanted)
+    with tracking.answering():
+        try:
+            if number is not None:
+                return _read(client.get_model_version(name, str(number)))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+    told = ", ".join(f"{alias} is version {number}" for alias, number in sorted(known.items())) or "there are none"
+    kind = "version" if number is not None else "alias"
+    raise MissingStepError(f"{name} has no {kind} {wanted!r} in the registry; of the aliases, {told}.")
+
+
+def aliases(name: str) -> dict[str, int]:
+    """Return where a registered model's aliases point now.
+
+    Raises:
+        MissingStepError: There is no such model.
+        TrackingError: MLflow does not answer.
+    """
+    with tracking.answering():
+        try:
+            found = mlflow.MlflowClient().get_registered_model(name).aliases
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise MissingStepError(
+                f"The registry holds no model {name!r} (tracking.model_name); register one."
+            ) from error
+    return {alias: int(number) for alias, number in found.items()}
+
+
+def move(name: str, alias: str, number: int | None) -> None:
+    """Let an alias point at a version, or at nothing."""
     client = mlflow.MlflowClient()
-    version = int(logged.registered_model_version)
-    for key, value in _tags(bundle).items():
-        client.set_model_version_tag(name, str(version), key, value)
-    client.set_registered_model_alias(name, CHALLENGER, str(version))
-    return RegisteredVersion(name=name, version=version, run_id=run.run_id)
+    with tracking.answering():
+        if number is None:
+            client.delete_registered_model_alias(name, alias)
+        else:
+            client.set_registered_model_alias(name, alias, str(number))
+
+
+def describe(name: str, number: int, text: str) -> None:
+    """Write the Markdown that the registry's page shows of a version."""
+    with tracking.answering():
+        mlflow.MlflowClient().update_model_version(name, str(number), text)
+
+
+def note(version: Version, tags: Mapping[str, str]) -> None:
+    """Set tags of a version."""
+    with tracking.answering():
+        for key, value in tags.items():
+            mlflow.MlflowClient().set_model_version_tag(version.name, str(version.number), key, value)
+
+
+def log_decision(version: Version, text: str) -> str:
+    """Keep a decision as an artifact of the version's run; return its path there."""
+    # Two decisions may fall in one second.
+    when = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+    path = f"promotion/version-{version.number}-{when}.json"
+    with tracking.answering():
+        mlflow.MlflowClient().log_text(version.run_id, text, path)
+    return path
+
+
+def _read(found: ModelVersion) -> Version:
+    return Version(
+        name=found.name,
+        number=int(found.version),
+        run_id=found.run_id or "",
+        tags=dict(found.tags),
+        description=found.description or "",
+    )
+
+
+def _verb_of(file: Path) -> str:
+    if file.name == MANIFEST_FILE:
+        return "export"
+    return "train" if file.name in (GENERATOR_FILE, PAIRS_FILE) else "evaluate"
+
+
+def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> str:
+    """Store a model with everything that belongs to it; return its id in MLflow."""
+    client = mlflow.MlflowClient()
+    with tracking.answering():
+        experiment = client.get_run(run_id).info.experiment_id
+        logged = client.create_logged_model(experiment, name="model", source_run_id=run_id)
+    with TemporaryDirectory(prefix="sat2map-") as scratch:
+        folder = Path(scratch, "model")
+        description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
+        _fill(folder, description, bundle, photos, own_files)
+        with transfer(f"The model of run {run_id} can't be stored"), quiet_stderr():
+            client.log_model_artifacts(logged.model_id, str(folder))
+        stored = Path(scratch, ONNX_FILE)
+        Artifacts(logged.artifact_location).fetch(ONNX_FILE, stored, limit=bundle.model_file.stat().st_size)
+        if sha256(stored) != bundle.manifest.sha256:
+            raise TrackingError(
+                f"MLflow did not keep {ONNX_FILE} of run {run_id} as it was; look at its artifact store."
+            )
+    with tracking.answering():
+        client.finalize_logged_model(logged.model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
+
+
+def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> None:
+    """Write a version's folder: what MLflow needs to serve the model, and below `sat2map` the rest."""
+    tensors = bundle.manifest.signature
+    with quiet_stderr():
+        mlflow.onnx.save_model(
+            onnx.load(bundle.model_file, load_external_data=False),
+            str(folder),
+            mlflow_model=description,
+            signature=_signature(tensors),
+            input_example={tensors.input: np.round(to_tensor(photos), 4)},
+            # Named, so that MLflow does not load the model in a process of its own to find them out.
+            pip_requirements=_requirements(),
+            save_as_external_data=False,
+        )
+    # MLflow writes the model anew; what is served must be the file that was exported and measured.
+    shutil.copyfile(bundle.model_file, folder / ONNX_FILE)
+    (folder / OWN).mkdir()
+    for file in own_files:
+        shutil.copyfile(file, folder / OWN / file.name)
+    picture = model_card.picture(folder / OWN / SHEET_FILE, bundle.manifest.network.image_size)
+    picture.save(folder / OWN / model_card.PICTURE_FILE)
+
+
+def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:
+    # MLflow's remarks on what it has created go to stderr.
+    with tracking.answering(), quiet_stderr():
+        number = int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
+        client = mlflow.MlflowClient()
+        # What a person has written there stays.
+        if not client.get_registered_model(name).description:
+            client.update_registered_model(name, model_card.introduce(name))
+    return number
 
 
 def _signature(tensors: TensorSignature) -> ModelSignature:
@@ -86,11 +279,12 @@ def _requirements() -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in SERVED_WITH if name in installed]
 
 
-def _tags(bundle: Bundle) -> dict[str, str]:
+def _tags(bundle: Bundle, pairs: PairIndex) -> dict[str, str]:
     manifest = bundle.manifest
     return {
-        "model.sha256": manifest.sha256,
+        SHA256_TAG: manifest.sha256,
         "data.fingerprint": manifest.data_fingerprint,
+        "data.held_out_pairs": str(len(pairs.val)),
         "git.revision": manifest.code_revision,
         "parity.max_difference": f"{manifest.parity.max_difference:.3g}",
     }

@@ -1,9 +1,10 @@
 """What a model scores: every number with its name, its direction, its interval, and the trivial baselines beside it."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from model.errors import DataError
 from model.spec import Direction, Frozen
+from pipelines.catalogue import BASELINES, DECISIVE, METRICS
 from pipelines.intervals import Score
 
 NamedScores = dict[str, Score]
@@ -13,51 +14,6 @@ WIDE_GAP = 0.1
 """From this share on, the L1 that is lost between training and deployment calls for a change."""
 FULL_RANK = 2049
 """Images from which on the covariance of 2048 features has full rank (Heusel et al. 2017)."""
-
-
-class Metric(NamedTuple):
-    """How a score is shown and compared."""
-
-    title: str
-    digits: int
-    lower_is_better: bool
-    meaning: str
-
-
-METRICS: dict[str, Metric] = {
-    "l1": Metric("L1", 2, True, "mean absolute difference, in levels of 255"),
-    "psnr": Metric("PSNR", 2, False, "peak signal-to-noise ratio, in dB"),
-    "ssim": Metric("SSIM", 4, False, "structural similarity (Wang et al. 2004), 1 for equal images"),
-    "ms_ssim": Metric("MS-SSIM", 4, False, "structural similarity at five scales (Wang et al. 2003)"),
-    "lpips": Metric("LPIPS", 4, True, "perceptual distance (Zhang et al. 2018), AlexNet"),
-    "within_5": Metric("within 5", 4, False, "share of pixels all of whose channels are within 5 levels"),
-    "within_10": Metric("within 10", 4, False, "share of pixels all of whose channels are within 10 levels"),
-    "mean_iou": Metric("mean IoU", 4, False, "intersection over union of the palette's classes, their mean"),
-    "road_f1": Metric("road F1", 4, False, "roads found and drawn, within 3 pixels"),
-    "edge_f1": Metric("edge F1", 4, False, "borders between classes found and drawn, within 3 pixels"),
-    "fid": Metric("FID", 2, True, "Fréchet Inception Distance (Heusel et al. 2017)"),
-    "kid": Metric("KID", 5, True, "Kernel Inception Distance (Binkowski et al. 2018)"),
-    "inception_score": Metric("IS", 3, False, "Inception Score (Salimans et al. 2016)"),
-    "frechet_lite0": Metric("Fréchet Lite0", 1, True, "FID's formula on EfficientNet-Lite0: not FID"),
-    "kernel_lite0": Metric("Kernel Lite0", 4, True, "KID's formula on EfficientNet-Lite0: not KID"),
-    "is_lite0": Metric("IS Lite0", 3, False, "Inception Score's formula on EfficientNet-Lite0: not IS"),
-}
-
-SET_SCORES = {
-    "inception": ("fid", "kid", "inception_score"),
-    "lite0": ("frechet_lite0", "kernel_lite0", "is_lite0"),
-}
-"""What a network's Fréchet distance, kernel distance and Inception Score are called."""
-OF_SETS = frozenset(name for names in SET_SCORES.values() for name in names)
-"""Scores of whole sets of images; the others are of pairs."""
-
-BASELINES = {
-    "median_colour": "median colour",
-    "mean_map": "mean map",
-    "source_copied": "input copied",
-    "nearest_map": "nearest map",
-}
-"""What needs no learning. Nearest map: that of the training pair whose input is nearest."""
 
 
 class ClassScore(Frozen):
@@ -107,6 +63,10 @@ class Scores(Frozen):
             for name in self.model
             if name in scores and not self.beats(baseline, name)
         )
+
+    def decided(self) -> bool:
+        """Whether the model beats every baseline in the scores that decide."""
+        return not any(name in DECISIVE for _, name in self.lost())
 
     @property
     def gap(self) -> float:
@@ -171,10 +131,10 @@ def verdict(scores: Scores) -> str:
     """Say in one sentence how good a model is, beside what needs no learning."""
     lost = scores.lost()
     rivals = {baseline for baseline, _ in lost}
-    core = [name for name in ("l1", "ssim", "frechet_lite0") if name in scores.model]
+    core = [name for name in DECISIVE if name in scores.model]
     if not lost:
         return f"Beats every trivial baseline in all {len(scores.model)} scores, on {scores.pairs} held-out pairs."
-    if not any(name in core for _, name in lost):
+    if scores.decided():
         kept = f"Beats every trivial baseline in {_titles(core)}"
     else:
         kept = "Loses to what needs no learning"
@@ -187,6 +147,6 @@ def verdict(scores: Scores) -> str:
     return f"{joined}, on {scores.pairs} held-out pairs."
 
 
-def _titles(names: list[str]) -> str:
+def _titles(names: Sequence[str]) -> str:
     titles = [METRICS[name].title for name in names]
     return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"

@@ -148,7 +148,8 @@ def _sums(x: Array, y: Array, groups: list[NDArray[np.intp]]) -> Values:
 
 
 def _kernel(x: Array, y: Array) -> Values:
-    return (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3
+    kernel: Values = (x.astype(np.float64) @ y.astype(np.float64).T / x.shape[1] + 1) ** 3
+    return kernel
 
 
 def _with_itself(x: Array) -> float:

@@ -1,6 +1,7 @@
 """What a verb says when it is done: what was made, where, how good it is, and what to type next."""
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,17 +12,19 @@ from rich.console import Console
 from rich.table import Table
 
 from model.bundle import Bundle
+from pipelines.catalogue import BASELINES, METRICS
 from pipelines.config import RunConfig
 from pipelines.evaluate import REPORT_FILE
 from pipelines.flow import FlowResult
 from pipelines.intervals import Score
 from pipelines.pairs import PairIndex
 from pipelines.registry import RegisteredVersion
-from pipelines.scores import BASELINES, METRICS, WIDE_GAP, Comparison, NamedScores, Scores, verdict
+from pipelines.scores import WIDE_GAP, Comparison, NamedScores, Scores, verdict
 from pipelines.workspace import RunFolder, Workspace
 from serving.scorer import ScoreReport
 
 if TYPE_CHECKING:
+    from pipelines.promotion import Promotion, Rollback
     from pipelines.tune import TuneResult
 
 COLUMNS = ("ssim", "l1", "psnr", "mean_iou", "frechet_lite0")
@@ -118,6 +121,36 @@ def version(registered: RegisteredVersion) -> None:
     out = _console()
     out.print(f"{registered.name} version {registered.version} is the {registered.alias}.")
     _next(out, {"make it the champion": f"sat2map promote {registered.version}"})
+
+
+def promotion(done: "Promotion") -> None:
+    """Tell what became the champion, and every number that decided."""
+    out = _console()
+    how = "was forced to be" if done.decision == "forced" else "is"
+    out.print(f"{done.name} version {done.version} {how} the champion now.")
+    for gate in done.judgement.gates:
+        out.print(f"  {'[green]✓[/]' if gate.passed else '[red]✗[/]'} {gate.sentence}.")
+    _next(
+        out,
+        {
+            "fetch it": "sat2map pull champion --out champion",
+            "answer requests": f"mlflow models serve -m models:/{done.name}@champion --env-manager local",
+        }
+        | ({} if done.champion is None else {"go back": "sat2map rollback"}),
+    )
+
+
+def rollback(done: "Rollback") -> None:
+    """Tell which version is the champion again."""
+    out = _console()
+    out.print(f"{done.name} version {done.version} is the champion again; version {done.rolled_back} is not any more.")
+
+
+def pulled(fetched: Bundle) -> None:
+    """Tell where a fetched model lies."""
+    out = _console()
+    _facts(out, {"Bundle": _near(fetched.folder), "sha256": fetched.manifest.sha256})
+    _next(out, {"draw maps": f"sat2map score PHOTOS MAPS --bundle {shlex.quote(_near(fetched.folder))}"})
 
 
 def maps(folder: Path, report: ScoreReport) -> None:

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from pipelines.baselines import TrainingMaps
+from pipelines.catalogue import BASELINES
 from pipelines.dataset import load_all
 from pipelines.pairs import index_folder
-from pipelines.scores import BASELINES
 
 SIDE = 32
 TRAIN, VAL = 5, 4

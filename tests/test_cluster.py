@@ -1,20 +1,16 @@
 """A training on two Ray nodes with MLflow on PostgreSQL, which loses a node; and what each node must see."""
 
-import glob
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
 from pathlib import Path
 
 import mlflow
-import psutil
 import pytest
 from conftest import RunningTraining, logged_steps, newest_run
-from ray_nodes import Cluster, free_port, kill_family, training_workers, wait_until
+from mlflow_servers import mlflow_server, postgres_server
+from ray_nodes import Cluster, kill_family, training_workers, wait_until
 
 PROJECT = Path(__file__).resolve().parent.parent
 SECRET = "canary-4711"
@@ -23,67 +19,10 @@ STEPS = 2 * EPOCHS
 
 
 @pytest.fixture
-def postgres():
-    """Start a PostgreSQL server of our own and return its address for SQLAlchemy."""
-    binaries = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-    if not binaries:
-        pytest.skip("PostgreSQL's binaries are not on this machine (/usr/lib/postgresql/*/bin; Debian: postgresql)")
-    # Its own user must get there, and the path of a socket is short.
-    folder = Path(tempfile.mkdtemp(prefix="s2m-pg-", dir="/tmp"))
-    # PostgreSQL refuses to run as root.
-    user = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
-    if user:
-        shutil.chown(folder, "nobody", "nogroup")
-    options = {"cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, **user}
-    data = str(folder / "data")
-    server = None
-    try:
-        subprocess.run(
-            [f"{binaries[-1]}/initdb", "-D", data, "-A", "trust", "-U", "mlflow", "-N"], check=True, **options
-        )
-        words = ["-D", data, "-k", str(folder), "-c", "listen_addresses=", "-c", "fsync=off"]
-        server = subprocess.Popen([f"{binaries[-1]}/postgres", *words], **options)
-        ready = [f"{binaries[-1]}/pg_isready", "-h", str(folder)]
-        wait_until(lambda: subprocess.run(ready, **options).returncode == 0, seconds=60, what="PostgreSQL")
-        yield f"postgresql+psycopg2://mlflow@/postgres?host={folder}"
-    finally:
-        if server is not None:
-            server.terminate()
-            server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def tracking(postgres, tmp_path):
-    """Start an MLflow server on PostgreSQL, with artifacts in a folder that it alone writes to; return its address."""
-    address = f"http://127.0.0.1:{free_port()}"
-    words = f"server --host 127.0.0.1 --port {address.rpartition(':')[2]} --workers 1 --backend-store-uri {postgres}"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *words.split(), "--artifacts-destination", str(tmp_path / "artifacts")],
-            cwd=tmp_path,
-            env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-    def answers():
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=1):
-                return True
-        except OSError:
-            assert server.poll() is None, (tmp_path / "server.log").read_text()
-            return False
-
-    try:
-        wait_until(answers, seconds=120, what="MLflow")
+def tracking(tmp_path):
+    """Start an MLflow server on PostgreSQL and return its address."""
+    with postgres_server() as store, mlflow_server(tmp_path, store) as address:
         yield address
-    finally:
-        if server.poll() is None:
-            kill_family(psutil.Process(server.pid))
-        server.wait(30)
 
 
 @pytest.fixture

@@ -77,7 +77,16 @@ def test_the_model_keeps_the_contract_that_services_rely_on(run):
 def test_the_scores_stand_in_the_workspace_with_baselines_and_number_of_pairs(run):
     scores = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
     assert scores.pairs == 6
-    assert scores.model.keys() >= {"ssim", "psnr", "l1", "within_5", "frechet_lite0", "kernel_lite0", "mean_iou", "road_f1"}
+    assert scores.model.keys() >= {
+        "ssim",
+        "psnr",
+        "l1",
+        "within_5",
+        "frechet_lite0",
+        "kernel_lite0",
+        "mean_iou",
+        "road_f1",
+    }
     assert scores.baselines.keys() == {"median_colour", "mean_map", "source_copied", "nearest_map"}
     assert {kind.name for kind in scores.classes} >= {"road", "water", "park", "ground"}
     assert all(table.keys() == scores.model.keys() for table in scores.baselines.values())

@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from model.bundle import Bundle
@@ -12,12 +13,13 @@ from model.errors import ConfigError, DataError
 from model.networks import build_generator
 from model.pixels import to_pixels, to_tensor
 from model.spec import NetworkConfig, signature
+from pipelines.catalogue import BASELINES, METRICS
 from pipelines.config import RunConfig, load, with_settings
 from pipelines.evaluate import draw_as_trained, hold_out, measure
-from pipelines.evaluation_config import EvaluationConfig
+from pipelines.evaluation_config import EvaluationConfig, Palette
 from pipelines.intervals import Score
-from pipelines.palette import Palette
-from pipelines.scores import BASELINES, METRICS, ClassScore, Scores, gain, verdict
+from pipelines.pairs import index_folder
+from pipelines.scores import ClassScore, Scores, gain, verdict
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
 
@@ -81,9 +83,34 @@ def test_a_palette_that_can_t_be_used_is_refused_with_the_reason(palette, messag
         with_settings(RunConfig(), {"evaluation.palette": palette})
 
 
-def test_photos_are_drawn_from_maps_without_cartography(measured):
-    found = measured(-1.0, signature=signature(NETWORK), direction="photo_to_map")
-    assert found.scores.classes
+def notes_of(pairs, direction, settings, make_bundle, cache):
+    tensors = signature(NETWORK, direction)
+    bundle = Bundle.open(make_bundle(signature=tensors, direction=direction, name=direction))
+    held_out = hold_out(pairs, bundle.manifest, settings, cache=cache)
+    return held_out, [note for note in held_out.notes() if "Cartographic" in note]
+
+
+def test_photos_have_no_classes_whatever_the_palette(negatives, make_bundle, tmp_path):
+    settings = EvaluationConfig(palette=Palette(classes={"lake": ("#aad2f0",), "land": ("#ebe6dc",)}))
+    held_out, notes = notes_of(negatives, "map_to_photo", settings, make_bundle, tmp_path)
+    assert held_out.judge.palette is None
+    assert notes == ["Cartographic scores are left out: photos are drawn here, and they have no classes."]
+
+
+def test_maps_without_flat_colours_have_no_palette_unless_it_is_given(tmp_path, make_bundle):
+    rng = np.random.default_rng(0)
+    for number in range(9):
+        split = tmp_path / "noise" / ("train" if number < 5 else "val")
+        split.mkdir(exist_ok=True, parents=True)
+        Image.fromarray(rng.integers(0, 256, (32, 64, 3), np.uint8)).save(split / f"{number}.png")
+    pairs = index_folder(tmp_path / "noise", min_side=32)
+    held_out, [note] = notes_of(pairs, "photo_to_map", EvaluationConfig(), make_bundle, tmp_path)
+    assert held_out.judge.palette is None and "lie in areas of one colour" in note
+    assert held_out.judge.score(held_out.targets).keys() >= {"l1", "frechet_lite0"}
+    given = Palette(classes={"lake": ("#aad2f0",), "land": ("#ebe6dc",)})
+    bundle = Bundle.open(make_bundle(name="given"))
+    held_out = hold_out(pairs, bundle.manifest, EvaluationConfig(palette=given), cache=tmp_path)
+    assert held_out.judge.palette == given and held_out.missing == ""
 
 
 def test_two_pairs_are_too_few(negatives, make_bundle, tmp_path):

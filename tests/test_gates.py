@@ -1,4 +1,4 @@
-"""The gates: what is better passes, what is worse is told by how much, and what can't be measured is not passed over."""
+"""The gates: what is better passes, what is worse is told by how much, what can't be measured is not passed over."""
 
 from itertools import count
 
@@ -18,7 +18,6 @@ PATIENT = {"promotion.max_latency_ratio": 1e6}
 @pytest.fixture
 def draws(make_bundle, scaling_model):
     """Return a function that makes a bundle whose generator multiplies with a factor; -1 draws these maps perfectly."""
-
     numbers = count()
 
     def make(factor, name="challenger", **changes):
@@ -117,7 +116,7 @@ def test_a_slower_model_is_refused(judged):
 
 
 def test_a_score_that_can_t_be_measured_is_no_gate_passed(judged):
-    with pytest.raises(DataError, match="fid can't be measured on these pairs; there are: l1, .*promotion.max_loss"):
+    with pytest.raises(DataError, match=r"fid can't be measured on these pairs; there are: l1, .*promotion\.max_loss"):
         judged(-1.0, settings={"promotion.max_loss": {"fid": 0.1}})
 
 

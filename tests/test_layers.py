@@ -19,7 +19,7 @@ FILES = {
 }
 
 HOMES = {
-    "mlflow": {"pipelines.tracking", "pipelines.registry"},
+    "mlflow": {"pipelines.artifacts", "pipelines.tracking", "pipelines.registry", "pipelines.registry_lock"},
     "ray": {
         "pipelines.cluster",
         "pipelines.submit",
@@ -30,7 +30,7 @@ HOMES = {
         "pipelines.trial",
     },
     "tf2onnx": {"pipelines.conversion"},
-    "onnxruntime": {"model.translator", "pipelines.lite0"},
+    "onnxruntime": {"model.translator", "pipelines.onnx_layers"},
     "tensorflow": {
         "model.adam",
         "model.convolution",
@@ -57,6 +57,8 @@ HOMES = {
     "kagglehub": {"pipelines.kaggle"},
     "kagglesdk": {"pipelines.kaggle"},
     "pyarrow": {"pipelines.places"},
+    "jinja2": {"pipelines.report_page"},
+    "matplotlib": {"pipelines.pictures"},
 }
 LOADS_TENSORFLOW = HOMES["tensorflow"] | {"pipelines.checkpoint", "pipelines.checkpoint_store"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools", "shared", "core"}
@@ -129,7 +131,7 @@ def test_the_modules_are_found():
 def test_imports_are_read_wherever_they_stand():
     assert "pipelines.kaggle" in all_imports("pipelines.prepare")
     assert "kagglehub" in all_imports("pipelines.kaggle") and "kagglehub" not in import_time("pipelines.kaggle")
-    assert "pydantic" in all_imports("pipelines.__main__") and "pydantic" not in import_time("pipelines.__main__")
+    assert "pydantic" in all_imports("pipelines.options") and "pydantic" not in import_time("pipelines.options")
     assert "tensorflow" in closure("pipelines.checkpoint") and "tensorflow" not in import_time("pipelines.checkpoint")
 
 

@@ -1,8 +1,4 @@
-"""Lite0 against TensorFlow's own layers and real photos; its weights file against hostile pickles."""
-
-import hashlib
-import os
-import pickle
+"""Lite0 against TensorFlow's own layers and real photos."""
 
 import numpy as np
 import pytest
@@ -12,7 +8,8 @@ from skimage import data
 from model.errors import DataError
 from pipelines import lite0
 from pipelines.lite0 import Lite0
-from pipelines.metrics import frechet_distance, frechet_score, inception_score_with_error
+from pipelines.set_scores import frechet_distance, frechet_score
+from pipelines.torch_weights import read_weights
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +36,7 @@ def test_the_graph_computes_what_tensorflow_computes(network):
     """The reference is written from the paper's table with TensorFlow's SAME padding and unfolded normalisation."""
     import tensorflow as tf
 
-    weights = lite0.read_weights(lite0.installed_file(lite0.PACKAGE, lite0.FILE), sha256=lite0.SHA256)
+    weights = read_weights(lite0.installed_file(lite0.PACKAGE, lite0.FILE), sha256=lite0.SHA256)
 
     def layer(x, kernel, norm, stride=1):
         kernel = weights[f"{kernel}.weight"]
@@ -100,14 +97,7 @@ def test_the_distance_grows_with_the_damage(network, crops, spoil, little, much)
     clean, slight, strong = (network(images).pool for images in (crops, spoil(crops, little), spoil(crops, much)))
     assert frechet_distance(clean, clean) < 1e-6
     near, far = frechet_score(slight, clean), frechet_score(strong, clean)
-    assert near.value + 2 * near.error < far.value - 2 * far.error
-
-
-def test_different_photos_score_more_than_copies_of_one(network, crops):
-    many = inception_score_with_error(network(crops).probabilities)
-    one = inception_score_with_error(network(np.repeat(crops[:1], 5, axis=0)).probabilities)
-    assert one.value == pytest.approx(1, abs=1e-5)
-    assert many.value - 2 * many.error > one.value
+    assert near.high < far.low
 
 
 @pytest.mark.parametrize(
@@ -118,45 +108,8 @@ def test_only_uint8_rgb_images_are_taken(network, images):
         network(images)
 
 
-class Hostile:
-    """An object whose pickle is a call."""
-
-    def __init__(self, call, *arguments):
-        self.recipe = call, arguments
-
-    def __reduce__(self):
-        """Tell pickle what to call when it loads."""
-        return self.recipe
-
-
-@pytest.mark.parametrize("protocol", [0, 2, 4])
-@pytest.mark.parametrize("place", [0, 3, 4])
-def test_a_pickle_that_calls_anything_is_refused_before_it_runs(tmp_path, protocol, place):
-    footprint = tmp_path / "was-here"
-    hostile = Hostile(os.system, f"touch {footprint}")
-    parts = [pickle.dumps(hostile if number == place else {}, protocol) for number in range(5)]
-    file = tmp_path / "weights.pth"
-    file.write_bytes(b"".join(parts))
-    with pytest.raises(DataError, match=r"call for posix\.system"):
-        lite0.read_weights(file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-    assert not footprint.exists()
-
-
-@pytest.mark.parametrize("call", [eval, getattr, __import__, np.load, dict.fromkeys])
-def test_innocent_looking_names_are_refused_too(tmp_path, call):
-    file = tmp_path / "weights.pth"
-    file.write_bytes(pickle.dumps(Hostile(call, "1")))
-    with pytest.raises(DataError, match="do not use this file"):
-        lite0.read_weights(file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-
-
-def test_an_altered_weights_file_is_refused_before_it_is_unpickled(tmp_path):
-    content = bytearray(lite0.installed_file(lite0.PACKAGE, lite0.FILE).read_bytes())
-    content[-1] ^= 1
-    file = tmp_path / "altered.pth"
-    file.write_bytes(content)
-    with pytest.raises(DataError, match=rf"altered\.pth has sha256 .*, not {lite0.SHA256}"):
-        lite0.read_weights(file, sha256=lite0.SHA256)
+def test_the_network_says_which_weights_it_has(network):
+    assert (network.name, network.sha256) == ("lite0", lite0.SHA256)
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it():

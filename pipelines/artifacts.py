@@ -1,0 +1,141 @@
+"""The seam to the files of a registered version: listed first, then fetched one by one, never more than a limit."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from urllib.parse import quote, urlsplit
+
+import mlflow
+from mlflow.entities import FileInfo
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.request_utils import augmented_raise_for_status
+from mlflow.utils.rest_utils import http_request
+
+from model.errors import BundleError, TrackingError
+from model.progress import quiet_stderr
+from pipelines.addresses import hide_passwords
+
+MAX_FILES = 1000
+BLOCK = 1 << 20
+SERVED = ("mlflow-artifacts", "http", "https")
+"""Schemes of files that an MLflow server hands out; a request for them carries this machine's credentials for it."""
+STORED = ("", "file", "s3", "gs", "wasbs", "abfss", "hdfs")
+"""Schemes of files that are read where they are stored."""
+
+
+class Artifacts:
+    """The files below one location: a folder, a bucket, or what an MLflow server hands out."""
+
+    def __init__(self, location: str) -> None:
+        """Look at a location that a registry names.
+
+        Raises:
+            BundleError: It is on another server than MLflow's, or of an unknown kind.
+        """
+        _check_location(location)
+        self._repository = get_artifact_repository(location)
+
+    def sizes(self) -> dict[str, int]:
+        """List all files, however deep: relative path -> bytes, as the registry says.
+
+        Raises:
+            BundleError: There are more than MAX_FILES, one has no size, or one lies outside.
+            TrackingError: They can't be listed.
+        """
+        found: dict[str, int] = {}
+        folders: list[str | None] = [None]
+        for listed, folder in enumerate(folders):
+            for entry in self._list(folder):
+                if entry.is_dir:
+                    folders.append(entry.path)
+                elif entry.file_size is None:
+                    raise BundleError(f"The registry does not say how large {entry.path!r} is; nothing was fetched.")
+                else:
+                    found[entry.path] = int(entry.file_size)
+            if listed + len(found) > MAX_FILES:
+                raise BundleError(f"The version has more than {MAX_FILES} files and folders; this is no sat2map model.")
+        return found
+
+    def fetch(self, path: str, file: Path, *, limit: int) -> None:
+        """Copy one artifact to `file`, at most `limit` bytes of it, whatever was listed.
+
+        Raises:
+            BundleError: It is larger; what was written is left to the caller to remove.
+            TrackingError: It can't be fetched.
+        """
+        with transfer(f"{path} can't be fetched"):
+            if isinstance(self._repository, HttpArtifactRepository):
+                _stream(self._repository.artifact_uri, path, file, limit)
+                return
+            # MLflow draws a bar for every file.
+            with TemporaryDirectory(dir=file.parent) as scratch, quiet_stderr():
+                fetched = self._repository.download_artifacts(path, dst_path=scratch)  # type: ignore[no-untyped-call]
+                Path(fetched).replace(file)
+        if file.stat().st_size > limit:
+            raise _too_large(path, limit)
+
+    def _list(self, folder: str | None) -> list[FileInfo]:
+        with transfer("The version's files can't be listed"):
+            try:
+                entries = self._repository.list_artifacts(folder)
+            except MlflowException as error:
+                # What MLflow's client says of `..` and of absolute paths.
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                raise BundleError(
+                    f"The version lists a file outside of its own folder: {error}. Don't use it."
+                ) from error
+        for entry in entries:
+            path = PurePosixPath(entry.path)
+            if path.is_absolute() or ".." in path.parts or "\\" in entry.path:
+                raise BundleError(f"The version lists a file outside of its own folder: {entry.path!r}. Don't use it.")
+        return [entry for entry in entries if entry.path != folder]
+
+
+@contextmanager
+def transfer(failure: str) -> Iterator[None]:
+    """Turn what happens to files on their way into TrackingError; MLflow's own patience holds, for files are large."""
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise TrackingError(f"{failure}: {hide_passwords(' '.join(str(error).split()))[:300]}") from error
+
+
+def _check_location(location: str) -> None:
+    place, server = urlsplit(location), urlsplit(mlflow.get_tracking_uri())
+    host, own = (address.netloc.rpartition("@")[2] for address in (place, server))
+    if place.scheme in SERVED and host and host != own:
+        raise BundleError(
+            f"The version's files lie on {host}, which is not the MLflow server ({own or 'a database'}) but would "
+            "be sent the credentials for it; nothing was fetched."
+        )
+    if place.scheme not in SERVED + STORED:
+        allowed = ", ".join(f"{scheme}:" for scheme in (*SERVED, *STORED) if scheme)
+        raise BundleError(
+            f"The version's files lie at {hide_passwords(location)!r}; files are fetched from {allowed} and folders."
+        )
+
+
+def _stream(address: str, path: str, file: Path, limit: int) -> None:
+    # MLflow's own download takes whatever a server sends. Packed answers are refused: a small one may unpack to much.
+    asked = {"extra_headers": {"Accept-Encoding": "identity"}, "stream": True}
+    server = get_default_host_creds(address)  # type: ignore[no-untyped-call]
+    with http_request(server, f"/{quote(path)}", "GET", **asked) as answer:  # type: ignore[no-untyped-call]
+        augmented_raise_for_status(answer)  # type: ignore[no-untyped-call]
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise BundleError(f"{path} comes as {answer.headers['Content-Encoding']}, unasked; nothing was fetched.")
+        written = 0
+        with file.open("wb") as out:
+            for block in answer.iter_content(BLOCK):
+                written += len(block)
+                if written > limit:
+                    raise _too_large(path, limit)
+                out.write(block)
+
+
+def _too_large(path: str, limit: int) -> BundleError:
+    return BundleError(f"{path} is larger than {limit:,} bytes, the most that is fetched; this is no sat2map model.")

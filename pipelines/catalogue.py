@@ -1,0 +1,51 @@
+"""The names of all scores and baselines, and how each is shown and compared."""
+
+from typing import NamedTuple
+
+
+class Metric(NamedTuple):
+    """How a score is shown and compared."""
+
+    title: str
+    digits: int
+    lower_is_better: bool
+    meaning: str
+
+
+METRICS: dict[str, Metric] = {
+    "l1": Metric("L1", 2, True, "mean absolute difference, in levels of 255"),
+    "psnr": Metric("PSNR", 2, False, "peak signal-to-noise ratio, in dB"),
+    "ssim": Metric("SSIM", 4, False, "structural similarity (Wang et al. 2004), 1 for equal images"),
+    "ms_ssim": Metric("MS-SSIM", 4, False, "structural similarity at five scales (Wang et al. 2003)"),
+    "lpips": Metric("LPIPS", 4, True, "perceptual distance (Zhang et al. 2018), AlexNet"),
+    "within_5": Metric("within 5", 4, False, "share of pixels all of whose channels are within 5 levels"),
+    "within_10": Metric("within 10", 4, False, "share of pixels all of whose channels are within 10 levels"),
+    "mean_iou": Metric("mean IoU", 4, False, "intersection over union of the palette's classes, their mean"),
+    "road_f1": Metric("road F1", 4, False, "roads found and drawn, within 3 pixels"),
+    "edge_f1": Metric("edge F1", 4, False, "borders between classes found and drawn, within 3 pixels"),
+    "fid": Metric("FID", 2, True, "Fréchet Inception Distance (Heusel et al. 2017)"),
+    "kid": Metric("KID", 5, True, "Kernel Inception Distance (Binkowski et al. 2018)"),
+    "inception_score": Metric("IS", 3, False, "Inception Score (Salimans et al. 2016)"),
+    "frechet_lite0": Metric("Fréchet Lite0", 1, True, "FID's formula on EfficientNet-Lite0: not FID"),
+    "kernel_lite0": Metric("Kernel Lite0", 4, True, "KID's formula on EfficientNet-Lite0: not KID"),
+    "is_lite0": Metric("IS Lite0", 3, False, "Inception Score's formula on EfficientNet-Lite0: not IS"),
+}
+
+SET_SCORES = {
+    "inception": ("fid", "kid", "inception_score"),
+    "lite0": ("frechet_lite0", "kernel_lite0", "is_lite0"),
+}
+"""What a network's Fréchet distance, kernel distance and Inception Score are called."""
+OF_SETS = frozenset(name for names in SET_SCORES.values() for name in names)
+"""Scores of whole sets of images; the others are of pairs."""
+
+DECISIVE = ("l1", "ssim", "frechet_lite0")
+"""What a model must beat every baseline in to be worth more than they are."""
+
+BASELINES = {
+    "median_colour": "median colour",
+    "mean_map": "mean map",
+    "source_copied": "input copied",
+    "nearest_map": "nearest map",
+}
+"""What needs no learning. Nearest map: that of the training pair whose input is nearest."""
