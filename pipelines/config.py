@@ -310,4 +310,5 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, s
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", str(value)
+            # As YAML has it, so that what is shown can be set.
+            yield f"{prefix}{key}", "null" if value is None else str(value)
