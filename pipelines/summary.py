@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("ssim", "l1", "psnr", "mean_iou", "frechet_lite0")
 """What fits into 80 columns; the report has them all."""
+SHORT_ID = 8
+"""Characters of a run's id that tell it from others in a table."""
 
 
 def flow(folder: RunFolder, result: FlowResult) -> None:
@@ -186,10 +188,11 @@ def _next(out: Console, commands: dict[str, str]) -> None:
 def comparison(folder: Path, found: Comparison) -> None:
     """Tell what runs score on the same pairs, and what each gains over the first."""
     out = _console()
-    _table(out, f"Scores on {found.pairs} held-out pairs, ± half a 95 % interval", found.scores)
+    title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % interval"
+    _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
     for run, gains in found.gains.items():
         told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in COLUMNS if name in gains]
-        out.print(f"{run} over {found.runs[0]} (more is better): {', '.join(told)}", markup=False)
+        out.print(f"{run[:SHORT_ID]} gains over {found.runs[0][:SHORT_ID]}: {', '.join(told)}", markup=False)
     _facts(out, {"Look at": _near(folder)})
 
 
