@@ -40,8 +40,8 @@ OF_SETS = frozenset(name for names in SET_SCORES.values() for name in names)
 """Scores of whole sets of images; the others are of pairs."""
 
 DECISIVE = ("l1", "ssim")
-"""What a model must beat every baseline in to be worth more than they are. Not a score of sets: the nearest maps are true
-maps, if of other places, and as a set they are hard to beat."""
+"""What a model must beat every baseline in to be worth more than they are. No score of sets: the nearest maps are true
+maps, if of other places, and hard to beat as a set."""
 
 BASELINES = {
     "median_colour": "median colour",

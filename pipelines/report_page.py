@@ -82,7 +82,7 @@ def render(evaluation: Evaluation) -> str:
     _check_colours(scores)
     return _fill(
         "evaluation.html",
-        run_id=scores.run_id,
+        heading=f"Evaluation of {scores.run_id}",
         mark=_mark(scores),
         verdict=verdict(scores),
         NOT_BEATEN=NOT_BEATEN,
@@ -141,6 +141,7 @@ def render_comparison(comparison: Comparison, sources: Pixels, targets: Pixels, 
     tables = gain_tables(comparison, labels)
     return _fill(
         "comparison.html",
+        heading=f"Comparison of {len(runs)} runs",
         runs=runs,
         labels=list(labels.values()),
         mark=tables.mark,

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import psutil
 import pytest
+from mlflow_servers import mlflow_server, postgres_server
 from onnx import helper
 from PIL import Image
 
@@ -259,3 +260,19 @@ def road(tmp_path_factory):
     done = road.call("mlflow", "run", str(PROJECT), "--env-manager", "local", "-P", f"set={settings}", timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     return Road(folder, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
+def place(request, tmp_path_factory):
+    """Let MLflow be a file, or a server on PostgreSQL; return a folder to work in."""
+    folder = tmp_path_factory.mktemp("place")
+    with pytest.MonkeyPatch.context() as patch:
+        # A local MLflow keeps artifacts where it is called.
+        patch.chdir(folder)
+        if request.param == "sqlite":
+            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+            yield folder
+        else:
+            with postgres_server() as store, mlflow_server(folder, store) as address:
+                patch.setenv("MLFLOW_TRACKING_URI", address)
+                yield folder

@@ -198,7 +198,10 @@ def test_a_value_is_not_entered_like_a_section():
     ("override", "allowed"),
     [
         ("sed=3", "allowed here: workspace, seed, data, network, training, tune, evaluation, promotion, tracking"),
-        ("train.epochs=3", "allowed here: workspace, seed, data, network, training, tune, evaluation, promotion, tracking"),
+        (
+            "train.epochs=3",
+            "allowed here: workspace, seed, data, network, training, tune, evaluation, promotion, tracking",
+        ),
         ("training.epoch=3", "allowed here: epochs, batch_size, learning_rate"),
         ("data.sample.test=3", "allowed here: train, val."),
         ("network.size=64", "allowed here: image_size, width, depth, dropout"),

@@ -11,7 +11,6 @@ import mlflow
 import numpy as np
 import pytest
 import small_runs
-from mlflow_servers import mlflow_server, postgres_server
 from PIL import Image
 
 from model.errors import BundleError, ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
@@ -25,24 +24,6 @@ from pipelines.promotion import promote, rollback
 from pipelines.pulling import pull
 from pipelines.registry import aliases, find, register
 from pipelines.registry_lock import turn
-
-SERVER = pytest.param("server", marks=pytest.mark.slow)
-
-
-@pytest.fixture(scope="module", params=["sqlite", SERVER])
-def place(request, tmp_path_factory):
-    """Let MLflow be a file, or a server on PostgreSQL; return a folder to work in."""
-    folder = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        # A local MLflow keeps artifacts where it is called.
-        patch.chdir(folder)
-        if request.param == "sqlite":
-            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-            yield folder
-        else:
-            with postgres_server() as store, mlflow_server(folder, store) as address:
-                patch.setenv("MLFLOW_TRACKING_URI", address)
-                yield folder
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import small_runs
-from mlflow_servers import mlflow_server, postgres_server
 from PIL import Image
 
 from model.bundle import MODEL_FILE
@@ -25,22 +24,6 @@ from pipelines.sheets import GAP, TITLE
 from pipelines.workspace import RunFolder
 
 OWN_FILES = {"bundle.json", "generator.keras", "pairs.json", "report.html", "scores.json", "sheet.png"}
-
-
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("server", marks=pytest.mark.slow)])
-def place(request, tmp_path_factory):
-    """Let MLflow be a file, or a server on PostgreSQL; return a folder to work in."""
-    folder = tmp_path_factory.mktemp("place")
-    with pytest.MonkeyPatch.context() as patch:
-        # A local MLflow keeps artifacts where it is called.
-        patch.chdir(folder)
-        if request.param == "sqlite":
-            patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-            yield folder
-        else:
-            with postgres_server() as store, mlflow_server(folder, store) as address:
-                patch.setenv("MLFLOW_TRACKING_URI", address)
-                yield folder
 
 
 @pytest.fixture(scope="module")
