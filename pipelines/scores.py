@@ -124,7 +124,7 @@ def gain(name: str, difference: Score) -> Score:
         raise DataError(f"{name} is no score; there are: {', '.join(METRICS)}.")
     if not METRICS[name].lower_is_better:
         return difference
-    return Score(value=-difference.value, low=-difference.high, high=-difference.low, n=difference.n)
+    return Score(value=0.0 - difference.value, low=0.0 - difference.high, high=0.0 - difference.low, n=difference.n)
 
 
 def verdict(scores: Scores) -> str:

@@ -134,6 +134,28 @@ def test_five_hundred_images_have_an_inception_score(tmp_path):
     assert not any("Inception" in note for note in large.notes())
 
 
+def test_only_the_official_network_has_the_official_names(targets, judge):
+    [lite0] = judge.networks
+
+    class Official:
+        name, sha256 = "inception", "67"
+
+        def __call__(self, images):
+            return lite0(images)
+
+    both = type(judge)(targets, None, (Official(), lite0), judge.truths | {"inception": judge.truths["lite0"]})
+    noisy = spoil(targets)["noisy"]
+    found = both.score(noisy)
+    assert found.keys() == PAIRED | LITE0 | {"fid", "kid"}
+    assert (found["fid"], found["kid"]) == (found["frechet_lite0"], found["kernel_lite0"])
+
+
+def test_a_perceptual_distance_is_scored_where_its_network_is_given(targets, judge):
+    seeing = type(judge)(targets, None, (), {}, perceptual=lambda drawn, true: (drawn != true).mean(axis=(1, 2, 3)))
+    found = seeing.score(255 - targets)
+    assert found["lpips"].value == 1 and seeing.tallies(targets)["lpips"].value() == 0
+
+
 # What networks saw in true maps
 
 
