@@ -136,7 +136,7 @@ def tables_of_runs(comparison: Comparison, labels: Mapping[str, str]) -> tuple[T
 
 def gain_tables(comparison: Comparison, labels: Mapping[str, str]) -> Gains:
     """Return what each run gains over the first, each gain with its judgement."""
-    marks = {run: {name: judge(gain) for name, gain in comparison.gains[run].items()} for run in comparison.runs[1:]}
+    marks = {run: {name: judged(gain) for name, gain in comparison.gains[run].items()} for run in comparison.runs[1:]}
     lines = [
         _Line(labels[run], comparison.gains[run], f"over {labels[comparison.runs[0]]}", run, marks=marks[run])
         for run in comparison.runs[1:]
@@ -147,7 +147,7 @@ def gain_tables(comparison: Comparison, labels: Mapping[str, str]) -> Gains:
     return Gains(tables, _overall(marks), f"{sentence}, on {comparison.pairs} held-out pairs.")
 
 
-def judge(gain: Score) -> Mark:
+def judged(gain: Score) -> Mark:
     """Call a gain clear if its interval leaves out zero."""
     return CLEAR_GAIN if gain.low > 0 else CLEAR_LOSS if gain.high < 0 else UNCLEAR
 

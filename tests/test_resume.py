@@ -68,6 +68,7 @@ def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(p
         assert 195 <= len(set(steps)) == len(steps) <= 200
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_nothing_left_to_do(prepared):
     record, _ = train(prepared, "--set", "training.epochs=2")
     before = weights(prepared.folder)

@@ -3,7 +3,7 @@
 import pytest
 
 from pipelines.intervals import Score
-from pipelines.score_tables import CLEAR_GAIN, CLEAR_LOSS, UNCLEAR, judge, plain, signed
+from pipelines.score_tables import CLEAR_GAIN, CLEAR_LOSS, UNCLEAR, judged, plain, signed
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,7 @@ from pipelines.score_tables import CLEAR_GAIN, CLEAR_LOSS, UNCLEAR, judge, plain
     [(0.1, 0.2, CLEAR_GAIN), (-2, -1, CLEAR_LOSS), (-1, 1, UNCLEAR), (0, 1, UNCLEAR), (-1, 0, UNCLEAR)],
 )
 def test_a_gain_is_clear_when_its_interval_leaves_out_zero(low, high, mark):
-    assert judge(Score(value=0, low=low, high=high, n=2)) == mark
+    assert judged(Score(value=0, low=low, high=high, n=2)) == mark
 
 
 def test_numbers_have_a_minus_as_wide_as_the_plus_and_zero_has_none():

@@ -49,6 +49,7 @@ def test_two_workers_end_with_the_weights_of_one(make_prepared, norm):
         assert np.abs(shared[name] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-12), name
 
 
+@pytest.mark.slow
 def test_a_worker_s_mistake_is_one_sentence_and_leaves_no_finished_run(prepared):
     (prepared.folder / "pairs/train/7.png").unlink()
     done = prepared.sat2map("train", "--set", TWO_WORKERS)
