@@ -1,5 +1,7 @@
 """Measure a generator on the held-out pairs, beside what drawing nothing clever would score."""
 
+import csv
+import io
 import json
 import shlex
 from collections import deque
@@ -19,7 +21,7 @@ from pipelines import report_page, tracking
 from pipelines.baselines import TrainingMaps
 from pipelines.dataset import load_all
 from pipelines.evaluation_config import EvaluationConfig, Palette
-from pipelines.intervals import Tally, bootstrap
+from pipelines.intervals import Tally, Values, bootstrap
 from pipelines.judge import CORE, Judge, each, open_judge
 from pipelines.pairs import PairIndex
 from pipelines.palette import NoPaletteError, find_palette
@@ -29,7 +31,7 @@ from pipelines.sheets import comparison
 from pipelines.workspace import RunFolder
 
 SHEET_PAIRS = 6
-SCORES_FILE, SHEET_FILE, REPORT_FILE = "scores.json", "sheet.png", "report.html"
+SCORES_FILE, SHEET_FILE, REPORT_FILE, TABLE_FILE = "scores.json", "sheet.png", "report.html", "pairs.csv"
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores, and the pictures that they were measured on, each (N, side, side, 3)."""
+    """Scores, every paired score of each pair (N,), and the pictures they were measured on, each (N, side, side, 3)."""
 
     scores: Scores
+    values: dict[str, Values]
     sources: Pixels
     drawn: Pixels
     targets: Pixels
@@ -132,8 +135,8 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
     """
     judge, manifest = held_out.judge, bundle.manifest
     drawn = draw(Translator(bundle), held_out.sources)
-    values = {name: each(function, drawn, held_out.targets) for name, function in CORE.items()}
-    scored, classes = judge.judge(drawn)
+    judged = judge.judge(drawn)
+    values = {name: tally.of_each() for name, tally in judged.tallies.items()}
     scores = Scores(
         run_id=manifest.run_id,
         pairs=len(held_out.targets),
@@ -141,15 +144,15 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
         data_fingerprint=pairs.fingerprint,
         direction=manifest.direction,
         model_sha256=manifest.sha256,
-        model=scored,
+        model=judged.scores,
         as_trained=_core(as_trained, held_out.targets),
         baselines={name: judge.score(images) for name, images in track(held_out.trivial.items(), "Scoring baselines")},
-        classes=classes,
+        classes=judged.classes,
         names=tuple(pair.name for pair in pairs.val),
-        each={name: tuple(numbers.tolist()) for name, numbers in values.items()},
+        each={name: tuple(values[name].tolist()) for name in CORE},
         notes=held_out.notes(),
     )
-    return Measured(scores, held_out.sources, drawn, held_out.targets)
+    return Measured(scores, values, held_out.sources, drawn, held_out.targets)
 
 
 def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
@@ -179,12 +182,13 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
         )
         with new_folder(run.evaluation) as folder:
             write_text(folder / SCORES_FILE, measured.scores.model_dump_json(indent=2) + "\n")
+            write_text(folder / TABLE_FILE, _table(measured))
             write_text(folder / REPORT_FILE, report_page.render(evaluation))
             _sheet(measured).save(folder / SHEET_FILE)
             _save_maps(folder / "maps", pairs, measured.drawn)
         active.log_metrics(measured.scores.flat())
         active.set_tags(_tags(measured.scores))
-        for name in (REPORT_FILE, SCORES_FILE, SHEET_FILE):
+        for name in (REPORT_FILE, SCORES_FILE, TABLE_FILE, SHEET_FILE):
             active.log_file(run.evaluation / name, "evaluation")
     return measured.scores
 
@@ -205,6 +209,16 @@ def _core(drawn: Pixels, targets: Pixels) -> NamedScores:
 
 def _pixelwise(call: Callable[[Tensor], Tensor]) -> Translate:
     return lambda images: to_pixels(call(to_tensor(images)))
+
+
+def _table(measured: Measured) -> str:
+    """Write every paired score of each pair as CSV; a field is empty where the score is undefined."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["pair", *measured.values])
+    for name, *numbers in zip(measured.scores.names, *measured.values.values(), strict=True):
+        rows.writerow([name, *("" if np.isnan(number) else f"{number:.6g}" for number in numbers)])
+    return text.getvalue()
 
 
 def _tags(scores: Scores) -> dict[str, str]:

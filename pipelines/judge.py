@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,14 @@ class Network(Protocol):
         ...
 
 
+class Judged(NamedTuple):
+    """What drawn maps score: by name, what the paired scores add up over the pairs, and each class of the palette."""
+
+    scores: NamedScores
+    tallies: dict[str, Tally]
+    classes: tuple[ClassScore, ...]
+
+
 @dataclass(frozen=True)
 class Judge:
     """What drawn maps are compared with, and how.
@@ -67,21 +75,21 @@ class Judge:
     truths: dict[str, Features]
     perceptual: Paired | None = None
 
-    def tallies(self, drawn: Pixels) -> dict[str, Tally]:
-        """Tally every paired score of drawn maps, by its name in METRICS."""
-        return self._cartography(drawn)[0]
-
     def score(self, drawn: Pixels) -> NamedScores:
         """Score drawn maps, one by one and as a set."""
-        return self.judge(drawn)[0]
+        return self.judge(drawn).scores
 
-    def judge(self, drawn: Pixels) -> tuple[NamedScores, tuple[ClassScore, ...]]:
-        """Score drawn maps, and each class of the palette."""
-        tallies, classes = self._cartography(drawn)
+    def judge(self, drawn: Pixels) -> Judged:
+        """Score drawn maps, one by one and as a set, and each class of the palette."""
+        tallies, classes = self._tallies(drawn)
         paired = {name: bootstrap(tally) for name, tally in tallies.items()}
-        return paired | self._set_scores(drawn), classes
+        return Judged(paired | self._set_scores(drawn), tallies, classes)
 
-    def _cartography(self, drawn: Pixels) -> tuple[dict[str, Tally], tuple[ClassScore, ...]]:
+    def tallies(self, drawn: Pixels) -> dict[str, Tally]:
+        """Tally every paired score of drawn maps, by its name in METRICS."""
+        return self._tallies(drawn)[0]
+
+    def _tallies(self, drawn: Pixels) -> tuple[dict[str, Tally], tuple[ClassScore, ...]]:
         functions = CORE | {name: function for name, function in FURTHER.items() if self._possible(name)}
         if self.perceptual is not None:
             functions["lpips"] = self.perceptual

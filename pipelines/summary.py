@@ -204,6 +204,8 @@ def _score_table(out: Console, measured: Scores) -> None:
     if measured.gap > WIDE_GAP:
         out.print(f"Deployed, L1 is {measured.gap:.0%} higher than as trained: the report says what to do about it.")
     out.print(verdict(measured), markup=False)
+    for note in measured.notes:
+        out.print(f"Note: {note}", style="dim", markup=False)
 
 
 def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:

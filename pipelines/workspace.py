@@ -13,7 +13,7 @@ workspace/
     ├── trials/TRIAL/  the same for each trial of a search              tune
     ├── generator.keras                                                 train
     ├── bundle/        generator.onnx and bundle.json                   export
-    └── evaluation/    report.html, scores.json, sheet.png, maps        evaluate
+    └── evaluation/    report.html, scores.json, pairs.csv, maps ...  evaluate
 ```
 """
 

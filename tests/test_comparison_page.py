@@ -9,7 +9,7 @@ from model.errors import DataError
 from pipelines import pictures
 from pipelines.intervals import Score
 from pipelines.report_page import render_comparison
-from pipelines.score_tables import judge
+from pipelines.score_tables import judged
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_gains_and_losses_are_told_in_words(compared, bounds, said, kind):
     assert said in text(soup.select_one(".verdict")) and soup.select_one(f"header .badge.{kind}")
     cells = soup.find(id="gains").find_parent("section").select("td")
     assert [text(cell.select_one(".mark")) for cell in cells] == [
-        f"{mark.sign} {mark.word}" for mark in (judge(Score(value=0, low=a, high=b, n=2)) for a, b in bounds.values())
+        f"{mark.sign} {mark.word}" for mark in (judged(Score(value=0, low=a, high=b, n=2)) for a, b in bounds.values())
     ]
 
 

@@ -1,5 +1,6 @@
 """The whole road, gone once by `mlflow run`, and what is at its end."""
 
+import csv
 import json
 import socket
 import subprocess
@@ -93,6 +94,16 @@ def test_the_scores_stand_in_the_workspace_with_baselines_and_number_of_pairs(ru
     assert scores.model_sha256 == Bundle.open(run.bundle).manifest.sha256
 
 
+def test_the_scores_of_each_pair_stand_in_a_table(run):
+    with (run.evaluation / "pairs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    scores = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
+    assert [row["pair"] for row in rows] == list(scores.names)
+    for name in ("l1", "ssim", "within_5"):
+        assert np.mean([float(row[name]) for row in rows]) == pytest.approx(scores.model[name].value, rel=1e-5)
+    assert {"mean_iou", "edge_f1"} <= rows[0].keys()
+
+
 def test_export_and_evaluate_can_be_done_again_alone(road, run):
     before = json.loads((run.bundle / "bundle.json").read_text())
     exported = road.sat2map("export", "--set", "workspace=workspace", "--json")
@@ -118,6 +129,20 @@ def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(road, run):
     for number in range(2):
         assert np.array_equal(np.asarray(Image.open(road.folder / "maps" / f"{number}.png")), drawn[number])
     assert json.loads((road.folder / "maps" / "manifest.json").read_text())["photos"][2]["map"] is None
+
+
+def test_a_champion_is_made_defended_and_pulled(road, run):
+    place = ("--set", "workspace=workspace")
+    promoted = road.sat2map("promote", *place, "--set", "promotion.beats=[]")
+    assert promoted.returncode == 0, promoted.stderr
+    assert "is the champion now" in promoted.stdout
+    assert road.sat2map("register", *place).returncode == 0
+    refused = road.sat2map("promote", "challenger", *place)
+    assert refused.returncode == 3 and "was not promoted, and nothing moved. L1" in refused.stderr
+    assert road.sat2map("pull", "champion", "--out", "champion", *place).returncode == 0
+    assert Bundle.open(road.folder / "champion").manifest == Bundle.open(run.bundle).manifest
+    back = road.sat2map("rollback", *place)
+    assert back.returncode == 2 and "no previous champion" in back.stderr
 
 
 def test_mlflow_serves_the_registered_model(road, run):

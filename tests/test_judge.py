@@ -93,7 +93,7 @@ def test_tallies_and_scores_are_of_the_same_numbers(judge, spoilt, targets):
 
 
 def test_the_classes_are_those_of_the_palette(judge, targets):
-    _, classes = judge.judge(targets)
+    classes = judge.judge(targets).classes
     assert [found.name for found in classes] == list(PALETTE.classes)
     assert sum(found.share for found in classes) == pytest.approx(1)
 
@@ -102,7 +102,7 @@ def test_large_images_have_scales_and_photos_have_no_classes(tmp_path):
     photos = np.random.default_rng(2).integers(0, 256, (3, 176, 176, 3), np.uint8)
     found = open_judge(photos, None, EvaluationConfig(), cache=tmp_path, data="b")
     assert found.score(photos).keys() == PAIRED | {"ms_ssim"} | LITE0
-    assert found.judge(photos)[1] == ()
+    assert found.judge(photos).classes == ()
     [few, biased] = found.notes()
     assert "3 images in 10 splits" in few and "of 3 images: below 2049" in biased
 

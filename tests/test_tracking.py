@@ -86,7 +86,9 @@ def test_artifacts_can_be_looked_at(client, run, tmp_path):
         return {artifact.path for artifact in client.list_artifacts(run.run_id, folder)}
 
     assert names("sheets") == {"sheets/epoch-0002.png", "sheets/epoch-0004.png"}
-    assert names("evaluation") == {f"evaluation/{name}" for name in ("report.html", "scores.json", "sheet.png")}
+    assert names("evaluation") == {
+        f"evaluation/{name}" for name in ("pairs.csv", "report.html", "scores.json", "sheet.png")
+    }
     assert names("keras") == {"keras/generator.keras"}
     assert {"environment.json", "config.json"} <= names("")
     with Image.open(client.download_artifacts(run.run_id, "sheets/epoch-0004.png", str(tmp_path))) as sheet:
