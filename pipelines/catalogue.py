@@ -1,5 +1,6 @@
 """The names of all scores and baselines, and how each is shown and compared."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -50,3 +51,16 @@ BASELINES = {
     "nearest_map": "nearest map",
 }
 """What needs no learning. Nearest map: that of the training pair whose input is nearest."""
+
+BRIEF = ("ssim", "l1", "psnr", "mean_iou", "frechet_lite0")
+"""What is shown where there is little room: a terminal, a page of the registry. The report has them all."""
+
+
+def titles(names: Sequence[str]) -> str:
+    """Name scores in words: `L1, SSIM and PSNR`."""
+    return listed([METRICS[name].title for name in names])
+
+
+def listed(words: Sequence[str]) -> str:
+    """Put words into a sentence: `A, B and C`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -76,8 +76,8 @@ def check_unseen(trained: PairIndex, judged: PairIndex, who: str) -> None:
 
 
 def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> Comparison:
-    judge = held_out.judge
-    tallies = {run: judge.tallies(images) for run, images in drawn.items()}
+    judged = {run: held_out.judge.judge(images) for run, images in drawn.items()}
+    tallies = {run: found.tallies for run, found in judged.items()}
     first, *others = drawn
     return Comparison(
         runs=tuple(drawn),
@@ -85,7 +85,7 @@ def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> 
         data_source=pairs.source,
         data_fingerprint=pairs.fingerprint,
         names=tuple(pair.name for pair in pairs.val),
-        scores={run: judge.score(images) for run, images in drawn.items()},
+        scores={run: found.scores for run, found in judged.items()},
         gains={run: _gains(tallies[run], tallies[first]) for run in others},
         each={run: tuple(found["l1"].of_each().tolist()) for run, found in tallies.items()},
         notes=held_out.notes(),

@@ -14,9 +14,10 @@ from model.translator import Translator
 from pipelines.catalogue import BASELINES, METRICS
 from pipelines.comparison import check_alike
 from pipelines.config import RunConfig
-from pipelines.evaluate import HeldOut, draw, hold_out
+from pipelines.evaluate import draw, hold_out
 from pipelines.evaluation_config import PromotionConfig
-from pipelines.intervals import Score, paired_difference
+from pipelines.intervals import paired_difference
+from pipelines.judge import Judged
 from pipelines.pairs import PairIndex
 from pipelines.scores import NamedScores, better, gain
 
@@ -73,11 +74,12 @@ def judge(
     translators = {name: Translator(bundle) for name, bundle in models.items()}
     drawn = {name: draw(translate, held_out.sources) for name, translate in translators.items()}
     with stage("Scoring"):
-        scores = {name: held_out.judge.score(images) for name, images in (drawn | held_out.trivial).items()}
+        judged = {name: held_out.judge.judge(images) for name, images in (drawn | held_out.trivial).items()}
+    scores = {name: found.scores for name, found in judged.items()}
     _check_scored(settings, scores["challenger"])
     gates = [*_baseline_gates(settings, scores)]
     if champion is not None:
-        gates += [_gain_gate(settings, held_out, drawn), *_loss_gates(settings, scores)]
+        gates += [_gain_gate(settings, judged), *_loss_gates(settings, scores)]
     parity = challenger.manifest.parity.max_difference
     gates.append(_at_most("parity", parity, settings.max_parity, "differs from TensorFlow by up to {:.2g}"))
     gates += _latency_gates(settings, translators, held_out.sources)
@@ -108,10 +110,10 @@ def _baseline_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -
         )
 
 
-def _gain_gate(settings: PromotionConfig, held_out: HeldOut, drawn: dict[str, Pixels]) -> Gate:
+def _gain_gate(settings: PromotionConfig, judged: dict[str, Judged]) -> Gate:
     name = settings.primary
-    tallies = {model: held_out.judge.tallies(images)[name] for model, images in drawn.items()}
-    found: Score = gain(name, paired_difference(tallies["challenger"], tallies["champion"]))
+    mine, other = (judged[model].tallies[name] for model in ("challenger", "champion"))
+    found = gain(name, paired_difference(mine, other))
     return Gate(
         name=f"{name} gained",
         value=found.low,

@@ -85,10 +85,6 @@ class Judge:
         paired = {name: bootstrap(tally) for name, tally in tallies.items()}
         return Judged(paired | self._set_scores(drawn), tallies, classes)
 
-    def tallies(self, drawn: Pixels) -> dict[str, Tally]:
-        """Tally every paired score of drawn maps, by its name in METRICS."""
-        return self._tallies(drawn)[0]
-
     def _tallies(self, drawn: Pixels) -> tuple[dict[str, Tally], tuple[ClassScore, ...]]:
         functions = CORE | {name: function for name, function in FURTHER.items() if self._possible(name)}
         if self.perceptual is not None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from model.bundle import BundleManifest
 from model.errors import MissingStepError
 from pipelines.addresses import hide_passwords
-from pipelines.catalogue import BASELINES, METRICS
+from pipelines.catalogue import BASELINES, BRIEF, METRICS
 from pipelines.config import RunConfig
 from pipelines.evaluate import REPORT_FILE
 from pipelines.intervals import Score
@@ -23,8 +23,6 @@ LIMIT = 5000
 PICTURE_FILE = "card.png"
 ROWS = 2
 """Of the sheet, that the page shows: it can't make a picture smaller than it is."""
-COLUMNS = ("l1", "ssim", "psnr", "mean_iou", "frechet_lite0")
-"""What fits on the page; the report has them all."""
 DECISION = "\n### Promotion\n"
 
 
@@ -111,7 +109,7 @@ def _table(scores: Scores) -> str:
     rows = {"**this model**": scores.model} | {
         BASELINES[baseline]: numbers for baseline, numbers in scores.baselines.items()
     }
-    names = [name for name in COLUMNS if all(name in numbers for numbers in rows.values())]
+    names = [name for name in BRIEF if all(name in numbers for numbers in rows.values())]
     heads = [f"{METRICS[name].title} {'↓' if METRICS[name].lower_is_better else '↑'}" for name in names]
     lines = [_row("", heads), _row("---", ["---:"] * len(names))]
     return "\n".join(lines + [_row(row, _cells(names, numbers)) for row, numbers in rows.items()])

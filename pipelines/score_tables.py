@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pipelines.catalogue import BASELINES, METRICS, OF_SETS
+from pipelines.catalogue import BASELINES, METRICS, OF_SETS, listed, titles
 from pipelines.intervals import Score
 from pipelines.scores import Comparison, NamedScores, Scores
 
@@ -164,13 +164,13 @@ def _outcome(labels: Mapping[str, str], marks: Mapping[str, Mapping[str, Mark]],
             if (CLEAR_GAIN in found.values(), CLEAR_LOSS in found.values()) == outcome
         ]
         if runs:
-            said.append(f"{words} {first}: {_listed(runs)}")
+            said.append(f"{words} {first}: {listed(runs)}")
     sentence = "; ".join(said)
     return sentence[0].upper() + sentence[1:]
 
 
 def _outcome_of_two(run: str, first: str, marks: Mapping[str, Mark]) -> str:
-    better, worse = (_titles([name for name in marks if marks[name] == mark]) for mark in (CLEAR_GAIN, CLEAR_LOSS))
+    better, worse = (titles([name for name in marks if marks[name] == mark]) for mark in (CLEAR_GAIN, CLEAR_LOSS))
     if better and worse:
         return f"{run} is clearly better than {first} in {better}, and clearly worse in {worse}"
     if better:
@@ -236,11 +236,3 @@ def signed(number: float, digits: int) -> str:
 
 def _names(tables: Iterable[NamedScores]) -> set[str]:
     return {name for scores in tables for name in scores}
-
-
-def _titles(names: list[str]) -> str:
-    return _listed([METRICS[name].title for name in names])
-
-
-def _listed(words: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

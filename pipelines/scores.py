@@ -1,10 +1,8 @@
 """What a model scores: every number with its name, its direction, its interval, and the trivial baselines beside it."""
 
-from collections.abc import Sequence
-
 from model.errors import DataError
 from model.spec import Direction, Frozen
-from pipelines.catalogue import BASELINES, DECISIVE, METRICS
+from pipelines.catalogue import BASELINES, DECISIVE, METRICS, titles
 from pipelines.intervals import Score
 
 NamedScores = dict[str, Score]
@@ -135,18 +133,13 @@ def verdict(scores: Scores) -> str:
     if not lost:
         return f"Beats every trivial baseline in all {len(scores.model)} scores, on {scores.pairs} held-out pairs."
     if scores.decided():
-        kept = f"Beats every trivial baseline in {_titles(core)}"
+        kept = f"Beats every trivial baseline in {titles(core)}"
     else:
         kept = "Loses to what needs no learning"
     details = "; ".join(
-        f"{_titles([name for baseline, name in lost if baseline == rival])} to {BASELINES[rival]}"
+        f"{titles([name for baseline, name in lost if baseline == rival])} to {BASELINES[rival]}"
         for rival in BASELINES
         if rival in rivals
     )
     joined = f"{kept}, but loses {details}" if kept.startswith("Beats") else f"{kept}: {details}"
     return f"{joined}, on {scores.pairs} held-out pairs."
-
-
-def _titles(names: Sequence[str]) -> str:
-    titles = [METRICS[name].title for name in names]
-    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"

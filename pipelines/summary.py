@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.bundle import Bundle
-from pipelines.catalogue import BASELINES, METRICS
+from pipelines.catalogue import BASELINES, BRIEF, METRICS
 from pipelines.config import RunConfig
 from pipelines.evaluate import REPORT_FILE
 from pipelines.flow import FlowResult
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from pipelines.promotion import Promotion, Rollback
     from pipelines.tune import TuneResult
 
-COLUMNS = ("ssim", "l1", "psnr", "mean_iou", "frechet_lite0")
-"""What fits into 80 columns; the report has them all."""
 SHORT_ID = 8
 """Characters of a run's id that tell it from others in a table."""
 
@@ -191,7 +189,7 @@ def comparison(folder: Path, found: Comparison) -> None:
     title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % interval"
     _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
     for run, gains in found.gains.items():
-        told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in COLUMNS if name in gains]
+        told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in BRIEF if name in gains]
         out.print(f"{run[:SHORT_ID]} gains over {found.runs[0][:SHORT_ID]}: {', '.join(told)}", markup=False)
     _facts(out, {"Look at": _near(folder)})
 
@@ -213,7 +211,7 @@ def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:
     frame: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table(title=title, title_justify="left", title_style="bold", **frame)
     table.add_column("", no_wrap=True)
-    names = [name for name in COLUMNS if all(name in numbers for numbers in tables.values())]
+    names = [name for name in BRIEF if all(name in numbers for numbers in tables.values())]
     for name in names:
         arrow = "↓" if METRICS[name].lower_is_better else "↑"
         table.add_column(f"{METRICS[name].title.removesuffix(' Lite0')} {arrow}", justify="right", no_wrap=True)

@@ -86,7 +86,7 @@ def test_the_names_do_not_promise_another_network(spoilt):
 
 
 def test_tallies_and_scores_are_of_the_same_numbers(judge, spoilt, targets):
-    tallies = judge.tallies(spoil(targets)["noisy"])
+    tallies = judge.judge(spoil(targets)["noisy"]).tallies
     assert {name: bootstrap(tally) for name, tally in tallies.items()} == {
         name: found for name, found in spoilt["noisy"].items() if name not in OF_SETS
     }
@@ -153,7 +153,7 @@ def test_only_the_official_network_has_the_official_names(targets, judge):
 def test_a_perceptual_distance_is_scored_where_its_network_is_given(targets, judge):
     seeing = type(judge)(targets, None, (), {}, perceptual=lambda drawn, true: (drawn != true).mean(axis=(1, 2, 3)))
     found = seeing.score(255 - targets)
-    assert found["lpips"].value == 1 and seeing.tallies(targets)["lpips"].value() == 0
+    assert found["lpips"].value == 1 and seeing.judge(targets).tallies["lpips"].value() == 0
 
 
 # What networks saw in true maps
