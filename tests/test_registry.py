@@ -194,7 +194,9 @@ def test_the_description_reads_well(registered):
     text = find("shown", 1).description
     assert text.startswith("**Beats every trivial baseline in all 4 scores, on 3 held-out pairs.**")
     assert "| **this model** | &emsp;0.8000 [0.7000, 0.9000] | &emsp;10.00 [9.00, 11.00] |" in text
-    assert "| median colour | &emsp;30.00 [29.00, 31.00] |" in text and "not FID" in text
+    assert (
+        "| median colour | &emsp;0.3000 [0.2000, 0.4000] | &emsp;30.00 [29.00, 31.00] |" in text and "not FID" in text
+    )
     assert "3 pairs to train on and 3 held out" in text and run.pairs().fingerprint[:12] in text
     assert "sat2map pull 1 --out model" in text and 'models:/shown/1"' in text
     assert "](model-versions/get-artifact?path=sat2map%2Fcard.png&name=shown&version=1)" in text
