@@ -1,11 +1,17 @@
-"""What a generator is, without TensorFlow: the networks' settings and the names of its tensors."""
+"""What a generator is, without TensorFlow: the networks' settings, its tensors, the colours of its maps."""
 
+import re
+from itertools import combinations
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Direction = Literal["photo_to_map", "map_to_photo"]
 Norm = Literal["batch", "sync_batch", "instance"]
+
+_COLOUR = re.compile("#[0-9a-f]{6}")
+_CLASS_NAME = re.compile("[a-z]+(_[a-z0-9]+)*")
+MAX_CLASSES = 20
 
 
 class Frozen(BaseModel):
@@ -69,3 +75,27 @@ def signature(network: NetworkConfig, direction: Direction = "photo_to_map") -> 
     """Name the tensors after what they hold: `photo` -> `map`, or the other way round."""
     source, target = ("photo", "map") if direction == "photo_to_map" else ("map", "photo")
     return TensorSignature(input=source, output=target, height=network.image_size, width=network.image_size)
+
+
+class Palette(Frozen):
+    """What the colours of a map stand for."""
+
+    classes: dict[str, tuple[str, ...]]
+    """One or more colours of each class, as `#rrggbb`; classes are counted in this order."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise ValueError(f"a palette of {len(self.classes)} class(es) can't be used; give 2 to {MAX_CLASSES}")
+        for name, colours in self.classes.items():
+            if not _CLASS_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} can't name a class; use a lower-case word such as road or other_2")
+            if not colours:
+                raise ValueError(f"the class {name} has no colour; give it one or more, as #rrggbb")
+            for colour in colours:
+                if not _COLOUR.fullmatch(colour):
+                    raise ValueError(f"{colour!r} of the class {name} is no colour; write #rrggbb in lower case")
+        for (name, colours), (other, others) in combinations(self.classes.items(), 2):
+            if both := set(colours) & set(others):
+                raise ValueError(f"{min(both)} is in the classes {name} and {other}; a colour stands for one class")
+        return self

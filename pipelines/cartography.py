@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from model.pixels import Pixels
-from pipelines.evaluation_config import Palette
+from model.spec import Palette
 from pipelines.image_scores import check_pairs
 from pipelines.intervals import Tally, Values, bootstrap, ratio
 from pipelines.palette import classify

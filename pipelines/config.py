@@ -8,9 +8,9 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from model.addresses import hide_passwords, is_address, parse, refuse_password
 from model.errors import ConfigError
 from model.spec import Direction, Frozen, NetworkConfig, Norm
-from pipelines.addresses import hide_passwords, is_address, parse, refuse_password
 from pipelines.evaluation_config import EvaluationConfig, PromotionConfig
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -16,11 +16,12 @@ from model.bundle import Bundle, BundleManifest
 from model.files import new_folder, write_text
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.progress import quiet_stderr, stage, track
+from model.spec import Palette
 from model.translator import Translate, Translator
 from pipelines import report_page, tracking
 from pipelines.baselines import TrainingMaps
 from pipelines.dataset import load_all
-from pipelines.evaluation_config import EvaluationConfig, Palette
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.intervals import Tally, Values, bootstrap
 from pipelines.judge import CORE, Judge, each, open_judge
 from pipelines.pairs import PairIndex

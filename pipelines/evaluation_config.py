@@ -1,43 +1,13 @@
 """How drawn maps are judged, and what a challenger must do to become the champion: sections of `config.RunConfig`."""
 
-import re
-from itertools import combinations
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from model.spec import Frozen
+from model.spec import Frozen, Palette
 from pipelines.catalogue import BASELINES, METRICS, OF_SETS
 
-COLOUR = re.compile("#[0-9a-f]{6}")
-NAME = re.compile("[a-z]+(_[a-z0-9]+)*")
-MAX_CLASSES = 20
-
 MAX_LOSS = {"ssim": 0.01, "psnr": 0.02, "frechet_lite0": 0.05}
-
-
-class Palette(Frozen):
-    """What the colours of a map stand for."""
-
-    classes: dict[str, tuple[str, ...]]
-    """One or more colours of each class, as `#rrggbb`; classes are counted in this order."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not 2 <= len(self.classes) <= MAX_CLASSES:
-            raise ValueError(f"a palette of {len(self.classes)} class(es) can't be used; give 2 to {MAX_CLASSES}")
-        for name, colours in self.classes.items():
-            if not NAME.fullmatch(name):
-                raise ValueError(f"{name!r} can't name a class; use a lower-case word such as road or other_2")
-            if not colours:
-                raise ValueError(f"the class {name} has no colour; give it one or more, as #rrggbb")
-            for colour in colours:
-                if not COLOUR.fullmatch(colour):
-                    raise ValueError(f"{colour!r} of the class {name} is no colour; write #rrggbb in lower case")
-        for (name, colours), (other, others) in combinations(self.classes.items(), 2):
-            if both := set(colours) & set(others):
-                raise ValueError(f"{min(both)} is in the classes {name} and {other}; a colour stands for one class")
-        return self
 
 
 class EvaluationConfig(Frozen):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from model import files
+from model.addresses import hide_passwords, is_address, refuse_password
 from model.errors import DataError
 from model.pixels import Pixels, to_tensor
 from model.progress import stage
-from pipelines.addresses import hide_passwords, is_address, refuse_password
 from pipelines.image_scores import check_images
 from pipelines.onnx_layers import Layers, run
 from pipelines.set_scores import Features

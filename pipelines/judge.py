@@ -15,9 +15,10 @@ from model.cores import usable_cores
 from model.errors import DataError
 from model.files import new_file
 from model.pixels import Pixels
+from model.spec import Palette
 from pipelines import cartography, image_scores
 from pipelines.catalogue import SET_SCORES
-from pipelines.evaluation_config import EvaluationConfig, Palette
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.intervals import Score, Tally, Values, bootstrap
 from pipelines.scores import FULL_RANK, ClassScore, NamedScores
 from pipelines.set_scores import LEAST_IN_SPLIT, SPLITS, Features, frechet_score, inception_score, kernel_score

@@ -7,7 +7,7 @@ no held-out set  only train/, only trainA/ and trainB/, or side-by-side images i
                  about a tenth is held out by a hash of the name, so that new files move nobody
 ```
 Where val and test both stand, val is used and test is left alone. Hidden files and files without an image's suffix are
-not looked at. The folder is any place that `pipelines.places` can list; each folder is listed once.
+not looked at. The folder is any place that `model.places` can list; each folder is listed once.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from model import places
 from model.errors import DataError
 from model.images import is_image_name, short_name
-from pipelines import places
 
 LAYOUTS = (
     "Put the pairs (JPEG, PNG or WebP) in train/ and val/, each image with the photo left and the map right; "

@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
+from model import places
 from model.cores import usable_cores
 from model.errors import DataError, MissingStepError
 from model.files import write_text
 from model.images import decode, pixel_size, short_name
 from model.pixels import Pixels
 from model.progress import track
-from pipelines import places
 from pipelines.layouts import LAYOUTS, Candidate, find_candidates, first
 
 REMOTE_READERS = 8
@@ -30,7 +30,7 @@ class Pair(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         name: Unique in the index: `val/12` for `val/12.jpg`, plain `12` where the split is by hash.
-        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses (`pipelines.places`).
+        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses (`model.places`).
         sha256: Of the file's bytes; of both files' bytes in order when there are two.
         size: Width and height in pixels of one half.
     """
@@ -91,7 +91,7 @@ def index_folder(
     """Check every pair in `folder` and return those that can be used, with the others by name and reason.
 
     Args:
-        folder: In one of the layouts of `pipelines.layouts`: a path, or an address that `pipelines.places` opens.
+        folder: In one of the layouts of `pipelines.layouts`: a path, or an address that `model.places` opens.
         source: Where the data came from, for the record; the folder when left out.
         min_side: Least width and height of one half, in pixels.
         val_fraction: Share held out by a hash of the name where the folder has no held-out set of its own.

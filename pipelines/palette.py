@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 from model.pixels import Pixels
-from pipelines.evaluation_config import MAX_CLASSES, Palette
+from model.spec import MAX_CLASSES, Palette
 from pipelines.image_scores import check_images
 from pipelines.intervals import Values
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from model.addresses import is_address
 from model.errors import DataError
 from model.files import write_text
 from pipelines import kaggle
-from pipelines.addresses import is_address
 from pipelines.config import RunConfig
 from pipelines.pairs import PairIndex, index_folder, rejected_report
 from pipelines.scenery.painter import STYLE, paint_folder

@@ -21,9 +21,9 @@ import requests
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from model.addresses import hide_passwords, is_address
 from model.errors import ClusterError, ConfigError
 from pipelines import handover, tracking
-from pipelines.addresses import hide_passwords, is_address
 from pipelines.config import RunConfig
 from pipelines.interrupt import STOPPED
 

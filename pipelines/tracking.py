@@ -21,9 +21,9 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
+from model.addresses import hide_passwords
 from model.errors import ConfigError, Stopped, TrackingError
 from pipelines import handover
-from pipelines.addresses import hide_passwords
 from pipelines.config import RunConfig
 from pipelines.curve import StepLosses
 from pipelines.pairs import PairIndex

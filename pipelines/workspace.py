@@ -23,11 +23,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from model.addresses import is_address
 from model.bundle import Bundle
 from model.errors import DataError, MissingStepError
 from model.files import write_text
 from model.spec import Frozen
-from pipelines.addresses import is_address
 from pipelines.config import RunConfig
 from pipelines.curve import CURVE, LossCurve
 from pipelines.pairs import PairIndex

@@ -5,8 +5,8 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from model.errors import DataError
+from model.spec import Palette
 from pipelines.cartography import measure
-from pipelines.evaluation_config import Palette
 from pipelines.intervals import bootstrap, paired_difference
 
 PALETTE = Palette(

@@ -12,11 +12,11 @@ from model.bundle import Bundle
 from model.errors import ConfigError, DataError
 from model.networks import build_generator
 from model.pixels import to_pixels, to_tensor
-from model.spec import NetworkConfig, signature
+from model.spec import NetworkConfig, Palette, signature
 from pipelines.catalogue import BASELINES, METRICS
 from pipelines.config import RunConfig, load, with_settings
 from pipelines.evaluate import draw_as_trained, hold_out, measure
-from pipelines.evaluation_config import EvaluationConfig, Palette
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.intervals import Score
 from pipelines.pairs import index_folder
 from pipelines.scores import ClassScore, Scores, gain, verdict

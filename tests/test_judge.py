@@ -5,8 +5,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from model.errors import DataError
+from model.spec import Palette
 from pipelines.catalogue import METRICS, OF_SETS
-from pipelines.evaluation_config import EvaluationConfig, Palette
+from pipelines.evaluation_config import EvaluationConfig
 from pipelines.intervals import bootstrap
 from pipelines.judge import CORE, each, open_judge, see
 from pipelines.scores import better

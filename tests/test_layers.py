@@ -56,7 +56,7 @@ HOMES = {
     },
     "kagglehub": {"pipelines.kaggle"},
     "kagglesdk": {"pipelines.kaggle"},
-    "pyarrow": {"pipelines.places"},
+    "pyarrow": {"model.places"},
     "jinja2": {"pipelines.report_page"},
     "matplotlib": {"pipelines.pictures"},
 }

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
 from model.errors import DataError
-from pipelines.evaluation_config import Palette
+from model.spec import Palette
 from pipelines.palette import NoPaletteError, classify, find_palette
 from pipelines.scenery import painter
 

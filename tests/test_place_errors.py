@@ -8,9 +8,9 @@ import pytest
 from pair_folders import index
 from stores import BUCKET, Store, s3_credentials
 
+from model import places
 from model.errors import DataError
-from pipelines import places
-from pipelines.places import PlaceError
+from model.places import PlaceError
 
 
 @pytest.fixture(scope="module", autouse=True)

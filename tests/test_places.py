@@ -12,9 +12,8 @@ import pytest
 from pair_folders import SIDE, index, names, picture, reasons, save, side_by_side, two_folders
 from stores import BUCKET, GoogleStore, Store, s3_credentials
 
-from model import images
+from model import images, places
 from model.errors import DataError
-from pipelines import places
 from pipelines.config import load as load_config
 from pipelines.dataset import TrainingPairs, load
 from pipelines.pairs import PairIndex, read

@@ -1,6 +1,6 @@
 """The seam to where the pairs lie: a folder on this machine, or an address that one of pyarrow's file systems opens.
 
-A place is a text: a path, or an address (`pipelines.addresses`). Files at an address are listed a folder at a
+A place is a text: a path, or an address (`model.addresses`). Files at an address are listed a folder at a
 time and read one by one; nothing is copied to this machine.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from model import images
+from model.addresses import Address, is_address, parse
 from model.errors import DataError
-from pipelines.addresses import Address, is_address, parse
 
 ANSWER_SECONDS = 25
 """A place that has not answered by then is given up."""
