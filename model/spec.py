@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Direction = Literal["photo_to_map", "map_to_photo"]
+Dtype = Literal["float32", "uint8"]
 Norm = Literal["batch", "sync_batch", "instance"]
 
 _COLOUR = re.compile("#[0-9a-f]{6}")
@@ -55,10 +56,11 @@ class NetworkConfig(Frozen):
 
 
 class TensorSignature(Frozen):
-    """The contract of the exported model: NHWC float32 in [-1, 1], RGB, any batch size."""
+    """The contract of the exported model: NHWC, RGB, any batch size; float32 in [-1, 1], or uint8 levels."""
 
     input: str
     output: str
+    dtype: Dtype = "float32"
     height: int
     width: int
     channels: int = 3
@@ -71,10 +73,13 @@ class TensorSignature(Frozen):
         return (self.batch, self.height, self.width, self.channels)
 
 
-def signature(network: NetworkConfig, direction: Direction = "photo_to_map") -> TensorSignature:
+def signature(
+    network: NetworkConfig, direction: Direction = "photo_to_map", dtype: Dtype = "float32"
+) -> TensorSignature:
     """Name the tensors after what they hold: `photo` -> `map`, or the other way round."""
     source, target = ("photo", "map") if direction == "photo_to_map" else ("map", "photo")
-    return TensorSignature(input=source, output=target, height=network.image_size, width=network.image_size)
+    side = network.image_size
+    return TensorSignature(input=source, output=target, dtype=dtype, height=side, width=side)
 
 
 class Palette(Frozen):

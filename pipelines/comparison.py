@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from model.bundle import Bundle
+from model.bundle import FP32, Bundle
 from model.errors import ConfigError, DataError
 from model.files import new_folder, write_text
 from model.pixels import Pixels
@@ -36,7 +36,7 @@ def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) ->
     for run in runs:
         check_unseen(run.pairs(), pairs, f"Run {run.run_id}")
     held_out = hold_out(pairs, bundles[first.run_id].manifest, settings, cache=first.cache)
-    drawn = {run: draw(Translator(bundle), held_out.sources) for run, bundle in bundles.items()}
+    drawn = {run: draw(Translator(bundle, variant=FP32), held_out.sources) for run, bundle in bundles.items()}
     with stage("Scoring"):
         found = _compared(held_out, drawn, pairs)
     with new_folder(out) as folder:

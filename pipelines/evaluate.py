@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.bundle import Bundle, BundleManifest
+from model.bundle import FP32, Bundle, BundleManifest
 from model.files import new_folder, write_text
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.progress import quiet_stderr, stage, track
@@ -135,7 +135,7 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
         as_trained: What the generator draws as in training.
     """
     judge, manifest = held_out.judge, bundle.manifest
-    drawn = draw(Translator(bundle), held_out.sources)
+    drawn = draw(Translator(bundle, variant=FP32), held_out.sources)
     judged = judge.judge(drawn)
     values = {name: tally.of_each() for name, tally in judged.tallies.items()}
     scores = Scores(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.bundle import Bundle
+from model.bundle import FP32, Bundle
 from model.errors import DataError
 from model.pixels import Pixels
 from model.progress import stage
@@ -71,7 +71,7 @@ def judge(
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     check_alike(models)
     held_out = hold_out(pairs, challenger.manifest, config.evaluation, cache=cache)
-    translators = {name: Translator(bundle) for name, bundle in models.items()}
+    translators = {name: Translator(bundle, variant=FP32) for name, bundle in models.items()}
     drawn = {name: draw(translate, held_out.sources) for name, translate in translators.items()}
     with stage("Scoring"):
         judged = {name: held_out.judge.judge(images) for name, images in (drawn | held_out.trivial).items()}

@@ -4,6 +4,7 @@ Nothing here unpickles, and nothing loads the model: what is fetched is JSON, HT
 limit, and the ONNX file is parsed by itself, without the files that it may name.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ import onnx
 import yaml
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
-from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle
+from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle, read_manifest, variant_file
 from model.errors import BundleError, DataError
 from model.files import new_folder, sha256, write_text
 from model.spec import Frozen
@@ -21,14 +22,15 @@ from pipelines import registry, tracking
 from pipelines.artifacts import Artifacts
 from pipelines.evaluate import REPORT_FILE, SCORES_FILE
 from pipelines.pairs import PairIndex
-from pipelines.registry import ONNX_FILE, OWN, PAIRS_FILE, Version
+from pipelines.registry import ONNX_FILE, OWN, PAIRS_FILE, Version, in_version
 
 FLAVOURS_FILE = "MLmodel"
 PULLED_FILE = "pulled.json"
 TINY, SMALL, PAGE, MODEL = 1 << 15, 1 << 20, 64 << 20, 1 << 30
 """Limits in bytes; a generator of the paper's width has 218 MB, and protobuf ends at 2 GiB."""
-NEEDED = {f"{OWN}/{MANIFEST_FILE}": (MANIFEST_FILE, SMALL), ONNX_FILE: (MODEL_FILE, MODEL)}
+MANIFEST = f"{OWN}/{MANIFEST_FILE}"
 EXTRAS = {f"{OWN}/{SCORES_FILE}": (SCORES_FILE, PAGE), f"{OWN}/{REPORT_FILE}": (REPORT_FILE, PAGE)}
+MODEL_NAME = re.compile(r"generator(\.[a-z0-9-]+)?\.onnx")
 PICKLES = {".bin", ".cloudpickle", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth", ".torch"}
 """Files that Python may unpickle; NumPy's too, which hold pickles wherever an array is of objects."""
 
@@ -68,25 +70,27 @@ def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bun
     Raises:
         BundleError: Something is not as it should be; the message says what.
     """
-    expected = version.sha256
     artifacts = version.artifacts()
     sizes = artifacts.sizes()
-    wanted = NEEDED | ({path: target for path, target in EXTRAS.items() if path in sizes} if extras else {})
-    _check_listing(version, sizes, wanted)
+    _check_listing(version, sizes, {MANIFEST: SMALL, ONNX_FILE: MODEL})
     _check_flavours(version, artifacts)
+    artifacts.fetch(MANIFEST, folder / MANIFEST_FILE, limit=SMALL)
+    _check_same(version, MANIFEST, folder / MANIFEST_FILE, version.bundle_sha256)
+    manifest = read_manifest(folder)
+    if manifest.run_id != version.run_id:
+        raise BundleError(
+            f"{_called(version)} belongs to run {version.run_id!r}, and its bundle to run {manifest.run_id!r}."
+        )
+    wanted = {in_version(name): (variant_file(name), MODEL) for name in manifest.hashes()}
+    if extras:
+        wanted |= {path: target for path, target in EXTRAS.items() if path in sizes}
+    _check_listing(version, sizes, {path: limit for path, (_, limit) in wanted.items()})
     for path, (name, limit) in wanted.items():
         artifacts.fetch(path, folder / name, limit=limit)
-    if (found := sha256(folder / MODEL_FILE)) != expected:
-        raise BundleError(
-            f"{ONNX_FILE} of {_called(version)} was altered: its sha256 is {found}, and {expected} was registered. "
-            "Don't use it; register the run again."
-        )
+    _check_same(version, ONNX_FILE, folder / MODEL_FILE, version.sha256)
     bundle = Bundle.open(folder)
-    if bundle.manifest.run_id != version.run_id:
-        raise BundleError(
-            f"{_called(version)} belongs to run {version.run_id!r}, and its bundle to run {bundle.manifest.run_id!r}."
-        )
-    check_model(bundle)
+    for variant in manifest.hashes():
+        check_model(bundle, variant)
     return bundle
 
 
@@ -110,28 +114,29 @@ def fetch_pairs(version: Version) -> PairIndex:
     return pairs
 
 
-def check_model(bundle: Bundle) -> None:
-    """Parse a bundle's ONNX file by itself, and refuse one that names other files or has other tensors.
+def check_model(bundle: Bundle, variant: str) -> None:
+    """Parse an ONNX file of a bundle by itself, and refuse one that names other files or has other tensors.
 
     Raises:
-        BundleError: It is no ONNX model, it refers to files, or its tensors are not those of the manifest.
+        BundleError: It was altered, is no ONNX model, refers to files, or its tensors are not those of the manifest.
     """
+    called = PurePosixPath(in_version(variant)).name
     try:
-        model = onnx.load_model_from_string(bundle.model_file.read_bytes())
+        model = onnx.load_model_from_string(bundle.verified(variant).read_bytes())
     except DecodeError as error:
-        raise BundleError(f"The fetched {ONNX_FILE} is no ONNX model: {error}.") from error
+        raise BundleError(f"The fetched {called} is no ONNX model: {error}.") from error
     for tensor in _tensors(model):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
             places = [entry.value for entry in tensor.external_data if entry.key == "location"]
             raise BundleError(
-                f"The fetched {ONNX_FILE} takes the tensor {tensor.name!r} from another file ({', '.join(places)!r}); "
+                f"The fetched {called} takes the tensor {tensor.name!r} from another file ({', '.join(places)!r}); "
                 "a bundle's model holds all its tensors itself."
             )
     tensors = bundle.manifest.signature
     found = [[value.name for value in ends] for ends in (model.graph.input, model.graph.output)]
     if found != [[tensors.input], [tensors.output]]:
         raise BundleError(
-            f"The fetched {ONNX_FILE} has inputs and outputs {found}; its manifest says {tensors.input!r} and "
+            f"The fetched {called} has inputs and outputs {found}; its manifest says {tensors.input!r} and "
             f"{tensors.output!r}."
         )
 
@@ -156,7 +161,8 @@ def _check_replaceable(out: Path) -> None:
     if out.is_symlink() or not out.is_dir():
         raise BundleError(f"{out} is not a folder; name another one.")
     names = {path.name for path in out.iterdir()}
-    own = {PULLED_FILE, *(name for name, _ in (NEEDED | EXTRAS).values())}
+    own = {PULLED_FILE, MANIFEST_FILE, *(name for name, _ in EXTRAS.values())}
+    own |= {name for name in names if MODEL_NAME.fullmatch(name)}
     if names and (PULLED_FILE not in names or names - own):
         raise BundleError(
             f"{out} holds {', '.join(sorted(names - own)) or 'a bundle that was not pulled'}; only what `pull` made is "
@@ -164,11 +170,11 @@ def _check_replaceable(out: Path) -> None:
         )
 
 
-def _check_listing(version: Version, sizes: dict[str, int], wanted: dict[str, tuple[str, int]]) -> None:
+def _check_listing(version: Version, sizes: dict[str, int], wanted: dict[str, int]) -> None:
     for path in sorted(sizes):
         if PurePosixPath(path).suffix.lower() in PICKLES:
             raise BundleError(f"{_called(version)} holds {path!r}, which may be a pickle; `register` writes none.")
-    for path, (_, limit) in wanted.items():
+    for path, limit in wanted.items():
         if path not in sizes:
             raise BundleError(f"{_called(version)} has no {path}; register the run again.")
         if sizes[path] > limit:
@@ -176,6 +182,14 @@ def _check_listing(version: Version, sizes: dict[str, int], wanted: dict[str, tu
                 f"{path} of {_called(version)} has {sizes[path]:,} bytes; at most {limit:,} are fetched. "
                 "This is no sat2map model."
             )
+
+
+def _check_same(version: Version, path: str, file: Path, expected: str) -> None:
+    if (found := sha256(file)) != expected:
+        raise BundleError(
+            f"{path} of {_called(version)} was altered: its sha256 is {found}, and {expected} was registered. "
+            "Don't use it; register the run again."
+        )
 
 
 def _check_flavours(version: Version, artifacts: Artifacts) -> None:

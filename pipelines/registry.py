@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from model.bundle import MANIFEST_FILE, Bundle
+from model.bundle import FP32, MANIFEST_FILE, Bundle, variant_file
 from model.errors import MissingStepError, TrackingError
 from model.files import sha256
 from model.pixels import Pixels, to_tensor
@@ -38,6 +38,7 @@ OWN = "sat2map"
 """Folder of a version for what MLflow knows nothing of."""
 PAIRS_FILE = "pairs.json"
 SHA256_TAG = "model.sha256"
+BUNDLE_TAG = "bundle.sha256"
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime")
 
 
@@ -71,12 +72,24 @@ class Version(Frozen):
         Raises:
             MissingStepError: `register` did not make this version.
         """
-        if SHA256_TAG not in self.tags:
+        return self._registered(SHA256_TAG)
+
+    @property
+    def bundle_sha256(self) -> str:
+        """Of the bundle's manifest, which names the sha256 of every variant.
+
+        Raises:
+            MissingStepError: `register` did not make this version.
+        """
+        return self._registered(BUNDLE_TAG)
+
+    def _registered(self, tag: str) -> str:
+        if tag not in self.tags:
             raise MissingStepError(
-                f"Version {self.number} of {self.name} has no tag {SHA256_TAG}, so `sat2map register` did not make it; "
+                f"Version {self.number} of {self.name} has no tag {tag}, so `sat2map register` did not make it; "
                 "register the run that it comes from."
             )
-        return self.tags[SHA256_TAG]
+        return self.tags[tag]
 
     def artifacts(self) -> Artifacts:
         """Open its files."""
@@ -96,8 +109,10 @@ def register(run: RunFolder) -> RegisteredVersion:
     """
     config, pairs, bundle = run.record().config, run.pairs(), run.open_bundle()
     scores = model_card.read_scores(run.evaluation / SCORES_FILE)
+    variants = [run.bundle / variant_file(name) for name in bundle.manifest.variants]
     own_files = [
         run.bundle / MANIFEST_FILE,
+        *variants,
         run.generator,
         run.pairs_file,
         *(run.evaluation / name for name in (SCORES_FILE, REPORT_FILE, SHEET_FILE)),
@@ -114,6 +129,11 @@ def register(run: RunFolder) -> RegisteredVersion:
         describe(name, number, card)
         move(name, CHALLENGER, number)
     return RegisteredVersion(name=name, version=number, run_id=run.run_id)
+
+
+def in_version(variant: str) -> str:
+    """Return where a version keeps the file of a bundle's variant."""
+    return ONNX_FILE if variant == FP32 else f"{OWN}/{variant_file(variant)}"
 
 
 def find(name: str, which: str | int) -> Version:
@@ -239,13 +259,13 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
             str(folder),
             mlflow_model=description,
             signature=_signature(tensors),
-            input_example={tensors.input: np.round(to_tensor(photos), 4)},
+            input_example={tensors.input: photos if tensors.dtype == "uint8" else np.round(to_tensor(photos), 4)},
             # Named, so that MLflow does not load the model in a process of its own to find them out.
             pip_requirements=_requirements(),
             save_as_external_data=False,
         )
     # MLflow writes the model anew; what is served must be the file that was exported and measured.
-    shutil.copyfile(bundle.model_file, folder / ONNX_FILE)
+    shutil.copyfile(bundle.verified(), folder / ONNX_FILE)
     (folder / OWN).mkdir()
     for file in own_files:
         shutil.copyfile(file, folder / OWN / file.name)
@@ -266,7 +286,7 @@ def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:
 
 def _signature(tensors: TensorSignature) -> ModelSignature:
     shape = (-1, *tensors.shape[1:])
-    kind = np.dtype(np.float32)
+    kind = np.dtype(tensors.dtype)
     return ModelSignature(
         inputs=Schema([TensorSpec(kind, shape, tensors.input)]),
         outputs=Schema([TensorSpec(kind, shape, tensors.output)]),
@@ -283,6 +303,7 @@ def _tags(bundle: Bundle, pairs: PairIndex) -> dict[str, str]:
     manifest = bundle.manifest
     return {
         SHA256_TAG: manifest.sha256,
+        BUNDLE_TAG: sha256(bundle.folder / MANIFEST_FILE),
         "data.fingerprint": manifest.data_fingerprint,
         "data.held_out_pairs": str(len(pairs.val)),
         "git.revision": manifest.code_revision,

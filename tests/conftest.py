@@ -35,10 +35,8 @@ def onnx_model():
 
     def serialise(tensors, operator="Neg", **attributes):
         node = helper.make_node(operator, [tensors.input], [tensors.output], **attributes)
-        ends = [
-            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, tensors.shape)
-            for name in (tensors.input, tensors.output)
-        ]
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(tensors.dtype))
+        ends = [helper.make_tensor_value_info(name, kind, tensors.shape) for name in (tensors.input, tensors.output)]
         graph = helper.make_graph([node], "generator", ends[:1], ends[1:])
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
 

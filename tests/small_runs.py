@@ -6,7 +6,7 @@ import onnx
 from onnx import helper
 from PIL import Image
 
-from model.bundle import MODEL_FILE, BundleManifest, Parity, write_manifest
+from model.bundle import MODEL_FILE, BundleManifest, Parity, Variant, variant_file, write_manifest
 from model.files import sha256
 from model.spec import NetworkConfig, signature
 from pipelines.config import load as load_config
@@ -98,6 +98,15 @@ def make_run(config, *, factor=-1.0, model=None):
     run.bundle.mkdir()
     (run.bundle / MODEL_FILE).write_bytes(serialise(factor) if model is None else model)
     digest = sha256(run.bundle / MODEL_FILE)
+    (run.bundle / variant_file("int8")).write_bytes(serialise(factor))
+    int8 = Variant(
+        sha256=sha256(run.bundle / variant_file("int8")),
+        providers=("CPUExecutionProvider",),
+        max_difference=0.05,
+        ssim=0.99,
+        losses={"l1": 0.002},
+        photos=3,
+    )
     manifest = BundleManifest(
         network=NETWORK,
         direction="photo_to_map",
@@ -105,6 +114,7 @@ def make_run(config, *, factor=-1.0, model=None):
         opset=18,
         sha256=digest,
         parity=Parity(max_difference=1e-6, limit=1e-4, photos=3),
+        variants={"int8": int8},
         run_id=run_id,
         data_fingerprint=pairs.fingerprint,
         code_revision="838b6f8",

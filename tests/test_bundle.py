@@ -1,5 +1,6 @@
 """A bundle opens when it is whole, and says in one sentence what is wrong when it is not."""
 
+import hashlib
 import json
 import re
 
@@ -7,12 +8,13 @@ import pytest
 
 from model.bundle import MANIFEST_FILE, MAX_MODEL_BYTES, MODEL_FILE, Bundle, BundleManifest
 from model.errors import BundleError
+from model.spec import NetworkConfig, signature
 
 
-def refusal(folder):
-    """Open a bundle that can't be opened; return its message, one sentence on one line."""
+def refusal(folder, variant="fp32"):
+    """Open a bundle and take a file of it, one of which can't be; return the message, one sentence on one line."""
     with pytest.raises(BundleError) as caught:
-        Bundle.open(folder)
+        Bundle.open(folder).verified(variant)
     message = str(caught.value)
     assert re.fullmatch(r"[^\n]+[^.]\.", message)
     assert str(folder) in message
@@ -83,7 +85,7 @@ def test_one_flipped_bit_is_refused(make_bundle, place):
     content = bytearray((folder / MODEL_FILE).read_bytes())
     content[place] ^= 1
     (folder / MODEL_FILE).write_bytes(content)
-    assert "sha256 differs" in refusal(folder)
+    assert "generator.onnx is not the file that was exported (its sha256 differs)" in refusal(folder)
 
 
 def test_a_model_too_large_to_be_one_is_refused_unread(make_bundle):
@@ -91,3 +93,41 @@ def test_a_model_too_large_to_be_one_is_refused_unread(make_bundle):
     with (folder / MODEL_FILE).open("r+b") as file:
         file.truncate(MAX_MODEL_BYTES + 1)  # Sparse: it takes no room on the disk.
     assert "is larger than 4294967296 bytes" in refusal(folder)
+
+
+def int8(content, **changes):
+    values = {"providers": ["CPUExecutionProvider"], "max_difference": 0.1, "ssim": 0.99, "losses": {}, "photos": 2}
+    return values | {"sha256": hashlib.sha256(content).hexdigest()} | changes
+
+
+def test_a_variant_is_a_file_beside_the_model(make_bundle):
+    folder = make_bundle(model=b"weights", variants={"int8": int8(b"few bits")})
+    with pytest.raises(BundleError, match=r"generator\.int8\.onnx is missing"):
+        Bundle.open(folder)
+    (folder / "generator.int8.onnx").write_bytes(b"few bits")
+    bundle = Bundle.open(folder)
+    assert bundle.verified("int8").read_bytes() == b"few bits"
+    assert bundle.verified() == bundle.model_file
+    assert list(bundle.manifest.hashes()) == ["fp32", "int8"]
+    (folder / "generator.int8.onnx").write_bytes(b"few bots")
+    assert "generator.int8.onnx is not the file" in refusal(folder, "int8")
+    assert bundle.verified() == bundle.model_file
+
+
+def test_a_variant_that_is_not_there_is_named_with_those_that_are(make_bundle):
+    assert refusal(make_bundle(), "int4").endswith("has no variant 'int4'; there are: fp32.")
+
+
+@pytest.mark.parametrize("name", ["fp32", "../int8", "INT8", ""])
+def test_a_variant_has_a_plain_name(make_bundle, name):
+    folder = make_bundle()
+    change_manifest(folder, variants={name: int8(b"few bits")})
+    assert "can't be read" in refusal(folder)
+
+
+def test_pixels_have_another_range(make_bundle):
+    network = NetworkConfig(image_size=32, width=2, depth=3)
+    folder = make_bundle(signature=signature(network, dtype="uint8"), value_range=(0, 255))
+    assert Bundle.open(folder).manifest.signature.dtype == "uint8"
+    change_manifest(folder, value_range=(-1, 1))
+    assert "can't be read" in refusal(folder)

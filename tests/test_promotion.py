@@ -136,7 +136,7 @@ def test_what_can_t_be_promoted_is_told_in_a_sentence(config, add):
         promote(config, 9, judge=judge_l1)
     source = mlflow.MlflowClient().get_model_version(name, "1").source
     mlflow.MlflowClient().create_model_version(name, source, model_id=source.removeprefix("models:/"))
-    with pytest.raises(MissingStepError, match=r"has no tag model\.sha256"):
+    with pytest.raises(MissingStepError, match=r"has no tag bundle\.sha256"):
         promote(config, 2, judge=judge_l1)
     assert aliases(name)["champion"] == 1
 

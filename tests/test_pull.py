@@ -66,35 +66,47 @@ def refusal(out, which="challenger", error=BundleError):
     return str(found.value)
 
 
+def tag(folder, model_file):
+    """Let the tags of the version be the sha256 of what lies in a folder."""
+    client = mlflow.MlflowClient()
+    client.set_model_version_tag("sat2map", "1", "model.sha256", sha256(folder / model_file))
+    manifest = next(folder.rglob(MANIFEST_FILE))
+    client.set_model_version_tag("sat2map", "1", "bundle.sha256", sha256(manifest))
+
+
+def change_manifest(files, **changes):
+    path = files / "sat2map" / MANIFEST_FILE
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
 def seal(files, model=None):
-    """Let sha256 in bundle.json and in the tag be those of another model, as somebody would who owns the registry."""
+    """Let sha256 in bundle.json and in the tags be those of another model, as somebody would who owns the registry."""
     if model is not None:
         (files / "model.onnx").write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
-    digest = sha256(files / "model.onnx")
-    path = files / "sat2map" / MANIFEST_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": digest}))
-    mlflow.MlflowClient().set_model_version_tag("sat2map", "1", "model.sha256", digest)
+    change_manifest(files, sha256=sha256(files / "model.onnx"))
+    tag(files, "model.onnx")
 
 
 @pytest.fixture
 def tags(run):
-    """Set the tag of the model's sha256 right again afterwards."""
+    """Set the tags right again afterwards."""
     yield
-    digest = sha256(run.bundle / MODEL_FILE)
-    mlflow.MlflowClient().set_model_version_tag("sat2map", "1", "model.sha256", digest)
+    tag(run.bundle, MODEL_FILE)
 
 
 def test_what_was_registered_comes_back_and_draws(run, tmp_path):
     bundle = pull("sat2map", "challenger", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         MANIFEST_FILE,
+        "generator.int8.onnx",
         MODEL_FILE,
         "pulled.json",
         "report.html",
         "scores.json",
     ]
     assert bundle.manifest == run.open_bundle().manifest
-    assert bundle.model_file.read_bytes() == (run.bundle / MODEL_FILE).read_bytes()
+    for name in ("fp32", "int8"):
+        assert bundle.verified(name).read_bytes() == run.open_bundle().verified(name).read_bytes()
     photos, maps = load_all(run.pairs().val, side=32, direction="photo_to_map")
     assert np.array_equal(Translator(bundle)(photos), maps)
     origin = Pulled.model_validate_json((tmp_path / "out/pulled.json").read_text())
@@ -140,23 +152,41 @@ def test_a_flipped_byte_is_refused(files, tmp_path, byte):
     assert "model.onnx of version 1 of sat2map was altered: its sha256 is" in refusal(tmp_path / "out")
 
 
+def test_every_variant_is_checked(files, tags, tmp_path):
+    path = files / "sat2map/generator.int8.onnx"
+    path.write_bytes(small_runs.serialise(0.5))
+    assert "generator.int8.onnx is not the file that was exported" in refusal(tmp_path / "out")
+    path.write_bytes(b"no model")
+    manifest = json.loads((files / "sat2map" / MANIFEST_FILE).read_text())
+    manifest["variants"]["int8"]["sha256"] = sha256(path)
+    change_manifest(files, variants=manifest["variants"])
+    tag(files, "model.onnx")
+    assert "The fetched generator.int8.onnx is no ONNX model" in refusal(tmp_path / "out")
+    path.unlink()
+    assert "has no sat2map/generator.int8.onnx; register the run again" in refusal(tmp_path / "out")
+
+
 def test_a_manifest_of_another_model_is_refused(files, tags, tmp_path):
     (files / "model.onnx").write_bytes(small_runs.serialise(0.5))
-    digest = sha256(files / "model.onnx")
-    mlflow.MlflowClient().set_model_version_tag("sat2map", "1", "model.sha256", digest)
+    tag(files, "model.onnx")
     assert "is not the file that was exported" in refusal(tmp_path / "out")
 
 
-def test_a_bundle_of_another_run_is_refused(files, tmp_path):
-    path = files / "sat2map" / MANIFEST_FILE
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_id": "another"}))
+def test_an_altered_manifest_is_refused(files, tmp_path):
+    change_manifest(files, code_revision="another")
+    assert "sat2map/bundle.json of version 1 of sat2map was altered: its sha256 is" in refusal(tmp_path / "out")
+
+
+def test_a_bundle_of_another_run_is_refused(files, tags, tmp_path):
+    change_manifest(files, run_id="another")
+    tag(files, "model.onnx")
     assert "its bundle to run 'another'" in refusal(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("sat2map/bundle.json", b"{}", "can't be read as a bundle"),
+        ("sat2map/bundle.json", b"{}", "bundle.json of version 1 of sat2map was altered"),
         ("sat2map/bundle.json", None, "has no sat2map/bundle.json; register the run again"),
         ("model.onnx", None, "has no model.onnx"),
         ("MLmodel", None, "MLmodel can't be fetched"),
@@ -287,7 +317,7 @@ def test_a_version_that_register_did_not_make_is_told(run, tmp_path):
     source = mlflow.MlflowClient().get_model_version("sat2map", "1").source
     made = mlflow.MlflowClient().create_model_version("sat2map", source, run.run_id)
     told = refusal(tmp_path / "out", made.version, MissingStepError)
-    assert "has no tag model.sha256, so `sat2map register` did not make it" in told
+    assert "has no tag bundle.sha256, so `sat2map register` did not make it" in told
 
 
 def test_unknown_names_are_told(run, tmp_path):
@@ -335,7 +365,7 @@ def liar(monkeypatch):
         "run_id": "1f0c",
         "source": "models:/m-1",
         "status": "READY",
-        "tags": [{"key": "model.sha256", "value": "0" * 64}],
+        "tags": [{"key": f"{what}.sha256", "value": "0" * 64} for what in ("model", "bundle")],
     }
     files = [("MLmodel", 30), ("model.onnx", 100), ("sat2map/bundle.json", 10)]
     Liar.answers = {
@@ -361,7 +391,7 @@ def endless():
 
 
 def test_a_server_that_sends_more_than_it_lists_is_cut_off(liar, tmp_path, monkeypatch):
-    monkeypatch.setitem(pulling.NEEDED, "sat2map/bundle.json", (MANIFEST_FILE, 1 << 18))
+    monkeypatch.setattr(pulling, "SMALL", 1 << 18)
     liar["mlflow-artifacts/artifacts/1/sat2map/bundle.json"] = endless
     assert "sat2map/bundle.json is larger than 262,144 bytes, the most that is fetched" in refusal(tmp_path / "out", 1)
     assert liar["gave up"]

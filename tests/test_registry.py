@@ -23,7 +23,10 @@ from pipelines.registry import find, register
 from pipelines.sheets import GAP, TITLE
 from pipelines.workspace import RunFolder
 
-OWN_FILES = {"bundle.json", "generator.keras", "pairs.json", "report.html", "scores.json", "sheet.png"}
+OWN_FILES = {
+    *("bundle.json", "generator.int8.onnx", "generator.keras", "pairs.json"),
+    *("report.html", "scores.json", "sheet.png"),
+}
 
 
 @pytest.fixture(scope="module")

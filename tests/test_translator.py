@@ -1,13 +1,14 @@
 """A bundle's model through onnxruntime: the contract of its tensors, pixels in and pixels out."""
 
+import hashlib
 import re
 from ctypes.util import find_library
 
 import numpy as np
 import pytest
 
-from model.bundle import Bundle
-from model.errors import BundleError
+from model.bundle import Bundle, Variant
+from model.errors import BundleError, DataError
 from model.spec import NetworkConfig, signature
 from model.translator import Translator
 
@@ -80,12 +81,60 @@ def test_a_model_with_other_tensors_than_the_manifest_says_is_refused(make_bundl
     folder = make_bundle(model=onnx_model(SIGNATURE.model_copy(update=change)))
     found, expected = re.fullmatch(r".* has the tensors (.*); its manifest says (.*)\.", load(folder)).groups()
     assert str(next(iter(change.values()))) in found
-    assert expected == "[('photo', ('batch', 32, 32, 3)), ('map', ('batch', 32, 32, 3))]"
+    assert (
+        expected == "[('photo', 'tensor(float)', ('batch', 32, 32, 3)), ('map', 'tensor(float)', ('batch', 32, 32, 3))]"
+    )
 
 
 def test_a_model_of_a_fixed_batch_size_is_refused(make_bundle, onnx_model):
     folder = make_bundle(model=onnx_model(SIGNATURE.model_copy(update={"batch": 1})))
-    assert "('photo', (1, 32, 32, 3))" in load(folder)
+    assert "('photo', 'tensor(float)', (1, 32, 32, 3))" in load(folder)
+
+
+def test_a_model_of_pixels_is_given_pixels(make_bundle, onnx_model):
+    tensors = signature(NetworkConfig(image_size=32, depth=3), dtype="uint8")
+    folder = make_bundle(model=onnx_model(tensors, "BitwiseNot"), signature=tensors, value_range=(0, 255))
+    translator = Translator(Bundle.open(folder))
+    np.testing.assert_array_equal(translator(photos(3)), 255 - photos(3))
+    with pytest.raises(DataError, match="takes uint8 pixels"):
+        translator.translate(np.zeros((1, 32, 32, 3), np.float32))
+
+
+@pytest.fixture
+def two_variants(make_bundle, onnx_model):
+    """Return a bundle whose fp32 draws the negative and whose int8, made for the CPU, copies."""
+    copying = onnx_model(SIGNATURE, "Identity")
+    int8 = Variant(
+        sha256=hashlib.sha256(copying).hexdigest(),
+        providers=("CPUExecutionProvider",),
+        max_difference=0.1,
+        ssim=0.99,
+        losses={},
+        photos=2,
+    )
+    folder = make_bundle(variants={"other": int8.model_copy(update={"providers": ("Elsewhere",)}), "int8": int8})
+    for name in ("other", "int8"):
+        (folder / f"generator.{name}.onnx").write_bytes(copying)
+    return Bundle.open(folder)
+
+
+def test_the_variant_for_this_machine_is_chosen(two_variants):
+    translator = Translator(two_variants)
+    assert translator.variant == "int8"
+    np.testing.assert_array_equal(translator(photos(1)), photos(1))
+
+
+def test_a_variant_is_run_that_is_asked_for_by_name(two_variants):
+    translator = Translator(two_variants, variant="fp32")
+    np.testing.assert_array_equal(translator(photos(1)), 255 - photos(1))
+    with pytest.raises(BundleError, match=r"no variant 'int4'; there are: fp32, other, int8\."):
+        Translator(two_variants, variant="int4")
+
+
+def test_no_variant_is_run_that_was_altered(two_variants):
+    (two_variants.folder / "generator.int8.onnx").write_bytes(two_variants.model_file.read_bytes())
+    with pytest.raises(BundleError, match=r"generator\.int8\.onnx is not the file that was exported"):
+        Translator(two_variants)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model"])
