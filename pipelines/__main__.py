@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from model.errors import ConfigError, PromotionRefused, Sat2mapError, Stopped
-from pipelines import judging_verbs, registry_verbs
+from pipelines import bench_verbs, judging_verbs, registry_verbs
 from pipelines.interrupt import STOPPED
 from pipelines.options import AsJson, Config, Run, Settings, load, run_folder, tell
 
@@ -29,8 +29,6 @@ app = typer.Typer(
 )
 
 STAY_HERE = {"submit", "bench"}
-bench_app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is.")
-app.add_typer(bench_app, name="bench")
 
 
 @app.command("main")
@@ -116,6 +114,7 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
 
 app.add_typer(judging_verbs.app)
 app.add_typer(registry_verbs.app)
+app.add_typer(bench_verbs.app, name="bench")
 
 
 @app.command()
@@ -187,39 +186,6 @@ def submit(
         print(f"\nJob {job.id} goes on without you;\n{job.how_to}", file=sys.stderr)
         code = STOPPED
     sys.exit(code)
-
-
-@bench_app.command("training")
-def bench_training(
-    parts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--part", help="step, inside (Ray and MLflow) or scaling (two workers); repeatable. [default: all]"
-        ),
-    ] = None,
-    batches: Annotated[
-        list[int] | None, typer.Option("--batch", min=1, help="Of the bare step; repeatable. [default: 1, 4, 16]")
-    ] = None,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COMMAND",
-            help="A reference that prints JSON with images_per_second; {batch} is the batch size; repeatable.",
-        ),
-    ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turn.")] = 3,
-    steps: Annotated[int, typer.Option(min=2, help="Steps that are timed each time.")] = 8,
-    config: Config = "default",
-    settings: Settings = None,
-) -> None:
-    """Time training on this machine, in bfloat16; print JSON, and leave it with a table in WORKSPACE/bench."""
-    settings_read = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
-    from pipelines import bench
-
-    found = bench.training(
-        settings_read, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
-    )
-    tell(True, found, lambda: None)
 
 
 def main() -> None:

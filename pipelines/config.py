@@ -12,6 +12,7 @@ from model.addresses import hide_passwords, is_address, parse, refuse_password
 from model.errors import ConfigError
 from model.spec import Direction, Frozen, NetworkConfig, Norm
 from pipelines.evaluation_config import EvaluationConfig, PromotionConfig
+from pipelines.export_config import ExportConfig
 
 CONFIGS = Path(__file__).parent / "configs"
 ValidationScore = Literal["val_l1", "val_ssim"]
@@ -39,6 +40,8 @@ class DataConfig(Frozen):
     """
     direction: Direction = "photo_to_map"
     """What is drawn from what."""
+    resolution: float | None = Field(default=None, gt=0)
+    """Metres on the ground that a pixel of the photos shows; georeferenced scenes are brought to it."""
     val_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the pairs held out when the folder has no held-out part of its own."""
     min_good: float = Field(default=0.9, ge=0, le=1)
@@ -140,6 +143,7 @@ class RunConfig(Frozen):
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     tune: TuneConfig = TuneConfig()
+    export: ExportConfig = ExportConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     promotion: PromotionConfig = PromotionConfig()
     tracking: TrackingConfig = TrackingConfig()

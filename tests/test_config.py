@@ -197,10 +197,10 @@ def test_a_value_is_not_entered_like_a_section():
 @pytest.mark.parametrize(
     ("override", "allowed"),
     [
-        ("sed=3", "allowed here: workspace, seed, data, network, training, tune, evaluation, promotion, tracking"),
+        ("sed=3", "allowed here: workspace, seed, data, network, training, tune, export, evaluation, promotion, tracking"),
         (
             "train.epochs=3",
-            "allowed here: workspace, seed, data, network, training, tune, evaluation, promotion, tracking",
+            "allowed here: workspace, seed, data, network, training, tune, export, evaluation, promotion, tracking",
         ),
         ("training.epoch=3", "allowed here: epochs, batch_size, learning_rate"),
         ("data.sample.test=3", "allowed here: train, val."),

@@ -4,11 +4,7 @@ Everything is measured in processes of their own, in turn: what the machine does
 """
 
 import json
-import os
-import platform
-import shlex
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +16,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.cores import usable_cores
-from model.errors import ConfigError, TrainingError
+from model.errors import ConfigError
 from model.files import write_text
 from model.progress import stage
 from pipelines.bench_report import Inside, Scaling, StepSpeed, TrainingBench, table
 from pipelines.config import RunConfig, with_settings
 from pipelines.curve import CURVE, LossCurve
+from pipelines.timing import in_turn, processor, reference_speed, run
 from pipelines.workspace import Workspace
 
 PARTS = ("step", "inside", "scaling")
@@ -82,7 +79,7 @@ def training(
             with stage("Timing two workers of one thread"):
                 found["scaling"] = _scaling(config, rounds, steps, folder)
     result = TrainingBench(
-        machine=f"{_processor()}, {usable_cores()} cores",
+        machine=f"{processor()}, {usable_cores()} cores",
         versions={package: version(package) for package in ("tensorflow", "keras", "ray", "mlflow")},
         precision=config.training.precision,
         width=config.network.width,
@@ -104,10 +101,10 @@ def _step(config: RunConfig, batch: int, against: Sequence[str], rounds: int, st
 
     # The references first: a command that can't run is known at once.
     contenders: list[Callable[[], float]] = [
-        *(partial(_reference, command.replace("{batch}", str(batch))) for command in against),
+        *(partial(reference_speed, command.replace("{batch}", str(batch))) for command in against),
         ours,
     ]
-    *references, speed = _in_turn(contenders, rounds)
+    *references, speed = in_turn(contenders, rounds)
     return StepSpeed(batch=batch, images_per_second=speed, references=dict(zip(against, references, strict=True)))
 
 
@@ -120,7 +117,7 @@ def _inside(config: RunConfig, rounds: int, steps: int, folder: Path) -> Inside:
         firsts.append(timed.first_step_seconds)
         return timed.step_seconds
 
-    bare_seconds, inside_seconds = _in_turn([lambda: _bare(config, steps, folder), inside], rounds)
+    bare_seconds, inside_seconds = in_turn([lambda: _bare(config, steps, folder), inside], rounds)
     return Inside(
         batch=INSIDE_BATCH,
         bare_seconds=bare_seconds,
@@ -138,33 +135,15 @@ def _scaling(config: RunConfig, rounds: int, steps: int, folder: Path) -> Scalin
         }
         return lambda: _train(with_settings(config, settings), steps, folder).step_seconds
 
-    one, two = _in_turn([trained(1), trained(2)], rounds)
+    one, two = in_turn([trained(1), trained(2)], rounds)
     return Scaling(batch_per_worker=WORKER_BATCH, one_seconds=one, two_seconds=two)
-
-
-def _in_turn(contenders: Sequence[Callable[[], float]], rounds: int) -> list[float]:
-    """Let each run once a round; return the median of each."""
-    taken = [[contender() for contender in contenders] for _ in range(rounds)]
-    return [statistics.median(numbers) for numbers in zip(*taken, strict=True)]
 
 
 def _bare(config: RunConfig, steps: int, folder: Path) -> float:
     file = folder / "bare.json"
     write_text(file, config.model_dump_json())
-    printed = _run([sys.executable, "-m", "pipelines.bare_step", str(file), str(steps)], folder)
+    printed = run([sys.executable, "-m", "pipelines.bare_step", str(file), str(steps)], folder)
     return float(json.loads(printed.splitlines()[-1])["step_seconds"])
-
-
-def _reference(command: str) -> float:
-    try:
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True)
-        return float(json.loads(done.stdout.splitlines()[-1])["images_per_second"])
-    except (OSError, subprocess.CalledProcessError, ValueError, LookupError, TypeError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        raise ConfigError(
-            f"The reference {command!r} did not print a JSON object with images_per_second as its last line: "
-            f"{said.strip().splitlines()[-1] if said.strip() else error}"
-        ) from error
 
 
 def _train(config: RunConfig, steps: int, folder: Path) -> Timed:
@@ -182,28 +161,11 @@ def _train(config: RunConfig, steps: int, folder: Path) -> Timed:
         }
         file = place / "config.json"
         write_text(file, with_settings(config, settings).model_dump_json())
-        _run([sys.executable, "-m", "pipelines", "prepare", "--config", str(file)], place)
+        run([sys.executable, "-m", "pipelines", "prepare", "--config", str(file)], place)
         began = time.time()
-        _run([sys.executable, "-m", "pipelines", "train", "--config", str(file)], place)
+        run([sys.executable, "-m", "pipelines", "train", "--config", str(file)], place)
         [checkpoint] = Workspace(place / "work").run().checkpoints.iterdir()
         when = [step.when for step in LossCurve.load(checkpoint / CURVE).steps]
         second_epoch = when[WARM_UP + steps :][WARM_UP - 1 :]
         between = [later - earlier for earlier, later in pairwise(second_epoch)]
         return Timed(when[0] - began, statistics.median(between))
-
-
-def _run(command: list[str], folder: Path) -> str:
-    """Run a program of ours with an MLflow and a Ray of its own; return what it printed."""
-    alone = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    alone["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
-    done = subprocess.run(command, cwd=folder, env=alone, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise TrainingError(f"{shlex.join(command[1:])} failed: {done.stderr.strip().splitlines()[-1]}")
-    return done.stdout
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells one."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
-    return names[0].partition(":")[2].strip() if names else platform.machine()
