@@ -197,7 +197,10 @@ def test_a_value_is_not_entered_like_a_section():
 @pytest.mark.parametrize(
     ("override", "allowed"),
     [
-        ("sed=3", "allowed here: workspace, seed, data, network, training, tune, export, evaluation, promotion, tracking"),
+        (
+            "sed=3",
+            "allowed here: workspace, seed, data, network, training, tune, export, evaluation, promotion, tracking",
+        ),
         (
             "train.epochs=3",
             "allowed here: workspace, seed, data, network, training, tune, export, evaluation, promotion, tracking",
