@@ -8,6 +8,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
+from model.colours import BITS, cells, nearest_classes
 from model.errors import DataError
 from model.pixels import Pixels
 from model.spec import MAX_CLASSES, Palette
@@ -15,9 +16,6 @@ from pipelines.image_scores import check_images
 from pipelines.intervals import Values
 
 NAMES = ("road", "water", "park", "building", "ground")
-
-BITS = 6
-"""Bits a channel of the tables over all colours: 4 levels a step."""
 SAME = 11.0
 """Levels of RGB below which two colours are one, with the noise of JPEG."""
 SHADE = 15.0
@@ -111,33 +109,11 @@ def classify(images: Pixels, palette: Palette) -> NDArray[np.uint8]:
         DataError: `images` are of another type or shape, or there are none.
     """
     check_images(images)
-    nearest = _nearest_classes(palette)
+    nearest = nearest_classes(palette)
     found = np.empty(images.shape[:3], np.uint8)
     for image, classes in zip(images, found, strict=True):
-        classes[:] = nearest[_cells(image)]
+        classes[:] = nearest[cells(image)]
     return found
-
-
-def _nearest_classes(palette: Palette) -> NDArray[np.uint8]:
-    """Return the class of each cell of the RGB cube."""
-    step = 256 >> BITS
-    axis = np.arange(0, 256, step, dtype=np.float32) + np.float32((step - 1) / 2)
-    least = np.full((len(axis),) * 3, np.inf, np.float32)
-    nearest = np.zeros(least.shape, np.uint8)
-    for index, colours in enumerate(palette.classes.values()):
-        for colour in colours:
-            red, green, blue = ((axis - channel) ** 2 for channel in bytes.fromhex(colour[1:]))
-            distance = red[:, None, None] + green[:, None] + blue
-            nearer = distance < least
-            least[nearer], nearest[nearer] = distance[nearer], index
-    return nearest.ravel()
-
-
-def _cells(pixels: Pixels) -> NDArray[np.int32]:
-    """Return the index of each pixel's cell of the RGB cube; pixels (..., 3)."""
-    red, green, blue = np.moveaxis(pixels >> (8 - BITS), -1, 0).astype(np.int32)
-    cells: NDArray[np.int32] = (red << 2 * BITS) | (green << BITS) | blue
-    return cells
 
 
 @dataclass
@@ -162,11 +138,11 @@ class _Survey:
         inside = street_map[4:-4, 4:-4]
         self.pixels += flat.size
         colours = inside[flat]
-        cells = _cells(colours)
-        self.flat += np.bincount(cells, minlength=len(self.flat))
-        self.wide += np.bincount(_cells(inside[wide]), minlength=len(self.wide))
+        found = cells(colours)
+        self.flat += np.bincount(found, minlength=len(self.flat))
+        self.wide += np.bincount(cells(inside[wide]), minlength=len(self.wide))
         for channel in range(3):
-            self.sums[:, channel] += np.bincount(cells, colours[:, channel], minlength=len(self.flat))
+            self.sums[:, channel] += np.bincount(found, colours[:, channel], minlength=len(self.flat))
 
     def colours(self) -> tuple[Colours, Values]:
         """Return the flat colours (n, 3), the most common first, and how much of each is in wide areas, (n,).

@@ -1,0 +1,32 @@
+"""Which class of a palette a colour is nearest to, by a table of the RGB cube."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.pixels import Pixels
+from model.spec import Palette
+
+BITS = 6
+"""Bits a channel of the table: maps that went through JPEG keep more of their classes so than at 8."""
+
+
+def nearest_classes(palette: Palette) -> NDArray[np.uint8]:
+    """Return the class, counted from 0, of the colour nearest to each cell of the RGB cube; (2 ** 18,)."""
+    step = 256 >> BITS
+    axis = np.arange(0, 256, step, dtype=np.float32) + np.float32((step - 1) / 2)
+    least = np.full((len(axis),) * 3, np.inf, np.float32)
+    nearest = np.zeros(least.shape, np.uint8)
+    for index, colours in enumerate(palette.classes.values()):
+        for colour in colours:
+            red, green, blue = ((axis - channel) ** 2 for channel in bytes.fromhex(colour[1:]))
+            distance = red[:, None, None] + green[:, None] + blue
+            nearer = distance < least
+            least[nearer], nearest[nearer] = distance[nearer], index
+    return nearest.ravel()
+
+
+def cells(pixels: Pixels) -> NDArray[np.int32]:
+    """Return the index of each pixel's cell of the RGB cube; pixels (..., 3)."""
+    red, green, blue = np.moveaxis(pixels >> (8 - BITS), -1, 0).astype(np.int32)
+    cells: NDArray[np.int32] = (red << 2 * BITS) | (green << BITS) | blue
+    return cells

@@ -1,0 +1,120 @@
+"""Which bands of a GeoTIFF are red, green and blue, and which of their values are black and white.
+
+Bands: those asked for; else those that the file calls red, green and blue; else the first three; of fewer than three,
+the first for all. Alpha is never one of them. A palette is looked up, and CMYK comes as RGB from the decoder.
+
+Values: 8 bits stay what they are. Anything else is stretched, each band between two percentiles of its valid values,
+by default 2 and 98, as maps of 16-bit scenes are usually shown.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ConfigError, DataError
+from model.images import short_name
+from model.pixels import Pixels
+
+STRETCH = (2.0, 98.0)
+SAMPLE_SIDE = 2048
+"""Percentiles are taken of a reading of at most this height and width."""
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How values become colours.
+
+    Attributes:
+        bands: One or three band numbers, from 1.
+        levels: float64 (bands, 2): the values that become 0 and 255; None: they are levels already.
+        palette: uint8 (K, 3): the colours that values of one band number; None: there is no palette.
+        inverted: Whether 0 is white.
+    """
+
+    bands: tuple[int, ...]
+    levels: NDArray[np.float64] | None = None
+    palette: Pixels | None = None
+    inverted: bool = False
+
+    def __call__(self, values: NDArray[Any]) -> Pixels:
+        """Turn values (bands, h, w) into uint8 (h, w, 3); what is no number becomes 0."""
+        if self.palette is not None:
+            looked_up: Pixels = self.palette[np.minimum(values[0], len(self.palette) - 1)]
+            return looked_up
+        if self.levels is not None:
+            low, high = self.levels[:, :1, None], self.levels[:, 1:, None]
+            scaled = (values - low) * (255 / np.maximum(high - low, np.finfo(np.float32).tiny))
+            values = np.rint(np.nan_to_num(scaled, nan=0).clip(0, 255)).astype(np.uint8)
+        if self.inverted:
+            values = 255 - values
+        return np.moveaxis(np.broadcast_to(values, (3, *values.shape[1:])), 0, -1).copy()
+
+
+def choose_colours(
+    dataset: Any,  # noqa: ANN401 - a rasterio dataset, and rasterio is imported where it is needed
+    *,
+    bands: tuple[int, ...] | None,
+    stretch: tuple[float, float] | None,
+) -> Colours:
+    """Apply this module's rules to an opened file; with `stretch`, 8 bits are stretched too.
+
+    Raises:
+        ConfigError: There are no such bands, or `stretch` is no pair of rising percentiles.
+        DataError: The values are complex, or none is valid.
+    """
+    if stretch is not None and not 0 <= stretch[0] < stretch[1] <= 100:
+        raise ConfigError(f"A stretch from {stretch[0]:g} to {stretch[1]:g} % is none; take two rising percentages.")
+    kinds = [kind.name for kind in dataset.colorinterp]
+    if kinds[0] == "palette" and bands in (None, (1,)):
+        entries = dataset.colormap(1)
+        palette = np.array([entries.get(number, (0, 0, 0))[:3] for number in range(max(entries) + 1)], np.uint8)
+        return Colours((1,), palette=palette)
+    chosen = _default(kinds) if bands is None else _check(bands, dataset.count)
+    types = {np.dtype(dataset.dtypes[band - 1]) for band in chosen}
+    if any(type.kind == "c" for type in types):
+        raise DataError(
+            f"{short_name(Path(dataset.name))}: bands {chosen} hold complex numbers; a photo needs real ones."
+        )
+    inverted = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    bits = int(dataset.tags(chosen[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    if stretch is None and types == {np.dtype(np.uint8)}:
+        levels = None if bits == 8 else np.array([[0.0, 2**bits - 1]] * len(chosen))
+    else:
+        levels = _percentiles(dataset, chosen, stretch or STRETCH)
+    return Colours(chosen, levels, inverted=inverted)
+
+
+def _default(kinds: list[str]) -> tuple[int, ...]:
+    named = [kinds.index(kind) + 1 for kind in ("red", "green", "blue") if kind in kinds]
+    others = [number for number, kind in enumerate(kinds, 1) if kind != "alpha"]
+    if len(named) == 3:
+        return tuple(named)
+    return tuple(others[:3] if len(others) >= 3 else others[:1] or [1])
+
+
+def _check(bands: tuple[int, ...], count: int) -> tuple[int, ...]:
+    if len(bands) not in (1, 3) or not all(1 <= band <= count for band in bands):
+        raise ConfigError(f"Bands {bands} can't be drawn; name one or three of 1 to {count}.")
+    return bands
+
+
+def _percentiles(
+    dataset: Any,  # noqa: ANN401
+    bands: tuple[int, ...],
+    stretch: tuple[float, float],
+) -> NDArray[np.float64]:
+    """Return the values at two percentiles for each band, (bands, 2), from a decimated reading."""
+    from rasterio.enums import Resampling
+
+    step = max(1.0, max(dataset.height, dataset.width) / SAMPLE_SIDE)
+    shape = max(1, round(dataset.height / step)), max(1, round(dataset.width / step))
+    # By averages: GDAL picks single pixels out of blocks far more slowly.
+    values = dataset.read(list(bands), out_shape=(len(bands), *shape), resampling=Resampling.average)
+    valid = np.isfinite(values).all(axis=0)
+    valid &= dataset.dataset_mask(out_shape=shape, resampling=Resampling.average) > 0
+    if not valid.any():
+        raise DataError(f"{short_name(Path(dataset.name))} has no valid pixel, and so no levels to stretch.")
+    return np.asarray(np.percentile(values[:, valid], stretch, axis=1).T, np.float64)

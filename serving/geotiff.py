@@ -1,0 +1,209 @@
+"""GeoTIFF files: opened with nothing but GDAL's TIFF driver, and written as Cloud Optimized GeoTIFFs."""
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+from model.errors import DataError
+from model.files import write_text
+from model.images import short_name
+from model.pixels import Pixels
+
+MAX_PIXELS = 4_000_000_000
+MAX_SIDE = 100_000
+"""Of height and width: memory is a few hundred rows of the whole width."""
+MAX_BLOCK_BYTES = 256 * 2**20
+"""Of a tile or strip of the file: the decoder has one in memory whole."""
+
+# A file beside the photo is never read, nor is one written; what is decoded is kept for a few rows of tiles only.
+_GDAL = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_CACHEMAX": 256,
+    "PROJ_NETWORK": "OFF",
+}
+_TIFF = rb"(II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08)"
+_POSERS = {"a VRT": rb"\s*(<\?xml.*?\?>)?\s*<VRTDataset", "a web address": rb"\s*(https?|ftp|s3|gs)://|\s*/vsi"}
+
+
+@contextmanager
+def gdal() -> Iterator[None]:
+    """Run GDAL with bounded memory, without the network and without files beside the named ones."""
+    import rasterio
+
+    with rasterio.Env(**_GDAL), warnings.catch_warnings():
+        # What has no georeference is told in our own words.
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
+
+
+@contextmanager
+def open_geotiff(path: Path) -> Iterator[Any]:
+    """Open a GeoTIFF, inside `gdal()`, and yield its rasterio dataset.
+
+    Raises:
+        DataError: It is no TIFF, is too large, or does not hold all that its directory lists.
+    """
+    import rasterio
+
+    _check_signature(path)
+    try:
+        # A Path, and absolute: rasterio and GDAL take a string as a web address, an archive or a sub-dataset too.
+        dataset = rasterio.open(path.absolute(), driver="GTiff", sharing=False, GEOREF_SOURCES="INTERNAL")
+    except rasterio.errors.RasterioIOError as error:
+        raise DataError(f"{short_name(path)} is no readable TIFF: it is broken or truncated ({error})") from error
+    with dataset:
+        _check_size(dataset, path)
+        _check_blocks(dataset, path)
+        yield dataset
+
+
+def _check_signature(path: Path) -> None:
+    """Look at the first bytes before GDAL does."""
+    if not path.is_file() or str(path.absolute()).startswith("/vsi"):
+        raise DataError(f"{short_name(path)} is missing or no regular file")
+    try:
+        with path.open("rb") as file:
+            begin = file.read(256)
+    except OSError as error:
+        raise DataError(f"{short_name(path)} can't be opened ({error.strerror})") from error
+    if not re.match(_TIFF, begin):
+        found = (name for name, pattern in _POSERS.items() if re.match(pattern, begin, re.DOTALL))
+        kind = next(found, "of another format" if begin else "an empty file")
+        raise DataError(f"{short_name(path)} is {kind}; a scene must be a TIFF file that holds its own pixels")
+
+
+def _check_size(dataset: Any, path: Path) -> None:  # noqa: ANN401
+    import numpy as np
+
+    height, width = dataset.shape
+    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+        raise DataError(
+            f"{short_name(path)} has {width}x{height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} a side"
+        )
+    together = dataset.count if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else 1
+    largest = max(
+        rows * columns * np.dtype(kind).itemsize
+        for (rows, columns), kind in zip(dataset.block_shapes, dataset.dtypes, strict=True)
+    )
+    if largest * together > MAX_BLOCK_BYTES:
+        raise DataError(
+            f"{short_name(path)} is stored in blocks of {largest * together} bytes; at most {MAX_BLOCK_BYTES} are "
+            "allowed: store it in tiles (gdal_translate -co TILED=YES)"
+        )
+
+
+def _check_blocks(dataset: Any, path: Path) -> None:  # noqa: ANN401
+    """See that every block lies inside the file: so a download that broke off is told at once, not after hours."""
+    size = path.stat().st_size
+    rows, columns = dataset.block_shapes[0]
+    apart = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND"
+    for band in range(1, (dataset.count if apart else 1) + 1):
+        for y in range(-(-dataset.height // rows)):
+            for x in range(-(-dataset.width // columns)):
+                offset = dataset.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band)
+                length = dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=band)
+                # An empty block has neither.
+                if offset and length and int(offset) + int(length) > size:
+                    raise DataError(f"{short_name(path)} is truncated: rows from {y * rows} on lie beyond its end")
+
+
+def encode_strip(rows: Pixels, *, note: str) -> bytes:
+    """Return rows of a map, uint8 (h, W, 3 or 4), as a compressed TIFF file that carries a note."""
+    import numpy as np
+    from rasterio.io import MemoryFile
+
+    height, width, count = rows.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "uint8"}
+    layout = {"compress": "DEFLATE", "zlevel": 1, "predictor": 2, "interleave": "pixel", "photometric": "RGB"}
+    with MemoryFile() as memory:
+        with memory.open(**profile, **layout) as dataset:
+            dataset.write(np.moveaxis(rows, -1, 0))
+            dataset.update_tags(NOTE=note)
+        return bytes(memory.getbuffer())
+
+
+def read_note(strip: Path) -> str:
+    """Return the note in a strip that `encode_strip` made, inside `gdal()`.
+
+    Raises:
+        DataError: The file is not whole, or it has no note.
+    """
+    with open_geotiff(strip) as dataset:
+        note = dataset.tags().get("NOTE")
+    if note is None:
+        raise DataError(f"{short_name(strip)} is no strip of a map")
+    return str(note)
+
+
+def join_strips(
+    strips: Sequence[Path],
+    target: Path,
+    *,
+    crs: Any,  # noqa: ANN401 - rasterio's
+    transform: Any,  # noqa: ANN401 - affine's
+    tags: Mapping[str, str],
+) -> None:
+    """Join strips, from top to bottom and in one folder, to a Cloud Optimized GeoTIFF, inside `gdal()`.
+
+    It is tiled, compressed without loss, and has overviews by averaging.
+
+    Raises:
+        OSError: The file can't be written.
+    """
+    import rasterio
+    import rasterio.shutil
+
+    mosaic = strips[0].with_name("mosaic.vrt")
+    try:
+        write_text(mosaic, _mosaic(strips, crs, transform, tags))
+        with rasterio.open(mosaic.absolute(), driver="VRT", sharing=False) as dataset:
+            rasterio.shutil.copy(
+                dataset,
+                target.absolute(),
+                driver="COG",
+                COMPRESS="DEFLATE",
+                PREDICTOR="2",
+                BIGTIFF="IF_SAFER",
+                OVERVIEW_RESAMPLING="AVERAGE",
+                NUM_THREADS="ALL_CPUS",
+            )
+        # GDAL does not tell of every write that failed.
+        with open_geotiff(target):
+            pass
+    except Exception as error:  # GDAL's errors have no public class.
+        raise OSError(f"{target.name}: {error}") from error
+
+
+def _mosaic(strips: Sequence[Path], crs: Any, transform: Any, tags: Mapping[str, str]) -> str:  # noqa: ANN401
+    """Describe strips as one image: a VRT, which GDAL reads as it goes."""
+    import rasterio
+
+    places, top = [], 0
+    for strip in strips:
+        with rasterio.open(strip.absolute(), driver="GTiff", sharing=False) as dataset:
+            width, height, count = dataset.width, dataset.height, dataset.count
+        size = f'xOff="0" xSize="{width}" ySize="{height}"'
+        places.append((strip.name, f'<SrcRect {size} yOff="0"/><DstRect {size} yOff="{top}"/>'))
+        top += height
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{colour}</ColorInterp>'
+        + "".join(
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename>'
+            f"<SourceBand>{band}</SourceBand>{rectangles}</SimpleSource>"
+            for name, rectangles in places
+        )
+        + "</VRTRasterBand>"
+        for band, colour in zip(range(1, count + 1), ("Red", "Green", "Blue", "Alpha"), strict=False)
+    )
+    place = f"<SRS>{escape(crs.to_wkt())}</SRS>" if crs else ""
+    if not transform.is_identity:
+        place += f"<GeoTransform>{', '.join(map(repr, transform.to_gdal()))}</GeoTransform>"
+    items = "".join(f'<MDI key="{escape(key)}">{escape(value)}</MDI>' for key, value in tags.items())
+    return (
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{top}">{place}<Metadata>{items}</Metadata>{bands}</VRTDataset>'
+    )

@@ -1,0 +1,246 @@
+"""Scenes: GeoTIFFs read window by window as RGB photos, at the ground resolution that the model knows."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ConfigError, DataError
+from model.images import short_name
+from model.pixels import Pixels
+from serving.bands import Colours, choose_colours
+from serving.geotiff import MAX_PIXELS, MAX_SIDE, open_geotiff
+from serving.reflection import reflect
+
+FAR_OFF = 2
+"""Times that the model's ground resolution may be coarser or finer than the scene's without a warning."""
+MAX_SCALE = 16
+"""Times that it may be at all."""
+
+
+class Imagery:
+    """A scene as a photo of `height` x `width` pixels, at the model's ground resolution.
+
+    Attributes:
+        height: In pixels of the map.
+        width: Likewise.
+        crs: The scene's coordinate system, or None.
+        transform: From pixels of the map to the coordinate system; the scene's extent is kept.
+        ground: Metres on the ground of the scene's own pixels at its centre, across and down; None: not known.
+        map_ground: Likewise of the map's pixels.
+        colours: Which values become which colours.
+        taken: The TIFF tag that says when the photo was taken, if there is one.
+        masked: Whether the scene has alpha, a mask, nodata or numbers that are none.
+        warnings: Sentences for the user.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,  # noqa: ANN401 - a rasterio dataset
+        name: str,
+        *,
+        resolution: float | None,
+        colours: Colours,
+    ) -> None:
+        """Lay the map's grid over an opened scene."""
+        from rasterio.enums import MaskFlags, Resampling
+
+        self._dataset, self._name = dataset, name
+        self.colours = colours
+        self.crs = dataset.crs
+        self.taken = {tag: value for tag, value in dataset.tags().items() if tag == "TIFFTAG_DATETIME"}
+        self.warnings: list[str] = []
+        self.ground = self._ground()
+        down, across = self._steps(resolution)
+        self.height = max(1, round(dataset.height / down))
+        self.width = max(1, round(dataset.width / across))
+        if max(self.height, self.width) > MAX_SIDE or self.height * self.width > MAX_PIXELS:
+            raise DataError(
+                f"{name} at {resolution} m a pixel would be {self.width}x{self.height} pixels; at most {MAX_PIXELS} "
+                f"are allowed, and {MAX_SIDE} a side: take a coarser resolution"
+            )
+        # Pixels of the scene in one of the map.
+        self._down, self._across = dataset.height / self.height, dataset.width / self.width
+        ground = self.ground
+        self.map_ground = (ground[0] * self._across, ground[1] * self._down) if ground else None
+        self.transform = dataset.transform @ dataset.transform.scale(self._across, self._down)
+        self._floats = any(np.dtype(dataset.dtypes[band - 1]).kind == "f" for band in colours.bands)
+        # The alpha that GDAL adds to what it turns from CMYK to RGB is its own.
+        plain = _is_cmyk(dataset)
+        self._flagged = not plain and any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
+        kinds = [kind.name for kind in dataset.colorinterp]
+        self._opacity = kinds.index("alpha") + 1 if "alpha" in kinds and not plain else None
+        self.masked = self._flagged or self._floats or self._opacity is not None
+        self._resampling = Resampling.nearest if colours.palette is not None else Resampling.bilinear
+
+    def read(self, top: int, left: int, height: int, width: int) -> Pixels | None:
+        """Return a window of the photo, uint8 (height, width, 3), or None if nothing in it is valid.
+
+        Pixels that are not valid mirror those that are.
+
+        Raises:
+            DataError: The file is broken there.
+        """
+        valid = self.alpha(top, left, height, width) > 0 if self.masked else np.ones((height, width), np.bool_)
+        if not valid.any():
+            return None
+        values = self._values(top, left, height, width)
+        if self._floats:
+            valid &= np.isfinite(values).all(axis=0)
+        photo = self.colours(values)
+        if not valid.any():
+            return None
+        return photo if valid.all() else reflect(photo, valid)
+
+    def alpha(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Return how opaque a window of the map is, uint8 (height, width): 0 where the scene has no pixels.
+
+        Raises:
+            DataError: The file is broken there.
+        """
+        from rasterio.enums import Resampling
+
+        # By averages: alpha stays smooth, and GDAL picks single pixels out of blocks far more slowly.
+        place = {
+            "out_shape": (height, width),
+            "window": self._window(top, left, height, width),
+            "resampling": Resampling.average,
+        }
+        alpha = np.full((height, width), 255, np.uint8)
+        with self._reading(top, height):
+            if self._opacity is not None:
+                levels = self._dataset.read(self._opacity, **place)
+                # Rounded up: what is visible at all stays so.
+                alpha = levels if levels.dtype == np.uint8 else np.ceil(levels * (255 / _most(levels.dtype)))
+            elif self._flagged:
+                alpha = self._dataset.dataset_mask(**place)
+        if self._floats:
+            values = self._values(top, left, height, width)
+            alpha = np.where(np.isfinite(values).all(axis=0), alpha, 0)
+        return alpha.astype(np.uint8)
+
+    def _values(self, top: int, left: int, height: int, width: int) -> NDArray[Any]:
+        bands = list(self.colours.bands)
+        with self._reading(top, height):
+            values: NDArray[Any] = self._dataset.read(
+                bands,
+                window=self._window(top, left, height, width),
+                out_shape=(len(bands), height, width),
+                resampling=self._resampling,
+            )
+        return values
+
+    def _window(self, top: int, left: int, height: int, width: int) -> Any:  # noqa: ANN401
+        from rasterio.windows import Window
+
+        across, down = self._across, self._down
+        return Window(left * across, top * down, width * across, height * down)
+
+    @contextmanager
+    def _reading(self, top: int, height: int) -> Iterator[None]:
+        from rasterio.errors import RasterioIOError
+
+        try:
+            yield
+        except RasterioIOError as error:
+            first, last = int(top * self._down), math.ceil((top + height) * self._down)
+            raise DataError(f"{self._name} is broken or truncated in rows {first} to {last} ({error})") from error
+
+    def _ground(self) -> tuple[float, float] | None:
+        if self.crs is None or self._dataset.transform.is_identity:
+            missing = "transform" if self.crs else "coordinate system"
+            self.warnings.append(f"{self._name} has no {missing}, and its map has none either.")
+            return None
+        ground = _metres(self._dataset)
+        if ground is None:
+            self.warnings.append(f"The ground resolution of {self._name} can't be told from its coordinate system.")
+        return ground
+
+    def _steps(self, resolution: float | None) -> tuple[float, float]:
+        """Return how many pixels of the scene go down and across one of the map."""
+        if resolution is None:
+            return 1, 1
+        if not 0 < resolution < math.inf:
+            raise ConfigError(
+                f"A pixel can't be {resolution:g} m; give the metres on the ground of the model's photos."
+            )
+        if self.ground is None:
+            self.warnings.append(f"{self._name} is drawn in its own pixels, which may not be {resolution:g} m.")
+            return 1, 1
+        across, down = self.ground
+        factor = max(resolution / min(across, down), max(across, down) / resolution)
+        told = (
+            f"{self._name} has pixels of {math.sqrt(across * down):.3g} m; the model was trained on {resolution:.3g} m"
+        )
+        if factor > MAX_SCALE:
+            raise DataError(f"{told}, more than {MAX_SCALE} times off: take a scene that is nearer.")
+        if factor > FAR_OFF:
+            self.warnings.append(f"{told}, {factor:.1f} times off: what looks different is drawn badly.")
+        return resolution / down, resolution / across
+
+
+@contextmanager
+def open_imagery(
+    path: Path,
+    *,
+    resolution: float | None = None,
+    bands: tuple[int, ...] | None = None,
+    stretch: tuple[float, float] | None = None,
+) -> Iterator[Imagery]:
+    """Open a GeoTIFF as a photo, inside `gdal()`.
+
+    Args:
+        path: The file; nothing beside it is read.
+        resolution: Metres on the ground of one pixel of the photo; None: the file's own pixels.
+        bands: One or three band numbers, from 1; None: by the rule of `serving.bands`.
+        stretch: Two percentiles that become black and white; None: by the same rule.
+
+    Raises:
+        ConfigError: A setting is out of range.
+        DataError: The file is no TIFF, broken, truncated or too large.
+    """
+    from rasterio.errors import RasterioIOError
+
+    with open_geotiff(path) as dataset:
+        try:
+            colours = choose_colours(dataset, bands=bands, stretch=stretch)
+        except RasterioIOError as error:
+            raise DataError(f"{short_name(path)} is broken or truncated ({error})") from error
+        imagery = Imagery(dataset, short_name(path), resolution=resolution, colours=colours)
+        if pages := len(dataset.subdatasets):
+            imagery.warnings.append(f"{short_name(path)} has {pages} pages; the first is drawn.")
+        yield imagery
+
+
+def _most(kind: np.dtype[Any]) -> float:
+    """Return the value of full opacity in an alpha band."""
+    return float(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
+
+
+def _is_cmyk(dataset: Any) -> bool:  # noqa: ANN401
+    return bool(dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "CMYK")
+
+
+def _metres(dataset: Any) -> tuple[float, float] | None:  # noqa: ANN401
+    """Return the width and height on the ground of the pixel at the centre, in metres, whatever the coordinate system.
+
+    Not in its own metres: those of Mercator are half as long on the ground at 60 degrees north. In an equidistant
+    projection around the centre (azimuthal; Snyder 1987, chapter 25) they are as long as on the ground.
+    """
+    from rasterio.warp import transform
+
+    x, y = dataset.width / 2, dataset.height / 2
+    pixels = [(x, y), (x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)]
+    places = list(zip(*(dataset.transform @ pixel for pixel in pixels), strict=True))
+    try:
+        lons, lats = transform(dataset.crs, "OGC:CRS84", *places)
+        around = f"+proj=aeqd +lon_0={lons[0]} +lat_0={lats[0]} +datum=WGS84 +units=m"
+        _, left, right, above, below = zip(*transform(dataset.crs, around, *places), strict=True)
+    except Exception:  # GDAL's errors have no public class; a site's own coordinate system has no degrees.
+        return None
+    across, down = math.dist(left, right), math.dist(above, below)
+    return (across, down) if 0 < across < math.inf and 0 < down < math.inf else None

@@ -1,0 +1,162 @@
+"""A STAC item beside a drawn map: where and when, by which model, in which files (STAC 1.1)."""
+
+import json
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from model.errors import ConfigError, DataError
+from model.files import sha256, write_text
+from model.images import short_name
+from model.spec import Frozen
+from serving.geotiff import gdal, open_geotiff
+from serving.ground import Ground, metres_per_pixel
+
+SUFFIX = ".stac.json"
+EXTENSIONS = (
+    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "https://stac-extensions.github.io/processing/v1.1.0/schema.json",
+    "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+)
+EARLIEST = "1970-01-01T00:00:00Z"
+"""Where the time of a photo begins that is not known: the first that every client can read."""
+COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+VECTORS = {".gpkg": "application/geopackage+sqlite3", ".geojson": "application/geo+json"}
+SHA256 = "1220"
+"""What a multihash of sha256 begins with: the function, 0x12, and 32 bytes of it, 0x20."""
+
+
+class ModelFacts(Frozen):
+    """Which model drew a map."""
+
+    name: str
+    version: str | None
+    """Its number in the registry, if it comes from there."""
+    sha256: str
+    """Of the model file."""
+    variant: str
+    """For instance fp32 or int8."""
+    run_id: str
+    """The run that trained it."""
+    software: str
+    """The version of sat2map that drew the map."""
+
+
+def item_file(map_file: Path) -> Path:
+    """Return where the item of a map stands: `map.stac.json` beside `map.tif`."""
+    return map_file.with_name(map_file.stem + SUFFIX)
+
+
+def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | None = None) -> Path:
+    """Write a STAC 1.1 item for a map, with the projection, processing and file extensions.
+
+    - `geometry` is the outline of the map in degrees of WGS 84; null, without `bbox` and `proj:` but the shape, if
+      the map has no georeference.
+    - `datetime` is when the photo was taken: the map's TIFFTAG_DATETIME, which names no time zone and is taken for
+      UTC. Without it, or if it is not written as TIFF has it (then it is kept as `sat2map:tifftag_datetime`),
+      `datetime` is null and the photo is from some time between 1970 and the creation of the item. When the map was
+      drawn is not when the photo was taken: that is `created`.
+    - `gsd` is the map's metres per pixel on the ground, at its centre.
+    - `sat2map:` fields say which model drew it. (The `mlm:` fields of STAC describe a model as an item of its own,
+      and not what a model made.)
+
+    Args:
+        map_file: A Cloud Optimized GeoTIFF.
+        out: The file to write; links to the map and to the polygons are relative to it.
+        model: Which model drew the map.
+        vector: The map's polygons, .gpkg or .geojson, if there are any.
+
+    Returns:
+        `out`.
+
+    Raises:
+        ConfigError: `vector` is of another format.
+        DataError: The map can't be read, or lies across the antimeridian; or a file can't be read or written.
+    """
+    if vector is not None and vector.suffix.lower() not in VECTORS:
+        raise ConfigError(f"{vector.name!r} holds no polygons that an item can list; give a .gpkg or .geojson file.")
+    created = datetime.now(UTC)
+    with gdal(), open_geotiff(map_file) as dataset:
+        item = {
+            "type": "Feature",
+            "stac_version": "1.1.0",
+            "stac_extensions": list(EXTENSIONS),
+            "id": map_file.stem,
+            **_place(dataset, short_name(map_file)),
+            "links": [],
+        }
+        item["properties"] = {
+            **_time(dataset.tags().get("TIFFTAG_DATETIME", ""), created),
+            "created": _utc(created),
+            **item["properties"],
+            "processing:lineage": "A street map, drawn from a photo from above by a generative network.",
+            "processing:software": {"sat2map": model.software},
+            **{f"sat2map:{key}": value for key, value in _model_fields(model).items()},
+        }
+    try:
+        item["assets"] = {"map": _asset(map_file, out, COG, "Street map", ["data", "visual"])}
+        if vector is not None:
+            kind = VECTORS[vector.suffix.lower()]
+            item["assets"]["vector"] = _asset(vector, out, kind, "Street map as polygons", ["data"])
+        write_text(out, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        raise DataError(f"{out} can't be written ({error}); choose another place, or make room.") from error
+    return out
+
+
+def _place(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a rasterio dataset
+    """Return the item's geometry and bbox, and the properties that follow from where the map lies."""
+    shape = {"proj:shape": list(dataset.shape)}
+    if dataset.crs is None or dataset.transform.is_identity:
+        return {"geometry": None, "properties": shape}
+    ground = Ground(dataset, name)
+    authority = dataset.crs.to_authority()
+    properties = {
+        "gsd": metres_per_pixel(ground),
+        "proj:code": ":".join(authority) if authority else None,
+        **({} if authority else {"proj:wkt2": dataset.crs.to_wkt(version="WKT2_2019")}),
+        **shape,
+        "proj:transform": list(dataset.transform)[:6],
+    }
+    outline = ground.outline.round(8)
+    return {
+        "geometry": {"type": "Polygon", "coordinates": [outline.tolist()]},
+        "bbox": [*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist()],
+        "properties": properties,
+    }
+
+
+def _time(tag: str, created: datetime) -> dict[str, str | None]:
+    """Return when the photo was taken."""
+    try:
+        # TIFF 6.0, section 8; blanks where it is not known.
+        return {"datetime": _utc(datetime.strptime(tag.strip(), "%Y:%m:%d %H:%M:%S"))}
+    except ValueError:
+        kept = {"sat2map:tifftag_datetime": tag} if tag.strip() else {}
+        return {"datetime": None, "start_datetime": EARLIEST, "end_datetime": _utc(created), **kept}
+
+
+def _utc(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _model_fields(model: ModelFacts) -> dict[str, str]:
+    """Return the fields of the model that are known."""
+    facts = model.model_dump(exclude={"software"}, exclude_none=True)
+    return {key if key == "run_id" else f"model_{key}": value for key, value in facts.items()}
+
+
+def _asset(file: Path, item: Path, kind: str, title: str, roles: list[str]) -> dict[str, Any]:
+    path = os.path.relpath(file.absolute(), item.absolute().parent)
+    href = quote(path.replace(os.sep, "/"))
+    return {
+        "href": href if re.match(r"\.\./", href) else f"./{href}",
+        "type": kind,
+        "title": title,
+        "roles": roles,
+        "file:size": file.stat().st_size,
+        "file:checksum": SHA256 + sha256(file),
+    }

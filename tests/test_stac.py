@@ -1,0 +1,178 @@
+"""A map's STAC item is valid, says where and when, and names the model and the files."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+
+import jsonschema
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import shapely
+from affine import Affine
+from pystac.validation.local_validator import get_local_schema_cache
+from referencing import Registry, Resource
+
+from model.errors import ConfigError, DataError
+from serving.geotiff import gdal
+from serving.stac import ModelFacts, item_file, write_item
+
+MODEL = ModelFacts(name="sat2map", version="7", sha256="ab" * 32, variant="int8", run_id="1f0c", software="0.1.0")
+TRANSFORM = Affine(0.5, 0, 500000, 0, -0.5, 5540000)
+
+
+@pytest.fixture
+def make_map(tmp_path):
+    """Return a function that writes a small map."""
+
+    def make(*, name="map.tif", crs="EPSG:32633", transform=TRANSFORM, **tags):
+        profile = {"driver": "GTiff", "height": 200, "width": 300, "count": 3, "dtype": "uint8"}
+        with gdal(), rasterio.open(tmp_path / name, "w", crs=crs, transform=transform, **profile) as dataset:
+            dataset.write(np.full((3, 200, 300), 200, np.uint8))
+            dataset.update_tags(**tags)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def problems():
+    """Return a function that lists what an item's schema, STAC 1.1.0, has against it."""
+    schemas = get_local_schema_cache()
+    registry = Registry().with_resources((uri, Resource.from_contents(schema)) for uri, schema in schemas.items())
+    schema = next(schema for uri, schema in schemas.items() if uri.endswith("/item.json"))
+    validator = jsonschema.Draft7Validator(schema, registry=registry)
+    return lambda item: [error.message for error in validator.iter_errors(item)]
+
+
+def write(map_file, **options):
+    """Write the item beside the map and return it."""
+    written = write_item(map_file, item_file(map_file), model=MODEL, **options)
+    return json.loads(written.read_text(encoding="utf-8"))
+
+
+def test_the_schema_finds_faults(make_map, problems):
+    item = write(make_map())
+    assert problems(item) == []
+    assert problems(item | {"bbox": "none"}) and problems({**item, "properties": {}}) and problems({"type": "Feature"})
+
+
+def test_the_item_says_where_the_map_lies(make_map, problems):
+    item = write(make_map())
+    assert problems(item) == [] and (item["stac_version"], item["id"]) == ("1.1.0", "map")
+    footprint = shapely.geometry.shape(item["geometry"])
+    assert footprint.is_valid and footprint.exterior.is_ccw
+    assert item["bbox"] == pytest.approx([15.0, 50.0114, 15.0021, 50.0123], abs=1e-4) == list(footprint.bounds)
+    properties = item["properties"]
+    assert (properties["gsd"], properties["proj:code"], properties["proj:shape"]) == (0.5, "EPSG:32633", [200, 300])
+    assert properties["proj:transform"] == [0.5, 0, 500000, 0, -0.5, 5540000] and "proj:wkt2" not in properties
+    assert {uri.split("/")[3] for uri in item["stac_extensions"]} == {"projection", "processing", "file"}
+
+
+def test_the_item_names_the_model(make_map):
+    properties = write(make_map())["properties"]
+    assert {key: value for key, value in properties.items() if key.startswith("sat2map:")} == {
+        "sat2map:model_name": "sat2map",
+        "sat2map:model_version": "7",
+        "sat2map:model_sha256": "ab" * 32,
+        "sat2map:model_variant": "int8",
+        "sat2map:run_id": "1f0c",
+    }
+    assert properties["processing:software"] == {"sat2map": "0.1.0"}
+
+
+def test_a_model_that_is_in_no_registry_has_no_version(make_map):
+    map_file = make_map()
+    write_item(map_file, item_file(map_file), model=MODEL.model_copy(update={"version": None}))
+    assert "sat2map:model_version" not in json.loads(item_file(map_file).read_text())["properties"]
+
+
+def test_the_time_of_the_photo_is_what_the_map_says(make_map, problems):
+    item = write(make_map(TIFFTAG_DATETIME="2019:07:05 09:30:00"))
+    properties = item["properties"]
+    assert problems(item) == [] and properties["datetime"] == "2019-07-05T09:30:00Z"
+    assert "start_datetime" not in properties and properties["created"] > "2020"
+
+
+@pytest.mark.parametrize("tag", [None, "   ", "2019-07-05", "2019:13:05 09:30:00", "0000:00:00 00:00:00"])
+def test_a_time_that_is_not_known_is_not_made_up(make_map, problems, tag):
+    item = write(make_map(**({} if tag is None else {"TIFFTAG_DATETIME": tag})))
+    properties = item["properties"]
+    assert problems(item) == [] and properties["datetime"] is None
+    assert properties["start_datetime"] == "1970-01-01T00:00:00Z"
+    assert properties["end_datetime"] == properties["created"]
+    created = datetime.strptime(properties["created"], "%Y-%m-%dT%H:%M:%S%z")
+    assert timedelta() <= datetime.now(UTC) - created < timedelta(minutes=5)
+    assert properties.get("sat2map:tifftag_datetime", "") == (tag or "").strip()
+
+
+def test_the_files_are_listed_with_what_proves_them(make_map, tmp_path, problems):
+    map_file = make_map()
+    polygons = tmp_path / "map.gpkg"
+    polygons.write_bytes(b"polygons")
+    item = write(map_file, vector=polygons)
+    assert problems(item) == [] and list(item["assets"]) == ["map", "vector"]
+    content = map_file.read_bytes()
+    assert item["assets"]["map"] == {
+        "href": "./map.tif",
+        "type": "image/tiff; application=geotiff; profile=cloud-optimized",
+        "title": "Street map",
+        "roles": ["data", "visual"],
+        "file:size": len(content),
+        "file:checksum": "1220" + hashlib.sha256(content).hexdigest(),
+    }
+    assert item["assets"]["vector"]["type"] == "application/geopackage+sqlite3"
+    polygons = polygons.rename(tmp_path / "map.geojson")
+    assert write(map_file, vector=polygons)["assets"]["vector"]["type"] == "application/geo+json"
+    assert "vector" not in write(map_file)["assets"]
+
+
+def test_links_are_relative_and_can_be_followed(make_map, tmp_path):
+    map_file = make_map(name="Łódź, Süd 2.tif")
+    assert item_file(map_file).name == "Łódź, Süd 2.stac.json"
+    item = write(map_file)
+    assert (
+        item["id"] == "Łódź, Süd 2" and item["assets"]["map"]["href"] == "./%C5%81%C3%B3d%C5%BA%2C%20S%C3%BCd%202.tif"
+    )
+    elsewhere = write_item(make_map(), tmp_path / "items" / "a.stac.json", model=MODEL)
+    assert json.loads(elsewhere.read_text())["assets"]["map"]["href"] == "../map.tif"
+    # Another reader finds the file.
+    read = pystac.Item.from_file(elsewhere)
+    assert read.assets["map"].get_absolute_href() == str(tmp_path / "map.tif")
+
+
+def test_a_map_without_georeference_lies_nowhere(make_map, problems):
+    item = write(make_map(crs=None, transform=Affine.identity()))
+    assert problems(item) == [] and item["geometry"] is None and "bbox" not in item
+    assert {key for key in item["properties"] if key.startswith(("proj:", "gsd"))} == {"proj:shape"}
+
+
+def test_a_coordinate_system_without_a_code_is_written_out(make_map, problems):
+    item = write(make_map(crs="+proj=laea +lat_0=50 +lon_0=15 +datum=WGS84", transform=Affine(0.5, 0, 0, 0, -0.5, 0)))
+    assert problems(item) == [] and item["properties"]["proj:code"] is None
+    assert item["properties"]["proj:wkt2"].startswith("PROJCRS[")
+    assert item["bbox"] == pytest.approx([15, 49.9991, 15.0021, 50], abs=1e-4)
+
+
+def test_the_antimeridian_is_refused_and_an_earlier_item_stays(make_map):
+    map_file = make_map()
+    write(map_file)
+    before = item_file(map_file).read_bytes()
+    make_map(crs="EPSG:32660", transform=Affine(5000, 0, 300000, 0, -5000, 1000000))
+    with pytest.raises(DataError, match="lies across the antimeridian"):
+        write(map_file)
+    assert item_file(map_file).read_bytes() == before
+
+
+def test_what_cannot_be_listed_or_written_is_told(make_map, tmp_path):
+    map_file = make_map()
+    with pytest.raises(ConfigError, match=r"^'map\.shp' holds no polygons that an item can list"):
+        write(map_file, vector=tmp_path / "map.shp")
+    with pytest.raises(DataError, match="can't be written"):
+        write(map_file, vector=tmp_path / "gone.gpkg")
+    with pytest.raises(DataError, match="can't be written"):
+        write_item(map_file, map_file / "a.stac.json", model=MODEL)
+    with pytest.raises(DataError, match=r"gone\.tif is missing"):
+        write_item(tmp_path / "gone.tif", tmp_path / "a.stac.json", model=MODEL)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif"]
