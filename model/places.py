@@ -1,7 +1,7 @@
-"""The seam to where the pairs lie: a folder on this machine, or an address that one of pyarrow's file systems opens.
+"""The seam to where files lie: a folder on this machine, or an address that one of pyarrow's file systems opens.
 
-A place is a text: a path, or an address (`model.addresses`). Files at an address are listed a folder at a
-time and read one by one; nothing is copied to this machine.
+A place is a text: a path, or an address (`model.addresses`). Files at an address are listed a folder at a time and
+read one by one; nothing is copied to this machine. `model.place_writing` writes.
 """
 
 import os
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from model import images
 from model.addresses import Address, is_address, parse
@@ -81,6 +81,18 @@ def list_folder(folder: str) -> Listing:
     return _list_remote(parse(folder)) if is_remote(folder) else _list_local(Path(folder))
 
 
+def kind(place: str) -> Literal["file", "folder"] | None:
+    """Tell what lies at a place; None: nothing.
+
+    Raises:
+        PlaceError: The place does not answer, or refuses.
+    """
+    if is_remote(place):
+        return _remote_kind(parse(place))
+    path = Path(place)
+    return "folder" if path.is_dir() else "file" if path.exists() else None
+
+
 def read_bytes(file: str) -> bytes:
     """Read a file once and whole, if it is a regular file of at most `images.MAX_BYTES`; any number of threads may.
 
@@ -117,12 +129,12 @@ def _list_remote(address: Address) -> Listing:
         # Not every client has a time limit of its own, and a long listing may well take longer than the first answer.
         if _in_time(lambda: _ask(address)) == FileType.File:
             raise DataError(f"{address} is a file, not a folder.")
-        filesystem, path = _open(address)
+        filesystem, path = connect(address)
         entries = filesystem.get_file_info(FileSelector(path, recursive=deep))
     except (OSError, ArrowException) as error:
         if isinstance(error, FileNotFoundError) or (deep and "No such file or directory" in str(error)):
             raise DataError(f"There is no folder {address}: nothing lies below it. Mind its spelling.") from error
-        raise _failure(address, error) from error
+        raise failure(address, error) from error
     folders, files = set(), []
     for entry in entries:
         name, below, _ = (entry.path.removeprefix(f"{path}/") if deep else entry.base_name).partition("/")
@@ -138,7 +150,7 @@ def _read_remote(address: Address) -> bytes:
 
     name = images.short_name(PurePosixPath(address.authority, address.path))
     try:
-        filesystem, path = _open(address)
+        filesystem, path = connect(address)
         with filesystem.open_input_file(path) as stream:
             size = stream.size()
             if size > images.MAX_BYTES:
@@ -149,20 +161,40 @@ def _read_remote(address: Address) -> bytes:
     except (OSError, ArrowException) as error:
         if _is_denied(error):
             raise DataError(f"{name} can't be opened (access denied)") from error
-        raise _failure(address, error) from error
+        raise failure(address, error) from error
+
+
+def _remote_kind(address: Address) -> Literal["file", "folder"] | None:
+    from pyarrow import ArrowException
+    from pyarrow.fs import FileType
+
+    try:
+        found = _in_time(lambda: _ask(address))
+    except (OSError, ArrowException) as error:
+        raise failure(address, error) from error
+    if found == FileType.NotFound and address.scheme == "gs":
+        # Arrow's client for Google sees no folder where only files below it are.
+        try:
+            _list_remote(address)
+        except PlaceError:
+            raise
+        except DataError:
+            return None
+        return "folder"
+    return {FileType.File: "file", FileType.Directory: "folder"}.get(found)  # type: ignore[return-value]
 
 
 def _ask(address: Address) -> Any:  # noqa: ANN401 - pyarrow has no types
     """Return the type of what lies at an address."""
-    filesystem, path = _open(address)
+    filesystem, path = connect(address)
     return filesystem.get_file_info(path).type
 
 
 _connecting = threading.Lock()
 
 
-def _open(address: Address) -> tuple[Any, str]:
-    """Return the file system of an address, one for each bucket in a process, and the path in it."""
+def connect(address: Address) -> tuple[Any, str]:
+    """Return pyarrow's file system for an address, one for each bucket in a process, and the path in it."""
     with _connecting:
         filesystem, root = _connect(address.root)
     return filesystem, f"{root.rstrip('/')}/{address.path}" if address.path else root
@@ -223,7 +255,7 @@ def _is_denied(error: Exception) -> bool:
     return isinstance(error, PermissionError) or any(word in str(error) for word in _DENIED)
 
 
-def _failure(address: Address, error: Exception) -> PlaceError:
+def failure(address: Address, error: Exception) -> PlaceError:
     """Say in a sentence what is wrong with a place, and what to do."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "NO_SUCH_BUCKET" in text or ("Bucket '" in text and "not found" in text):

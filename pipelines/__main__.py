@@ -3,13 +3,12 @@
 import os
 import sys
 import warnings
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from model.errors import ConfigError, PromotionRefused, Sat2mapError, Stopped
-from pipelines import bench_verbs, judging_verbs, registry_verbs
+from pipelines import bench_verbs, judging_verbs, registry_verbs, score_verb
 from pipelines.interrupt import STOPPED
 from pipelines.options import AsJson, Config, Run, Settings, load, run_folder, tell
 
@@ -103,41 +102,24 @@ def tune(
 
 @app.command()
 def export(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
-    """Turn the trained generator into an ONNX bundle, and prove that both draw the same."""
-    folder = run_folder(load(config, settings), run)
+    """Turn the trained generator into an ONNX bundle, and prove that both draw the same.
+
+    Beside fp32, the bundle gets the variants of export.variants that draw nearly as well (export.min_ssim,
+    export.max_loss), each for the machines that it is fastest on.
+    """
+    settings_read = load(config, settings)
+    folder = run_folder(settings_read, run)
     from pipelines import summary
     from pipelines.export import to_bundle
 
-    bundle = to_bundle(folder)
+    bundle = to_bundle(folder, settings_read.export)
     tell(as_json, bundle.manifest, lambda: summary.bundle(bundle))
 
 
 app.add_typer(judging_verbs.app)
 app.add_typer(registry_verbs.app)
+app.add_typer(score_verb.app)
 app.add_typer(bench_verbs.app, name="bench")
-
-
-@app.command()
-def score(
-    photos: Annotated[Path, typer.Argument(help="A folder of square photos: JPEG, PNG or WebP.")],
-    out: Annotated[Path, typer.Argument(help="The folder to make: a PNG map for each photo, and manifest.json.")],
-    bundle: Annotated[
-        str, typer.Option("--bundle", metavar="DIR", help="An exported model; by default the newest run's.")
-    ] = "",
-    config: Config = None,
-    settings: Settings = None,
-    run: Run = "",
-    as_json: AsJson = False,
-) -> None:
-    """Draw a map for every photo in a folder."""
-    settings_read = load(config, settings)
-    from model.bundle import Bundle
-    from pipelines import summary
-    from serving.scorer import score_folder
-
-    opened = Bundle.open(Path(bundle)) if bundle else run_folder(settings_read, run).open_bundle()
-    report = score_folder(opened, photos, out)
-    tell(as_json, report, lambda: summary.maps(out, report))
 
 
 @app.command(context_settings={"allow_interspersed_args": False})

@@ -74,7 +74,7 @@ is not FID. [The whole report]({_address(REPORT_FILE, name, version)})
 
 ```
 sat2map pull {version} --out model
-sat2map score PHOTOS MAPS --bundle model
+sat2map score PHOTOS MAPS --model model
 mlflow models serve -m "models:/{name}/{version}" --env-manager local
 ```
 """

@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,18 +73,27 @@ def check(config: RunConfig, arguments: Mapping[str, Any]) -> None:
         ConfigError: MLflow, the workspace, the pairs or an argument of the verb are on this machine alone.
     """
     tracking.check_shared()
-    places = {name: value for name, value in arguments.items() if isinstance(value, Path)}
-    if arguments.get("bundle"):
-        places["bundle"] = Path(arguments["bundle"])
-    places["workspace"] = config.workspace
+    places = [(name, value) for name, value in arguments.items() if isinstance(value, Path)]
+    places += [(name, Path(text)) for name, text in _scored(arguments) if not is_address(text)]
+    places.append(("workspace", config.workspace))
     if config.data.source != "sample" and not is_address(config.data.source):
-        places["data.source"] = Path(config.data.source)
-    for name, path in places.items():
+        places.append(("data.source", Path(config.data.source)))
+    for name, path in places:
         if not path.is_absolute():
             raise ConfigError(
                 f"{name} is {str(path)!r}, which in a job lies in its working directory: other nodes don't see it, and "
                 f"it goes with the job. Name a folder that every node sees under the same path ({name}=/SHARED/FOLDER)."
             )
+
+
+def _scored(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the places that `score` reads and writes, with the names of its arguments."""
+    for photo in arguments.get("photos") or ():
+        yield "photos", photo.removeprefix("@")
+    for name in ("maps", "out", "vector", "model"):
+        place = arguments.get(name)
+        if isinstance(place, str) and place and not place.startswith("models:"):
+            yield name, place
 
 
 def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:

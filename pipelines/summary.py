@@ -21,7 +21,6 @@ from pipelines.pairs import PairIndex
 from pipelines.registry import RegisteredVersion
 from pipelines.scores import WIDE_GAP, Comparison, NamedScores, Scores, verdict
 from pipelines.workspace import RunFolder, Workspace
-from serving.scorer import ScoreReport
 
 if TYPE_CHECKING:
     from pipelines.promotion import Promotion, Rollback
@@ -96,16 +95,29 @@ def search(found: "TuneResult") -> None:
 
 
 def bundle(exported: Bundle) -> None:
-    """Tell what was exported and how exact it is."""
+    """Tell what was exported, how exact it is, and what was not shipped."""
     out = _console()
-    parity = exported.manifest.parity
+    manifest = exported.manifest
+    parity = manifest.parity
     out.print(
         f"ONNX and TensorFlow differ by at most {parity.max_difference:.1e} on {parity.photos} held-out photos "
         f"(allowed: {parity.limit:g}, on the scale [-1, 1]).",
         markup=False,
     )
+    if manifest.variants:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for heading in ("variant", "made for", "SSIM to fp32", "worst loss", "in float"):
+            table.add_column(heading)
+        for name, variant in manifest.variants.items():
+            score, share = max(variant.losses.items(), key=lambda item: item[1], default=("", 0.0))
+            providers = ", ".join(provider.removesuffix("ExecutionProvider") for provider in variant.providers)
+            lost = f"{share:+.2%} {METRICS[score].title}" if score else "not measured"
+            table.add_row(name, providers, f"{variant.ssim:.4f}", lost, ", ".join(variant.float_layers) or "nothing")
+        out.print(table)
+    for name, reason in manifest.left_out.items():
+        out.print(f"Left out: {name}, because {reason}.", markup=False, style="yellow")
     _facts(out, {"Bundle": _near(exported.folder)})
-    _next(out, {"score it": "sat2map evaluate"})
+    _next(out, {"score it": "sat2map evaluate", "draw maps": "sat2map score PHOTOS MAPS"})
 
 
 def scores(folder: RunFolder, measured: Scores) -> None:
@@ -150,16 +162,7 @@ def pulled(fetched: Bundle) -> None:
     """Tell where a fetched model lies."""
     out = _console()
     _facts(out, {"Bundle": _near(fetched.folder), "sha256": fetched.manifest.sha256})
-    _next(out, {"draw maps": f"sat2map score PHOTOS MAPS --bundle {shlex.quote(_near(fetched.folder))}"})
-
-
-def maps(folder: Path, report: ScoreReport) -> None:
-    """Tell which photos have maps now."""
-    out = _console()
-    out.print(f"{report.drawn} maps of {report.side}x{report.side} pixels, {len(report.refused)} photos refused.")
-    for refused in report.refused[:20]:
-        out.print(f"  refused {refused.photo}: {refused.problem}", markup=False)
-    _facts(out, {"Maps": _near(folder)})
+    _next(out, {"draw maps": f"sat2map score PHOTOS MAPS --model {shlex.quote(_near(fetched.folder))}"})
 
 
 def _console() -> Console:

@@ -1,119 +1,179 @@
-"""A folder of photos -> a folder of maps and a manifest."""
+"""Photos -> a folder of maps and its manifest: photos are read and maps are written while others are drawn."""
 
-import json
-from pathlib import Path
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import TypeVar
 
-import numpy as np
-from PIL import Image
-from pydantic import ValidationError
-
+from model import places
 from model.bundle import Bundle
 from model.errors import DataError
-from model.files import new_folder
-from model.images import decode, is_image_name, read_bytes
-from model.pixels import Pixels
 from model.progress import track
 from model.spec import Frozen
-from model.translator import Translate, Translator
+from model.translator import Translator
+from serving.encoding import SUFFIXES
+from serving.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, plan
+from serving.score_manifest import CSV_FILE, Journal, Row, read_rows, seal
+from serving.sources import Photo, find_photos
 
-MANIFEST = "manifest.json"
+THREADS, AHEAD = 2, 4
+"""Threads that read, and as many that write; photos, and maps, that may wait for the next step: memory is theirs."""
+REMOTE_THREADS, REMOTE_AHEAD = 8, 16
+"""The same where a server is waited for."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-class ScoredPhoto(Frozen):
-    """One photo and what became of it: the name of its map, or why it has none."""
+class Failure(Frozen):
+    """A photo that has no map, and why."""
 
-    photo: str
-    map: str | None = None
-    problem: str | None = None
+    source: str
+    error: str
 
 
 class ScoreReport(Frozen):
-    """What `manifest.json` says."""
+    """What a scoring did."""
 
-    model_sha256: str
-    side: int
-    """Height and width of the maps in pixels; every photo is resized to it."""
-    photos: tuple[ScoredPhoto, ...]
+    out: str
+    manifest: str | None
+    """Of a folder of maps; its rows say more. None where a single map went to a file."""
+    drawn: int
+    """Maps drawn now."""
+    kept: int
+    """Maps that were there already, of the same photo, model and settings."""
+    failed: tuple[Failure, ...]
+    model: str
+    variant: str
+    provider: str
+    seconds: float
+    """From the first photo to the last map, without what comes before and after."""
+    images_per_second: float
+    """Of those drawn now."""
 
-    @property
-    def drawn(self) -> int:
-        """Photos that have a map."""
-        return sum(photo.map is not None for photo in self.photos)
 
-    @property
-    def refused(self) -> tuple[ScoredPhoto, ...]:
-        """Photos that have none."""
-        return tuple(photo for photo in self.photos if photo.map is None)
+def score(
+    bundle: Bundle,
+    sources: Sequence[str],
+    out: str,
+    *,
+    settings: ScoreSettings | None = None,
+    variant: str | None = None,
+    model: str | None = None,
+) -> ScoreReport:
+    """Draw a map of every photo; one that can't be drawn is told on stderr and in the manifest, and the rest is drawn.
 
+    One photo may go to a file, `is_file_name(out)`: it is drawn whatever is there, and no manifest is written.
 
-def score_folder(bundle: Bundle, photos: Path, out: Path) -> ScoreReport:
-    """Draw a map for every photo in a folder; a photo that can't be used is reported and the rest is drawn.
+    What an earlier scoring into `out` drew of the same photos, with the same model and settings, is kept, whether that
+    was killed or came to its end; what it could not draw is tried again.
 
     Args:
         bundle: The model.
-        photos: JPEG, PNG or WebP images, square, of any size; they are resized to the network's.
-        out: The folder to make: NAME.png for each photo, and the manifest. An earlier result there is replaced
-            when the new one is whole.
+        sources: Photos, as `find_photos` takes them.
+        out: The folder of the maps, a path or an address: new, empty, or of an earlier scoring. Or a file.
+        settings: By default PNG, a pixel of the photo to a pixel of the map.
+        variant: Which of the model's files; by default the fastest here.
+        model: What the manifest says of where the model comes from; by default its run.
 
     Raises:
-        DataError: There are no photos, none can be used, or `out` holds something else.
+        PlaceError: A place does not answer, or is full; what was drawn counts in the next run.
+        DataError: There are no photos, none can be drawn, or `out` holds something else.
+        BundleError: The model can't be loaded.
     """
-    files = _find(photos)
-    _check_out(out)
-    translate = Translator(bundle)
-    side = bundle.manifest.network.image_size
-    with new_folder(out) as folder:
-        results = [_score(file, translate, folder, side) for file in track(files, "Drawing maps")]
-        report = ScoreReport(model_sha256=bundle.manifest.sha256, side=side, photos=tuple(results))
-        if not report.drawn:
-            reasons = "\n".join(f"  {photo.photo}: {photo.problem}" for photo in report.refused[:20])
-            raise DataError(f"None of the {len(files)} photos in {photos} can be used:\n{reasons}")
-        (folder / MANIFEST).write_text(json.dumps(report.model_dump(), indent=2) + "\n", encoding="utf-8")
-    return report
+    settings, out = settings or ScoreSettings(), places.locate(out)
+    photos = find_photos(sources)
+    if alone := is_file_name(out):
+        tasks = [_single(photos, out)]
+    else:
+        tasks = plan(photos, places.absolute(out), _earlier(out), settings)
+    translator = Translator(bundle, variant=variant)
+    scorer = ImageScorer(translator, settings, model=model)
+    began = time.perf_counter()
+    outcomes = list(draw_all(scorer, tasks)) if alone else _draw_into(out, scorer, tasks)
+    seconds = time.perf_counter() - began
+    failed = tuple(Failure(source=row.source, error=row.error) for row, _ in outcomes if row.error)
+    if len(failed) == len(tasks):
+        reasons = "\n".join(f"  {failure.source}: {failure.error}" for failure in failed[:20])
+        raise DataError(f"None of the photos can be drawn ({len(tasks)}):\n{reasons}")
+    kept = sum(kept for _, kept in outcomes)
+    drawn = len(tasks) - len(failed) - kept
+    return ScoreReport(
+        out=out,
+        manifest=None if alone else places.inside(out, CSV_FILE),
+        drawn=drawn,
+        kept=kept,
+        failed=failed,
+        model=scorer.model,
+        variant=translator.variant,
+        provider=translator.provider,
+        seconds=round(seconds, 3),
+        images_per_second=round(drawn / seconds, 2),
+    )
 
 
-def _find(photos: Path) -> list[Path]:
-    if not photos.is_dir():
-        raise DataError(f"There is no folder {photos}; name one that holds photos (JPEG, PNG or WebP).")
-    files = sorted(path for path in photos.iterdir() if is_image_name(path.name) and path.is_file())
-    if not files:
-        raise DataError(f"{photos} holds no photos; put JPEG, PNG or WebP images straight into it.")
-    return files
+def is_file_name(out: str) -> bool:
+    """Tell whether maps go to a file, by its suffix, and not to a folder."""
+    place = places.locate(out)
+    return places.as_path(place).suffix.lower() in SUFFIXES and places.kind(place) != "folder"
 
 
-def _check_out(out: Path) -> None:
-    """Refuse a folder with anything but an earlier result: it goes as a whole when the new one is there."""
-    if out.exists() and not out.is_dir():
+def _single(photos: list[Photo], out: str) -> Task:
+    if len(photos) > 1:
+        raise DataError(f"{len(photos)} photos can't go to the file {out}; name a folder for their maps.")
+    place = places.absolute(out)
+    if place == photos[0].place:
+        raise DataError(f"The map of {place} would take its place; name another file.")
+    return Task(photos[0], place, places.as_path(place).name)
+
+
+def _earlier(out: str) -> list[Row]:
+    if places.kind(out) == "file":
         raise DataError(f"{out} is a file; name a folder for the maps.")
-    if out.resolve() == Path.cwd():
-        raise DataError("The maps can't take the place of the working folder; name a folder in it.")
-    if out.is_dir() and {path.name for path in out.iterdir()} - _earlier(out):
-        raise DataError(f"{out} holds files that no earlier scoring made; name a new or an empty folder.")
+    return read_rows(out)
 
 
-def _earlier(out: Path) -> set[str]:
-    """Name what an earlier scoring left in a folder."""
+def _draw_into(out: str, scorer: ImageScorer, tasks: list[Task]) -> list[Outcome]:
+    """Draw maps into a folder; tell on stderr what can't be drawn, note every row, and make the manifests."""
+    outcomes = []
+    with Journal(out) as journal:
+        for outcome in track(draw_all(scorer, tasks), "Drawing maps", total=len(tasks)):
+            if outcome.row.error:
+                print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
+            journal.add(outcome.row)
+            outcomes.append(outcome)
+    seal(out, (row for row, _ in outcomes))
+    return outcomes
+
+
+def draw_all(scorer: ImageScorer, tasks: list[Task]) -> Iterator[Outcome]:
+    """Yield the outcome of every task, in their order; memory does not grow with their number.
+
+    Raises:
+        PlaceError: A place does not answer any more, or is full.
+    """
+    remote = any(places.is_remote(place) for task in tasks for place in (task.photo.place, task.place))
+    threads, ahead = (REMOTE_THREADS, REMOTE_AHEAD) if remote else (THREADS, AHEAD)
+    with ThreadPoolExecutor(threads, "read") as readers, ThreadPoolExecutor(threads, "write") as writers:
+        read = _run_ahead(readers, scorer.read, tasks, ahead)
+        drawn = (scorer.draw(photo) if isinstance(photo, ReadPhoto) else photo for photo in read)
+        yield from _run_ahead(writers, scorer.write, drawn, ahead)
+
+
+def _run_ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """Yield results in order while up to `ahead` more items are in work or wait."""
+    running: deque[Future[Result]] = deque()
     try:
-        report = ScoreReport.model_validate_json((out / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
-        return set()
-    return {MANIFEST, *(photo.map for photo in report.photos if photo.map is not None)}
-
-
-def _score(file: Path, translate: Translate, folder: Path, side: int) -> ScoredPhoto:
-    try:
-        photo = _read(file, side)
-        target = folder / f"{file.stem}.png"
-        if target.exists():
-            raise DataError(f"another photo is called {file.stem} too")
-    except DataError as error:
-        return ScoredPhoto(photo=file.name, problem=str(error))
-    Image.fromarray(translate(photo[None])[0]).save(target)
-    return ScoredPhoto(photo=file.name, map=target.name)
-
-
-def _read(file: Path, side: int) -> Pixels:
-    image = decode(file, read_bytes(file))
-    if image.width != image.height:
-        raise DataError(f"{file.name} has {image.width}x{image.height} pixels; a photo must be square: cut it first")
-    return np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
+        for item in items:
+            running.append(pool.submit(function, item))
+            if len(running) > ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from model import images
 from model.errors import DataError
-from model.images import decode, is_image_name, pixel_size, read_bytes, short_name
+from model.images import SCANS, decode, is_image_name, pixel_size, read_bytes, short_name
 
 WIDTH, HEIGHT = 12, 8
 FILE = Path("photos/x.png")
@@ -31,15 +31,15 @@ def encoded(image, kind="PNG", **options):
     return target.getvalue()
 
 
-def pixels(content):
-    image = decode(FILE, content)
+def pixels(content, **options):
+    image = decode(FILE, content, **options)
     assert image.mode == "RGB"
     return np.asarray(image).astype(int)
 
 
-def refused(content, path=FILE):
+def refused(content, path=FILE, **options):
     with pytest.raises(DataError) as stopped:
-        decode(path, content)
+        decode(path, content, **options)
     return str(stopped.value)
 
 
@@ -168,6 +168,7 @@ def test_an_image_comes_out_upright(orientation):
         (b"BM......", "BMP"),
         (b"II*\0....", "TIFF"),
         (b"MM\0*....", "TIFF"),
+        (b"II+\0....", "TIFF"),
         (b"hello", "of an unknown format"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "of an unknown format"),
         (b"RIFF....WAVE", "of an unknown format"),
@@ -229,3 +230,76 @@ def test_an_orientation_that_does_not_exist_turns_nothing():
     exif = Image.Exif()
     exif[0x0112] = 99
     assert np.array_equal(pixels(encoded(picture(), exif=exif)), np.asarray(picture()))
+
+
+# Scans: TIFF, where it is allowed
+
+
+def bits(tags):
+    """Return a little-endian TIFF of its tags alone: (number, kind: 3 short or 4 long, value)."""
+    entries = [struct.pack("<HHII", number, kind, 1, value) for number, kind, value in sorted(tags)]
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(64)
+
+
+SHORT, LONG = 3, 4
+HEADER = [(258, SHORT, 8), (259, SHORT, 5), (262, SHORT, 1), (277, SHORT, 1)]
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_a_scan_of_any_kind_of_pixel_is_decoded(mode, compression):
+    image = picture().convert(mode)
+    assert np.array_equal(pixels(encoded(image, "TIFF", compression=compression), formats=SCANS), image.convert("RGB"))
+
+
+def test_a_large_scans_kind_of_file_is_decoded_and_the_upper_bits_are_kept():
+    assert np.array_equal(pixels(encoded(picture(), "TIFF", big_tiff=True), formats=SCANS), picture())
+    deep = np.array([[0, 255, 256, 65535, 0x1234]], np.uint16)
+    assert pixels(encoded(Image.fromarray(deep), "TIFF"), formats=SCANS)[0, :, 1].tolist() == [0, 0, 1, 255, 0x12]
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "L"])
+def test_a_jpeg_for_print_or_in_grey_is_decoded(mode):
+    image = picture().convert(mode)
+    assert np.abs(pixels(encoded(image, "JPEG", quality=95)) - np.asarray(image.convert("RGB")).astype(int)).max() < 20
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_a_scan_comes_out_upright(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = picture().transpose(TURNED[orientation])
+    assert np.array_equal(pixels(encoded(stored, "TIFF", exif=exif), formats=SCANS), np.asarray(picture()))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_numbers_without_a_known_range_are_refused(dtype):
+    scan = encoded(Image.fromarray(np.arange(12, dtype=dtype).reshape(3, 4)), "TIFF")
+    assert refused(scan, formats=SCANS) == (
+        "photos/x.png has numbers of 32 bits; 8 or 16 bits are allowed: scale them first"
+    )
+
+
+def test_several_pages_are_refused_however_many():
+    pages = encoded(picture(), "TIFF", save_all=True, append_images=[picture()] * 3)
+    assert refused(pages, formats=SCANS) == "photos/x.png has several pages; a single image is needed"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+def test_a_truncated_scan_is_refused_and_not_filled_up(compression, share):
+    content = encoded(picture(size=(64, 64)), "TIFF", compression=compression)
+    assert "is broken or truncated" in refused(content[: int(share * len(content))], formats=SCANS)
+
+
+def test_a_scan_whose_header_lies_is_refused_before_memory_is_asked_for():
+    size = [(256, LONG, 30), (257, LONG, 30)]
+    tiles = [(322, LONG, 60_000), (323, LONG, 60_000), (324, LONG, 100), (325, LONG, 40)]
+    assert refused(bits([*HEADER, *size, *tiles]), formats=SCANS) == (
+        "photos/x.png has tiles of 60000x60000 pixels; at most 64000000 are allowed"
+    )
+    bomb = [(256, LONG, 60_000), (257, LONG, 60_000), (273, LONG, 100), (278, LONG, 60_000), (279, LONG, 40)]
+    assert refused(bits([*HEADER, *bomb]), formats=SCANS) == (
+        "photos/x.png has 60000x60000 pixels; at most 64000000 are allowed"
+    )

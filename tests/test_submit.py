@@ -84,6 +84,8 @@ def refused(tmp_path, monkeypatch, capsys):
             "data.source is 'pairs', which in a job lies in its working directory",
         ),
         (["--", "score", "photos", "/tmp/maps"], "photos is 'photos', which in a job"),
+        (["--", "score", "@/tmp/list", "s3://bucket/maps", "--model", "bundle"], "model is 'bundle', which in a job"),
+        (["--", "score", "/tmp/scene.tif", "-o", "map.tif"], "out is 'map.tif', which in a job"),
         (["--", "train", "--set", "workspace=/tmp"], "No Ray cluster answers as it should at http://127.0.0.1:9"),
     ],
 )

@@ -1,0 +1,65 @@
+"""Maps as image files, read by Pillow."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.errors import DataError
+from serving.encoding import SUFFIXES, encode, suffix
+
+
+def pixels(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def decoded(content):
+    image = Image.open(io.BytesIO(content))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("format", ["png", "tiff"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (7, 1), (32, 48), (255, 257)])
+def test_png_and_tiff_keep_every_pixel(format, size):
+    image = decoded(encode(pixels(*size), format))
+    assert (image.format, image.mode) == (format.upper(), "RGB")
+    assert np.array_equal(np.asarray(image), pixels(*size))
+
+
+def test_a_png_of_a_part_of_an_array_is_that_part():
+    whole = pixels(20, 30)
+    assert np.array_equal(np.asarray(decoded(encode(whole[3:17, 5:25], "png"))), whole[3:17, 5:25])
+
+
+def test_a_png_of_flat_colours_is_small():
+    flat = np.full((256, 256, 3), (240, 235, 225), np.uint8)
+    flat[100:120] = 255
+    assert len(encode(flat, "png")) < 3000
+
+
+@pytest.mark.parametrize("format", ["jpeg", "webp"])
+def test_jpeg_and_webp_are_near_and_small(format):
+    smooth = np.asarray(Image.fromarray(pixels(8, 8)).resize((128, 128), Image.Resampling.BICUBIC))
+    content = encode(smooth, format)
+    assert np.abs(np.asarray(decoded(content)).astype(int) - smooth).mean() < 4
+    assert len(content) < smooth.size / 8
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp", "tiff"])
+def test_the_same_pixels_give_the_same_bytes(format):
+    assert encode(pixels(40, 40), format) == encode(pixels(40, 40), format) != encode(pixels(40, 40, 1), format)
+
+
+@pytest.mark.parametrize(("format", "side"), [("jpeg", 65_501), ("webp", 16_384)])
+def test_what_a_format_can_t_hold_is_told(format, side):
+    assert decoded(encode(np.zeros((1, side - 1, 3), np.uint8), format)).width == side - 1
+    with pytest.raises(DataError, match=f"a map of {side} pixels a side is no {format}, .* at most {side - 1}"):
+        encode(np.zeros((1, side, 3), np.uint8), format)
+
+
+def test_each_format_has_one_suffix_that_says_it():
+    for format in ("png", "jpeg", "webp", "tiff"):
+        assert SUFFIXES[suffix(format)] == format
+    assert suffix("jpeg") == ".jpg"

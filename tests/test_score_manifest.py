@@ -1,0 +1,154 @@
+"""Rows of a scoring: kept through a kill, merged, and written as CSV and Parquet."""
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+from stores import Store, s3_credentials
+
+from model import place_writing, places
+from model.errors import DataError
+from model.places import PlaceError
+from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, Journal, Row, merge, read_rows, seal
+
+GOOD = Row(
+    source='/photos/Straße 1, "ü".jpg',
+    output='Straße 1, "ü".png',
+    source_sha256="ab" * 32,
+    output_sha256="cd" * 32,
+    width=300,
+    height=200,
+    model="models:/sat2map/3",
+    model_sha256="ef" * 32,
+    variant="int8",
+    settings="png overlap=0.25",
+    seams=1.0375,
+    milliseconds=12.5,
+)
+BAD = Row(source="/photos/broken.jpg", error="photos/broken.jpg is broken,\nor truncated")
+
+
+@pytest.fixture(scope="module")
+def store():
+    """Return a running S3 server."""
+    with s3_credentials():
+        store = Store()
+        yield store
+        store.stop()
+
+
+@pytest.fixture(params=["folder", "address"])
+def out(request, tmp_path):
+    """Return a place for maps that is not there yet, here and at an address."""
+    if request.param == "folder":
+        return str(tmp_path / "maps")
+    return request.getfixturevalue("store").address(f"{tmp_path.name}/maps")
+
+
+def named(number, **changes):
+    return replace(GOOD, source=f"/photos/{number}.jpg", output=f"{number}.png", **changes)
+
+
+def noted(out, *rows):
+    with Journal(out) as journal:
+        for row in rows:
+            journal.add(row)
+
+
+def test_rows_outlive_their_writer(out):
+    assert read_rows(out) == []
+    noted(out, GOOD, BAD)
+    noted(out, named(1))
+    assert sorted(read_rows(out), key=lambda row: row.source) == [named(1), GOOD, BAD]
+
+
+def test_rows_are_sealed_into_two_manifests_and_read_from_them(out):
+    noted(out, named(2), BAD)
+    assert seal(out, [GOOD]) == [named(2), GOOD, BAD] == read_rows(out)
+    listing = places.list_folder(out)
+    assert set(listing.files) == {CSV_FILE, PARQUET_FILE} and JOURNAL_FOLDER not in listing.folders
+
+
+def test_the_manifests_say_the_same_in_csv_and_parquet(tmp_path):
+    seal(str(tmp_path), [BAD, GOOD])
+    table = parquet.read_table(tmp_path / PARQUET_FILE)
+    assert [Row(**row) for row in table.to_pylist()] == [GOOD, BAD]
+    assert str(table.schema.field("width").type) == "int32" and str(table.schema.field("seams").type) == "double"
+    head, *_ = (tmp_path / CSV_FILE).read_text(encoding="utf-8").splitlines()
+    assert head.split(",") == list(asdict(GOOD)) == table.column_names
+
+
+def test_a_later_row_of_a_photo_takes_the_place_of_the_earlier(out):
+    seal(out, [named(1), named(2)])
+    again = named(1, output_sha256="00" * 32)
+    noted(out, again)
+    assert seal(out, [named(3)]) == [again, named(2), named(3)]
+
+
+def test_a_map_belongs_to_the_last_that_drew_it():
+    moved = replace(named(1), source="/elsewhere/1.jpg")
+    assert merge([named(1), BAD, moved]) == [moved, BAD]
+    assert merge([moved, BAD, named(1)]) == [named(1), BAD]
+
+
+def test_the_order_is_that_of_the_photos_whoever_wrote(out):
+    noted(out, named(3), named(1))
+    noted(out, named(2))
+    assert seal(out, [named(0)]) == [named(number) for number in range(4)]
+
+
+def test_a_row_that_was_torn_off_is_left_out_and_the_others_stay(tmp_path):
+    noted(str(tmp_path), named(1), named(2))
+    (file,) = (tmp_path / JOURNAL_FOLDER).iterdir()
+    file.write_bytes(file.read_bytes()[:-20])
+    assert read_rows(str(tmp_path)) == [named(1)]
+
+
+def test_rows_at_an_address_are_sent_before_the_end(store, monkeypatch):
+    out = store.address("slow/maps")
+    monkeypatch.setattr("serving.score_manifest.UPLOAD_SECONDS", 0)
+    journal = Journal(out)
+    for number in range(3):
+        journal.add(named(number))
+        assert read_rows(out) == [named(known) for known in range(number + 1)]
+
+
+def test_a_folder_of_others_is_refused(out):
+    place_writing.write_bytes(places.inside(out, "diary.txt"), b"dear diary")
+    with pytest.raises(DataError, match="holds files that no earlier scoring made; name a new or an empty folder"):
+        read_rows(out)
+
+
+@pytest.mark.parametrize("text", ["name,size\nx,1\n", "source,width\n/x.jpg,wide\n", "\xff", 'source\n"/x'])
+def test_a_manifest_of_something_else_is_refused(tmp_path, text):
+    (tmp_path / CSV_FILE).write_bytes(text.encode("latin-1"))
+    with pytest.raises(DataError, match=r"manifest\.csv is no manifest of this version"):
+        read_rows(str(tmp_path))
+
+
+def test_a_kill_between_the_manifests_and_the_end_of_the_journal_counts_nothing_twice(tmp_path):
+    noted(str(tmp_path), named(1))
+    journal = [(file, file.read_bytes()) for file in (tmp_path / JOURNAL_FOLDER).iterdir()]
+    sealed = seal(str(tmp_path), [])
+    for file, content in journal:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    assert seal(str(tmp_path), []) == sealed == [named(1)]
+
+
+def test_where_nothing_can_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(PlaceError, match=r"can't be written \(Not a directory\): a file stands where"):
+        Journal(str(tmp_path / "file" / "maps"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    journal = Journal(str(tmp_path))
+    with open("/dev/full", "ab", buffering=0) as full:
+        os.dup2(full.fileno(), journal._file.fileno())
+    with pytest.raises(PlaceError, match=r"can't be written \(No space left on device\): make room"):
+        journal.add(GOOD)
+    journal.close()
