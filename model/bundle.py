@@ -71,6 +71,8 @@ class BundleManifest(Frozen):
     """Of fp32."""
     variants: dict[str, Variant] = Field(default_factory=dict)
     """By name, the preferred one of a provider first; fp32 is there without being named."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Variants that were made and not shipped, by name, and why."""
     resolution: float | None = Field(default=None, gt=0)
     """Metres on the ground that a pixel of the training photos shows, where it is known."""
     palette: Palette | None = None

@@ -1,15 +1,21 @@
 """The one seam to onnxruntime: images in, images out."""
 
-import ctypes
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import onnxruntime
 
+from model import providers
 from model.bundle import FP32, Bundle, BundleManifest
-from model.cores import usable_cores
 from model.errors import BundleError, DataError
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+
+PLAIN_PROVIDERS = (providers.CUDA, providers.CPU)
+"""What runs fp32, where no variant was made for it."""
 
 
 class Translate(Protocol):
@@ -21,7 +27,7 @@ class Translate(Protocol):
 
 
 class Translator:
-    """Runs a bundle's generator, on a GPU where onnxruntime has one and on the CPU otherwise."""
+    """Runs a bundle's generator with the execution provider, and the file made for it, that is fastest here."""
 
     def __init__(self, bundle: Bundle, *, variant: str | None = None, threads: int | None = None) -> None:
         """Load the model.
@@ -36,15 +42,10 @@ class Translator:
                 tensors than the manifest says.
         """
         self.bundle = bundle
-        self.variant = variant or choose(bundle.manifest, _providers())
+        self.variant, provider = choose(bundle.manifest, providers.available(), variant)
         self._signature = bundle.manifest.signature
         file = bundle.verified(self.variant)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or usable_cores()
-        try:
-            self._session = onnxruntime.InferenceSession(file, options, providers=_providers())
-        except Exception as error:
-            raise BundleError(f"onnxruntime can't load {file}: {' '.join(str(error).split())}") from error
+        self._session = providers.open_session(file, provider, threads=threads)
         kind = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}[self._signature.dtype]
         found = [(tensor.name, tensor.type, tuple(tensor.shape)) for tensor in self._tensors()]
         expected = [(name, kind, self._signature.shape) for name in (self._signature.input, self._signature.output)]
@@ -54,7 +55,7 @@ class Translator:
     @property
     def provider(self) -> str:
         """The execution provider that really runs, for instance CPUExecutionProvider."""
-        return str(self._session.get_providers()[0])
+        return providers.running(self._session)
 
     def translate(self, batch: Tensor) -> Tensor:
         """Run the generator on float32 (N, S, S, 3) in [-1, 1]; the answer has the same shape and range.
@@ -80,25 +81,22 @@ class Translator:
         (drawn,) = self._session.run([self._signature.output], {self._signature.input: batch})
         return drawn
 
-    def _tensors(self) -> list[onnxruntime.NodeArg]:
+    def _tensors(self) -> list["onnxruntime.NodeArg"]:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
 
 
-def choose(manifest: BundleManifest, providers: list[str]) -> str:
-    """Return the variant that was made for the first of these providers that any was made for; else fp32."""
-    for provider in providers:
-        for name, variant in manifest.variants.items():
-            if provider in variant.providers:
-                return name
-    return FP32
+def choose(manifest: BundleManifest, here: Sequence[str], variant: str | None = None) -> tuple[str, str]:
+    """Return a variant, and the execution provider that is to run it.
 
-
-def _providers() -> list[str]:
-    """Ask for CUDA only where a driver is: onnxruntime lists what it was built with, not what can be loaded."""
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return ["CPUExecutionProvider"]
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return ["CPUExecutionProvider"]
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    Args:
+        manifest: Names the providers that each variant was made for.
+        here: The providers of this machine, the fastest first.
+        variant: The one to run; by default the one that was made for the fastest provider that any was made for.
+    """
+    made_for = {name: found.providers for name, found in manifest.variants.items()} | {FP32: PLAIN_PROVIDERS}
+    wanted = made_for if variant is None else {variant: made_for.get(variant, ())}
+    for provider in here:
+        for name, providers_of_it in wanted.items():
+            if provider in providers_of_it:
+                return name, provider
+    return variant or FP32, providers.CPU

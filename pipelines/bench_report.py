@@ -1,8 +1,11 @@
-"""What `sat2map bench training` has found: numbers, and a table of them."""
+"""What `sat2map bench` has found: numbers, and tables of them."""
 
 from pydantic import computed_field
 
 from model.spec import Frozen
+
+PLAIN = "tf2onnx fp32"
+REFERENCE = "reference"
 
 
 class StepSpeed(Frozen):
@@ -61,6 +64,88 @@ class TrainingBench(Frozen):
     step: tuple[StepSpeed, ...] = ()
     inside: Inside | None = None
     scaling: Scaling | None = None
+
+
+class Line(Frozen):
+    """One way of drawing, and its images/s at each batch size."""
+
+    name: str
+    provider: str
+    """Who runs it: an execution provider of onnxruntime, TensorFlow, or a reference command of its own."""
+    images_per_second: dict[int, float]
+
+
+class EndToEnd(Frozen):
+    """`score` on a folder of JPEGs, beside the session that it draws with."""
+
+    photos: int
+    variant: str
+    provider: str
+    bare_per_second: float
+    scored_per_second: float
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def share(self) -> float:
+        """What is left of the bare session's speed."""
+        return self.scored_per_second / self.bare_per_second
+
+
+class InferenceBench(Frozen):
+    """What `sat2map bench inference` has measured: medians."""
+
+    machine: str
+    versions: dict[str, str]
+    width: int
+    side: int
+    rounds: int
+    seconds: float
+    lines: tuple[Line, ...] = ()
+    end_to_end: EndToEnd | None = None
+    start_seconds: float | None = None
+    """From the command to the first map."""
+
+
+def inference_table(result: InferenceBench) -> str:
+    """Write what was measured as Markdown; ratios are to the file that tf2onnx makes, on onnxruntime's CPU provider."""
+    versions = ", ".join(f"{package} {number}" for package, number in result.versions.items())
+    lines = [
+        f"{result.machine}; {versions}; width {result.width}, {result.side}x{result.side}; medians of {result.rounds} "
+        f"rounds of {result.seconds:g} s, taken in turn.",
+        "",
+    ]
+    if result.lines:
+        batches = list(result.lines[0].images_per_second)
+        [plain] = [line for line in result.lines if line.name == PLAIN]
+        heads = [f"images/s at batch {batch}" for batch in batches]
+        rows = [
+            [
+                f"`{line.name}`" if line.provider == REFERENCE else line.name,
+                line.provider.removesuffix("ExecutionProvider"),
+                *(
+                    f"{speed:.1f} ({speed / plain.images_per_second[batch]:.2f} x)"
+                    for batch, speed in line.images_per_second.items()
+                ),
+            ]
+            for line in sorted(result.lines, key=lambda line: min(line.images_per_second.values()))
+        ]
+        lines += _rows(["model", "runs on", *heads], rows)
+    if found := result.end_to_end:
+        lines += _rows(
+            ["photos", "drawn by", "bare session", "`score`", "share"],
+            [
+                [
+                    str(found.photos),
+                    f"{found.variant}, {found.provider.removesuffix('ExecutionProvider')}",
+                    f"{found.bare_per_second:.1f} images/s",
+                    f"{found.scored_per_second:.1f} images/s",
+                    f"{found.share:.2f}",
+                ]
+            ],
+        )
+    if result.start_seconds:
+        lines += _rows(["command to first map"], [[f"{result.start_seconds:.2f} s"]])
+    return "\n".join(lines)
 
 
 def table(result: TrainingBench) -> str:

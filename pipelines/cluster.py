@@ -54,14 +54,13 @@ def scaling(training: TrainingConfig) -> ScalingConfig:
     Raises:
         ConfigError: It has too few CPUs or GPUs for them.
     """
-    nodes = _nodes()
     cpus, gpus = total("CPU"), total("GPU")
     if training.gpu and gpus < training.workers:
         raise ConfigError(
             f"{training.workers} GPU workers were asked for and the cluster has {gpus} GPUs; "
             "lower training.workers or set training.gpu=false."
         )
-    each = training.cpus_per_worker or share([int(node.get("CPU", 0)) for node in nodes], training.workers)
+    each = training.cpus_per_worker or share([int(node.get("CPU", 0)) for node in nodes()], training.workers)
     if each * training.workers > cpus:
         raise ConfigError(
             f"{training.workers} workers with {each} CPUs each were asked for and the cluster has {cpus} CPUs; "
@@ -73,7 +72,7 @@ def scaling(training: TrainingConfig) -> ScalingConfig:
 
 def total(kind: str) -> int:
     """How many `CPU` or `GPU` the living nodes have together."""
-    return sum(int(node.get(kind, 0)) for node in _nodes())
+    return sum(int(node.get(kind, 0)) for node in nodes())
 
 
 def share(cpus: Sequence[int], workers: int) -> int:
@@ -137,14 +136,14 @@ def _asked(scaling: ScalingConfig) -> tuple[int, dict[str, float]]:
 
 
 def _there() -> str:
-    nodes, free = _nodes(), ray.available_resources()  # type: ignore[no-untyped-call]
-    kinds = [kind for kind in ("CPU", "GPU") if any(kind in node for node in nodes)]
+    there, free = nodes(), ray.available_resources()  # type: ignore[no-untyped-call]
+    kinds = [kind for kind in ("CPU", "GPU") if any(kind in node for node in there)]
     held = [f"{_count(total(kind), kind)} ({int(free.get(kind, 0))} free)" for kind in kinds]
-    return f"the cluster has {_count(len(nodes), 'node')} with {' and '.join(held) or 'no CPU'}"
+    return f"the cluster has {_count(len(there), 'node')} with {' and '.join(held) or 'no CPU'}"
 
 
-def _nodes() -> list[dict[str, float]]:
-    """What each living node has."""
+def nodes() -> list[dict[str, float]]:
+    """What each living node has, such as CPU and GPU."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 

@@ -9,8 +9,9 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
+from model.networks import build_generator
 from model.pixels import Tensor
-from model.spec import TensorSignature
+from model.spec import NetworkConfig, TensorSignature
 
 OPSET = 18
 
@@ -18,6 +19,18 @@ OPSET = 18
 def use_cpu() -> None:
     """Leave GPUs to others: an export runs once, on a handful of photos. Call it before anything else."""
     tf.config.set_visible_devices([], "GPU")
+
+
+def save_untrained(network: NetworkConfig, file: Path) -> None:
+    """Write a generator with random weights and normalisation statistics, for those who only time it."""
+    generator = build_generator(network)
+    random = np.random.default_rng(0)
+    for weight in generator.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(random.normal(0, 0.1, weight.shape))
+    generator.save(file)
 
 
 def load_generator(file: Path) -> keras.Model:

@@ -29,7 +29,7 @@ def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     with stage(f"Training on {len(pairs.train)} pairs for {config.training.epochs} epochs"):
         folder = fit(config, pairs)
     with stage("Exporting to ONNX"):
-        to_bundle(folder)
+        to_bundle(folder, config.export)
     with stage(f"Evaluating on {len(pairs.val)} held-out pairs"):
         scores = evaluate(folder, config.evaluation)
     with stage("Registering the model"):

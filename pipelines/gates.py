@@ -19,7 +19,7 @@ from pipelines.evaluation_config import PromotionConfig
 from pipelines.intervals import paired_difference
 from pipelines.judge import Judged
 from pipelines.pairs import PairIndex
-from pipelines.scores import NamedScores, better, gain
+from pipelines.scores import NamedScores, better, gain, loss
 
 TIMED = 20
 """Maps that each model draws to be timed, in turn."""
@@ -129,15 +129,13 @@ def _loss_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -> It
         if name == settings.primary:
             continue
         mine, other = scores["challenger"][name].value, scores["champion"][name].value
-        difference = mine - other if METRICS[name].lower_is_better else other - mine
-        # Of nothing, any loss is infinite; 1 is above every limit that makes sense.
-        loss = difference / abs(other) if other else float(difference > 0)
+        lost = loss(name, mine, other)
         yield Gate(
             name=f"{name} lost",
-            value=loss,
+            value=lost,
             limit=limit,
-            passed=loss <= limit,
-            sentence=f"{METRICS[name].title} is {mine:.4g} beside the champion's {other:.4g}, a loss of {loss:.1%}; "
+            passed=lost <= limit,
+            sentence=f"{METRICS[name].title} is {mine:.4g} beside the champion's {other:.4g}, a loss of {lost:.1%}; "
             f"at most {limit:.1%} is allowed",
         )
 

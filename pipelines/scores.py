@@ -112,6 +112,13 @@ def better(name: str, mine: float, other: float) -> bool:
     return mine < other if METRICS[name].lower_is_better else mine > other
 
 
+def loss(name: str, mine: float, other: float) -> float:
+    """Return what share of another's value a score loses; negative where it gains."""
+    difference = mine - other if METRICS[name].lower_is_better else other - mine
+    # Of nothing, any loss is infinite; 1 is above every limit that makes sense.
+    return difference / abs(other) if other else float(difference > 0)
+
+
 def gain(name: str, difference: Score) -> Score:
     """Turn a difference of two scores so that more is better.
 

@@ -94,24 +94,32 @@ def score(
     began = time.perf_counter()
     outcomes = list(draw_all(scorer, tasks)) if alone else _draw_into(out, scorer, tasks)
     seconds = time.perf_counter() - began
-    failed = tuple(Failure(source=row.source, error=row.error) for row, _ in outcomes if row.error)
-    if len(failed) == len(tasks):
-        reasons = "\n".join(f"  {failure.source}: {failure.error}" for failure in failed[:20])
-        raise DataError(f"None of the photos can be drawn ({len(tasks)}):\n{reasons}")
-    kept = sum(kept for _, kept in outcomes)
-    drawn = len(tasks) - len(failed) - kept
-    return ScoreReport(
+    return summarise(
+        outcomes,
+        seconds=seconds,
         out=out,
         manifest=None if alone else places.inside(out, CSV_FILE),
-        drawn=drawn,
-        kept=kept,
-        failed=failed,
         model=scorer.model,
         variant=translator.variant,
         provider=translator.provider,
-        seconds=round(seconds, 3),
-        images_per_second=round(drawn / seconds, 2),
     )
+
+
+def summarise(outcomes: Sequence[Outcome], *, seconds: float, **known: str | None) -> ScoreReport:
+    """Count what became of all photos; `known` are the other fields of the report.
+
+    Raises:
+        DataError: None could be drawn.
+    """
+    failed = tuple(Failure(source=row.source, error=row.error) for row, _ in outcomes if row.error)
+    if len(failed) == len(outcomes):
+        reasons = "\n".join(f"  {failure.source}: {failure.error}" for failure in failed[:20])
+        raise DataError(f"None of the photos can be drawn ({len(outcomes)}):\n{reasons}")
+    kept = sum(kept for _, kept in outcomes)
+    drawn = len(outcomes) - len(failed) - kept
+    rate = round(drawn / seconds, 2)
+    counted = {"drawn": drawn, "kept": kept, "failed": failed, "seconds": round(seconds, 3), "images_per_second": rate}
+    return ScoreReport.model_validate(known | counted)
 
 
 def is_file_name(out: str) -> bool:

@@ -54,6 +54,7 @@ class Cluster:
         self.nodes = []
         self.port, self.dashboard = free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.dashboard}"
+        self.ray_address = f"127.0.0.2:{self.port}"
 
     def start(self, *, cpus=1, head=False, within=()):
         """Start a node and wait until the cluster knows it; return its process, the parent of all others."""
@@ -66,7 +67,7 @@ class Cluster:
             words += f"--head --port {self.port} --dashboard-host 127.0.0.1 --dashboard-port {self.dashboard} "
             words += "--disable-usage-stats"
         else:
-            words += f"--address 127.0.0.2:{self.port}"
+            words += f"--address {self.ray_address}"
         # Neither the project nor the settings for MLflow: what a job has of these, it was sent.
         own = {name: value for name, value in os.environ.items() if not name.startswith(HANDED_OVER)}
         own |= {"RAY_AUTH_MODE": "disabled", "PATH": f"{BIN}:{os.environ['PATH']}", "S2M_MARK": self.mark}
@@ -124,3 +125,15 @@ class Cluster:
 def training_workers(node):
     """Return the training workers that run on a node."""
     return [process for process in node.children(recursive=True) if "RayTrainWorker" in " ".join(process.cmdline())]
+
+
+def drawing_actors(node):
+    """Return the actors on a node that draw maps at this moment."""
+    return [process for process in node.children(recursive=True) if "Drawer)).submit" in _words(process)]
+
+
+def _words(process):
+    """Return a process's command line; nothing of one that has just ended."""
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""

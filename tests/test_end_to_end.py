@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -57,7 +58,7 @@ def test_the_bundle_draws_what_the_evaluation_drew(run):
     assert bundle.manifest.run_id == run.run_id
     assert bundle.manifest.data_fingerprint == run.pairs().fingerprint
     photos, _ = load_all(run.pairs().val, side=64, direction="photo_to_map")
-    drawn = Translator(bundle)(photos)
+    drawn = Translator(bundle, variant="fp32")(photos)
     for pair, image in zip(run.pairs().val, drawn, strict=True):
         assert np.array_equal(np.asarray(Image.open(run.evaluation / "maps" / f"{pair.name}.png")), image)
 
@@ -122,13 +123,24 @@ def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(road, run):
         Image.fromarray(source).save(photos / f"{number}.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     done = road.sat2map("score", "photos", "maps", "--set", "workspace=workspace")
-    assert done.returncode == 0, done.stderr
-    assert "2 maps of 64x64 pixels, 1 photos refused" in done.stdout
-    assert "broken.jpg" in done.stdout
+    assert done.returncode == 4, done.stderr
+    assert "Maps: 2 drawn in" in done.stdout and "1 that can't be drawn" in done.stdout
+    assert "broken.jpg" in done.stderr
     drawn = Translator(Bundle.open(run.bundle))(sources)
     for number in range(2):
         assert np.array_equal(np.asarray(Image.open(road.folder / "maps" / f"{number}.png")), drawn[number])
-    assert json.loads((road.folder / "maps" / "manifest.json").read_text())["photos"][2]["map"] is None
+    with (road.folder / "maps" / "manifest.csv").open(newline="") as file:
+        rows = {Path(row["source"]).name: row for row in csv.DictReader(file)}
+    assert rows["0.png"]["model"] == f"runs:/{run.run_id}" and "broken" in rows["broken.jpg"]["error"]
+
+
+def test_every_variant_is_in_the_bundle_or_it_is_told_why_not(run):
+    manifest = Bundle.open(run.bundle).manifest
+    assert {*manifest.variants, *manifest.left_out} == {"fp16", "int8", "int8-openvino"}
+    assert manifest.variants["fp16"].ssim > 0.99
+    for variant in manifest.variants.values():
+        assert variant.ssim >= 0.98 and max(variant.losses.values()) <= 0.01 and variant.photos == 6
+    assert manifest.palette is not None and "road" in manifest.palette.classes
 
 
 def test_a_champion_is_made_defended_and_pulled(road, run):
@@ -164,7 +176,7 @@ def test_mlflow_serves_the_registered_model(road, run):
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             drawn = np.array(json.load(answer)["predictions"]["map"], np.float32)
-        assert np.array_equal(to_pixels(drawn), Translator(Bundle.open(run.bundle))(photos))
+        assert np.array_equal(to_pixels(drawn), Translator(Bundle.open(run.bundle), variant="fp32")(photos))
     finally:
         server.terminate()
         server.wait(30)

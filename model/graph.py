@@ -1,0 +1,89 @@
+"""ONNX graphs: one that grows node by node, and what is wired to what in a finished one."""
+
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+Array = NDArray[Any]
+
+MOVES = {"Transpose", "Reshape", "Slice"}
+"""Operators that only move values."""
+
+
+class Graph:
+    """Nodes and constants, in the order in which they were added; a node bears the name of its one output."""
+
+    def __init__(self) -> None:
+        """Begin an empty graph."""
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Self:
+        """Begin with what a model holds."""
+        graph = cls()
+        graph.nodes += model.graph.node
+        graph.constants |= {tensor.name: tensor for tensor in model.graph.initializer}
+        return graph
+
+    def constant(self, name: str, value: Array) -> str:
+        """Store a tensor under `name` and return the name."""
+        # Not ascontiguousarray, which makes a list of one of a scalar.
+        self.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
+        return name
+
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401
+        """Add a node and return the name of its output."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
+        return output
+
+    def put_into(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """Return a copy of `model` with these nodes, and the constants they read, in place of its own.
+
+        Its tensors, their names, the opset and the metadata stay.
+        """
+        new = onnx.ModelProto()
+        new.CopyFrom(model)
+        for part in (new.graph.node, new.graph.initializer, new.graph.value_info):
+            del part[:]
+        new.graph.node.extend(self.nodes)
+        read = dict.fromkeys(name for node in self.nodes for name in node.input)
+        new.graph.initializer.extend(self.constants[name] for name in read if name in self.constants)
+        onnx.checker.check_model(new, full_check=True)
+        return new
+
+
+class Wiring:
+    """What a model's nodes read and write, by name."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Read the wiring of `model`."""
+        self.input: str = model.graph.input[0].name
+        self.output: str = model.graph.output[0].name
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self.constants: dict[str, Array] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self.writers: dict[str, onnx.NodeProto] = {node.output[0]: node for node in self.nodes}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+
+    def inputs(self, node: onnx.NodeProto) -> list[str]:
+        """Return what a node reads that is no constant."""
+        return [name for name in node.input if name not in self.constants]
+
+    def origin(self, name: str) -> str:
+        """Return the tensor whose values a tensor holds, moved."""
+        while name in self.writers and self.writers[name].op_type in MOVES:
+            name = self.writers[name].input[0]
+        return name
+
+
+def attribute(node: onnx.NodeProto, name: str) -> Any:  # noqa: ANN401
+    """Return the value of a node's attribute, or None where it has none of that name."""
+    return next((helper.get_attribute_value(found) for found in node.attribute if found.name == name), None)

@@ -1,0 +1,151 @@
+"""What this machine can run a model with, and sessions that tell what really runs.
+
+The execution providers of onnxruntime: the CPU, CUDA where a driver is, and OpenVINO where its plug-in is installed.
+"""
+
+import ctypes
+import json
+import logging
+from collections import Counter
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import onnxruntime
+
+from model.cores import usable_cores
+from model.errors import BundleError, ConfigError
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+OPENVINO = "OpenVINOExecutionProvider"
+PLUGIN = "onnxruntime_ep_openvino"
+"""The Python package that brings OpenVINO and its plug-in."""
+
+CPU_INFO = Path("/proc/cpuinfo")
+DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+"""The names of such instructions on x86 processors."""
+
+_log = logging.getLogger(__name__)
+_one_by_one = Lock()
+
+
+def available() -> tuple[str, ...]:
+    """Name the execution providers that can run here, the fastest first and the CPU last.
+
+    A plug-in that is installed and can't be used is told once a process: in a warning where something is wrong with it,
+    as information where it is whole and made for other processors.
+    """
+    cuda = [CUDA] if _has_cuda() else []
+    openvino = [OPENVINO] if _openvino_cpu() else []
+    return (*cuda, *openvino, CPU)
+
+
+def open_session(file: Path, provider: str, *, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """Load a model; what the provider can't run of it, the CPU does, and a warning tells if that is most of it.
+
+    Args:
+        file: The ONNX file.
+        provider: One of `available()`.
+        threads: CPU threads of one `run`; by default one for each CPU that this process may use.
+
+    Raises:
+        ConfigError: The provider can't run here.
+        BundleError: onnxruntime can't load the model.
+    """
+    if provider not in available():
+        raise ConfigError(f"{provider} can't run here; there are: {', '.join(available())}.")
+    threads = threads or usable_cores()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if provider == OPENVINO:
+        options.add_provider_for_devices([_openvino_cpu()], _openvino_settings(threads))
+    names = {CPU: [CPU], CUDA: [CUDA, CPU], OPENVINO: None}[provider]
+    try:
+        # onnxruntime's own fallback prints on stdout, where results belong.
+        session = onnxruntime.InferenceSession(file, options, providers=names, enable_fallback=0)
+    except Exception as error:
+        raise BundleError(f"onnxruntime can't load {file}: {_one_line(error)}") from error
+    if (used := running(session)) != provider:
+        _log.warning("%s does not take %s here; %s runs it.", provider, file.name, used)
+    return session
+
+
+def running(session: onnxruntime.InferenceSession) -> str:
+    """Name the provider that runs most operators of a session of `open_session`.
+
+    `get_providers()` names what was asked for and loaded, be it idle.
+    """
+    counts = Counter({CPU: 0})
+    for part in session.get_provider_graph_assignment_info():
+        counts[part.ep_name] += len(part.get_nodes())
+    return str(counts.most_common(1)[0][0])
+
+
+def has_int8_dot_products(cpu_info: Path = CPU_INFO) -> bool:
+    """See whether this processor multiplies int8 by instructions made for it; true where the system does not tell.
+
+    Without them sums of products saturate at 16 bits: int8 models are slower, and what they draw is twice as far from
+    the float32 model's map.
+    """
+    if not cpu_info.is_file():
+        return True
+    flags = {flag for line in cpu_info.read_text().splitlines() if line.startswith("flags") for flag in line.split()}
+    return not flags.isdisjoint(DOT_PRODUCTS) if flags else True
+
+
+def _has_cuda() -> bool:
+    """See whether a driver is here: onnxruntime lists what it was built with, not what can be loaded."""
+    if CUDA not in onnxruntime.get_available_providers():
+        return False
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _openvino_cpu() -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Return the CPU as OpenVINO's device, or None."""
+    with _one_by_one:  # onnxruntime refuses a plug-in that is registered twice.
+        return _register_openvino()
+
+
+@cache
+def _register_openvino() -> Any:  # noqa: ANN401 - onnxruntime has no types
+    """Register the plug-in and see what it offers: it knows which processors it serves."""
+    if find_spec(PLUGIN) is None:
+        return None
+    if not has_int8_dot_products():
+        _log.warning("%s is installed but this processor has no VNNI, so OpenVINO is not used.", PLUGIN)
+        return None
+    try:
+        onnxruntime.register_execution_provider_library(OPENVINO, import_module(PLUGIN).get_library_path())
+    except Exception as error:
+        _log.warning("%s is installed but can't be loaded, so OpenVINO is not used: %s", PLUGIN, _one_line(error))
+        return None
+    for device in onnxruntime.get_ep_devices():
+        if device.ep_name == OPENVINO and device.ep_metadata.get("ov_device") == "CPU":
+            return device
+    _log.info("%s is installed but does not serve this processor, so OpenVINO is not used.", PLUGIN)
+    return None
+
+
+def _openvino_settings(threads: int) -> dict[str, str]:
+    """Let OpenVINO compute what the file says, on threads that the system places."""
+    settings = {
+        # It would turn what is float32 in the file into bfloat16 where the processor has that.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": str(threads),
+        # By itself it ties threads to cores, and two processes of one thread to the same core: half the speed.
+        "ENABLE_CPU_PINNING": "NO",
+    }
+    return {"load_config": json.dumps({"CPU": settings})}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,115 @@
+"""An actor that draws maps on some node of a Ray cluster, and what the driver and it tell each other."""
+
+import platform
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+
+from model import places
+from model.bundle import Bundle, BundleManifest
+from model.errors import BundleError, Sat2mapError
+from model.places import PlaceError
+from model.spec import Frozen
+from model.translator import Translator
+from pipelines import handover
+from serving.image_scorer import ImageScorer, Outcome, ScoreSettings, Task
+from serving.score_manifest import Journal
+from serving.scorer import draw_all
+
+
+class Job(Frozen):
+    """What every actor is told before it begins."""
+
+    bundle: str
+    """The folder, as an absolute path."""
+    manifest: BundleManifest
+    variant: str
+    model: str
+    settings: ScoreSettings
+    out: str
+    mark: str
+    """A file in `out` that the driver has just written."""
+    photos: tuple[str, ...]
+    """Some that the driver sees, one of each folder on a disk."""
+
+
+class Batch(Frozen):
+    """Photos to draw."""
+
+    tasks: tuple[Task, ...]
+
+
+class Answer(Frozen):
+    """What became of a batch."""
+
+    outcomes: tuple[Outcome, ...] = ()
+    stopped: str = ""
+    """Why no photo at all can be drawn there."""
+    fault: str = ""
+    """The trace of an error that is no user's."""
+    provider: str = ""
+    seconds: float = 0.0
+
+
+class Drawer:
+    """An actor of the pool."""
+
+    def __init__(self, job: Job, threads: int, environment: Any) -> None:  # noqa: ANN401 - a reference of Ray's
+        """Take what the driver was handed for places and storage; the model is loaded with the first batch."""
+        handover.forget()
+        handover.apply(ray.get(environment))
+        self._job, self._threads = job, threads
+        self._ready: Ready | None = None
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, str]:
+        """Draw a batch; what concerns more than a photo is told, for an error would be the loss of this batch alone."""
+        try:
+            answer = self._draw(Batch.model_validate_json(row["batch"]))
+        except Sat2mapError as error:
+            answer = Answer(stopped=f"On node {platform.node()}: {error}")
+        except Exception:
+            answer = Answer(fault=traceback.format_exc())
+        return {"answer": answer.model_dump_json()}
+
+    def _draw(self, batch: Batch) -> Answer:
+        if self._ready is None:
+            self._ready = _get_ready(self._job, self._threads)
+        began, outcomes = time.perf_counter(), []
+        for outcome in draw_all(self._ready.scorer, list(batch.tasks)):
+            # Noted here as well: a driver that is killed loses none.
+            self._ready.journal.add(outcome.row)
+            outcomes.append(outcome)
+        seconds = time.perf_counter() - began
+        return Answer(outcomes=tuple(outcomes), provider=self._ready.translator.provider, seconds=seconds)
+
+
+class Ready(NamedTuple):
+    """What an actor has once it has seen that it can draw."""
+
+    translator: Translator
+    scorer: ImageScorer
+    journal: Journal
+
+
+def _get_ready(job: Job, threads: int) -> Ready:
+    """Load the model, after a look at what other nodes may not see as the driver does.
+
+    Raises:
+        PlaceError: The folder of maps, or of photos, is another one here, or can't be written to.
+        BundleError: The model is, or it can't be loaded.
+    """
+    advice = "must lie on storage that every node sees under the same path, or at an address."
+    for place in (job.mark, *job.photos):
+        if places.kind(place) != "file":
+            raise PlaceError(f"{place} is not there, though the driver sees it; photos and maps {advice}")
+    try:
+        bundle = Bundle.open(Path(job.bundle))
+    except BundleError as error:
+        raise BundleError(f"{error} The driver sees a bundle there; it {advice}") from error
+    if bundle.manifest != job.manifest:
+        raise BundleError(f"{job.bundle} is another bundle than the driver's; it {advice}")
+    translator = Translator(bundle, variant=job.variant, threads=threads)
+    return Ready(translator, ImageScorer(translator, job.settings, model=job.model), Journal(job.out))
