@@ -1,16 +1,18 @@
 """Which layers suffer from int8, found by measurement, and left in float until the model draws as it did."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from model.calibration import calibrate, drawer
+from model.calibration import drawer
 from model.errors import ExportError
 from model.pixels import Tensor
-from model.quantisation import layers_of, quantise
+from model.quantisation import layers_of
 
+Quantise = Callable[[Collection[str]], onnx.ModelProto]
+"""From the layers to leave in float to the int8 model."""
 Similarity = Callable[[Tensor, Tensor], float]
 """From what the float32 model and the int8 model drew, (N, S, S, 3) in [-1, 1], to a number that is 1 for the same."""
 
@@ -25,7 +27,7 @@ class Quantised:
 
 
 def quantise_well(
-    model: onnx.ModelProto, calibration: Tensor, held_out: Tensor, *, similarity: Similarity, goal: float = 0.98
+    model: onnx.ModelProto, quantised: Quantise, photos: Tensor, *, similarity: Similarity, goal: float = 0.98
 ) -> Quantised:
     """Quantise a lowered model, and leave as few layers in float as it takes to reach a goal.
 
@@ -34,8 +36,8 @@ def quantise_well(
 
     Args:
         model: As `lower` makes it.
-        calibration: Photos to measure the ranges on, float32 (N, S, S, 3) in [-1, 1].
-        held_out: Other photos, to measure the similarity on.
+        quantised: Makes the int8 model, with some layers left in float.
+        photos: To measure the similarity on, float32 (N, S, S, 3) in [-1, 1].
         similarity: Compares what the two models draw.
         goal: Lowest similarity, at most 1.
 
@@ -44,11 +46,11 @@ def quantise_well(
     """
     if not goal <= 1:
         raise ExportError(f"No model can be {goal:g} alike; ask for a similarity of at most 1.")
-    expected, ranges = draw_all(model, held_out), calibrate(model, [calibration])
+    expected = draw_all(model, photos)
 
     def attempt(*float_layers: str) -> Quantised:
-        quantised = quantise(model, ranges, keep_float=float_layers)
-        return Quantised(quantised, similarity(expected, draw_all(quantised, held_out)), float_layers)
+        made = quantised(float_layers)
+        return Quantised(made, similarity(expected, draw_all(made, photos)), float_layers)
 
     best = attempt()
     if best.similarity < goal:

@@ -58,6 +58,7 @@ def describe(
         f"{training.learning_rate:g}, L1 weight {training.l1_weight:g}, seed {config.seed}, {training.precision}",
         "ONNX": f"opset {manifest.opset}, at most {manifest.parity.max_difference:.1g} from TensorFlow on the scale "
         f"[-1, 1], sha256 {_code(manifest.sha256[:12])}",
+        "Variants": _variants(manifest),
         "Code": _code(manifest.code_revision),
     }
     facts = "\n".join(f"- **{what}**: {told}" for what, told in rows.items())
@@ -127,6 +128,12 @@ def _cells(names: list[str], numbers: NamedScores) -> list[str]:
 
 def _cell(score: Score, digits: int) -> str:
     return f"{score.value:.{digits}f} [{score.low:.{digits}f}, {score.high:.{digits}f}]"
+
+
+def _variants(manifest: BundleManifest) -> str:
+    """Name the files beside fp32, and how alike they draw."""
+    told = [f"{name} (SSIM {variant.ssim:.4f} to fp32)" for name, variant in manifest.variants.items()]
+    return ", ".join(["fp32", *told])
 
 
 def _address(file: str, name: str, version: int) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.bundle import Bundle
-from pipelines.catalogue import BASELINES, BRIEF, METRICS
+from pipelines.catalogue import BASELINES, BRIEF, METRICS, OF_SETS
 from pipelines.config import RunConfig
 from pipelines.evaluate import REPORT_FILE
 from pipelines.flow import FlowResult
@@ -106,10 +106,11 @@ def bundle(exported: Bundle) -> None:
     )
     if manifest.variants:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("variant", "made for", "SSIM to fp32", "worst loss", "in float"):
+        for heading in ("variant", "made for", "SSIM to fp32", "worst pair score", "in float"):
             table.add_column(heading)
         for name, variant in manifest.variants.items():
-            score, share = max(variant.losses.items(), key=lambda item: item[1], default=("", 0.0))
+            paired = {score: share for score, share in variant.losses.items() if score not in OF_SETS}
+            score, share = max(paired.items(), key=lambda item: item[1], default=("", 0.0))
             providers = ", ".join(provider.removesuffix("ExecutionProvider") for provider in variant.providers)
             lost = f"{share:+.2%} {METRICS[score].title}" if score else "not measured"
             table.add_row(name, providers, f"{variant.ssim:.4f}", lost, ", ".join(variant.float_layers) or "nothing")

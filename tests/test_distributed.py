@@ -354,6 +354,7 @@ def test_a_killed_actor_costs_no_photo(nodes, start, bundle, many, expected, tmp
     assert_same(running.out, expected)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_no_actor_and_the_next_one_goes_on(nodes, start, bundle, many, expected, tmp_path):
     running = start(bundle, many, tmp_path / "maps")
     running.wait_for_mid_run(nodes.processes)

@@ -1,0 +1,229 @@
+"""The int8 file that OpenVINO, inside onnxruntime, draws fast and correctly.
+
+OpenVINO makes int8 kernels of transposed convolutions too, but only of one pattern: symmetric int8 levels in front of
+them, and nothing but activation, norm and skip between a convolution and the levels of what it wrote. So one scale has
+to serve both sides of every skip. It does after the channels have been equalised: each is divided by its largest value,
+and what reads it multiplies its weights by that (as Nagel et al. 2019, section 4.1, do between two layers). The float
+model stays as it was, and all its values lie in [-1, 1].
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from model.calibration import Ranges, calibrate
+from model.errors import ExportError
+from model.graph import Graph
+from model.lowering import Generator, Layer, Weights, fold_norms, read_generator, write_generator
+from model.pixels import Tensor
+from model.quantisation import LARGEST, LEVELS, MAX_BIAS, TINY
+
+SCALES = {np.int8: np.float32(1 / LARGEST), np.uint8: np.float32(1 / LEVELS)}
+"""Of equalised values: of [-1, 1] and, after a ReLU, of [0, 1]. Both have their zero at level 0."""
+LOWEST = np.array(np.finfo(np.float32).min)
+LEAST_SHARE = 0.25
+"""Of the loudest channel, which each is taken for: on other photos a quiet one may be louder."""
+
+
+def quantise_for_openvino(
+    plain: onnx.ModelProto, calibration: Tensor, *, keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Write an exported generator in int8 for OpenVINO.
+
+    Args:
+        plain: As `export` makes it of the generator.
+        calibration: Photos to measure the ranges on, float32 (N, S, S, 3) in [-1, 1].
+        keep_float: Layers that stay in float with all they read, such as `down0` or `up3`.
+
+    Raises:
+        ExportError: The graph is of another network, there are no photos, or a layer to keep is none of the model's.
+    """
+    return write_for_openvino(equalise(plain, calibration), plain, keep_float=keep_float)
+
+
+def equalise(plain: onnx.ModelProto, calibration: Tensor) -> Generator:
+    """Read an exported generator, fold its norms, and scale its channels so that each is at most 1 on the photos.
+
+    What it draws stays the same: what reads a channel undoes its factor.
+
+    Args:
+        plain: As `export` makes it of the generator.
+        calibration: Float32 (N, S, S, 3) in [-1, 1].
+
+    Raises:
+        ExportError: The graph is of another network, or there are no photos.
+    """
+    generator = fold_norms(read_generator(plain))
+    ranges = calibrate(write_generator(generator, plain, upsampling="transposed"), [calibration])
+    depth = len(generator.down)
+    skips = [_peaks(ranges, f"down{number}.norm") for number in range(depth)]
+    own = [_peaks(ranges, f"up{level}.active") for level in range(depth - 1, 0, -1)]
+    joined = [skips[-1], *map(np.concatenate, zip(own, skips[-2::-1], strict=True))]
+    down = [
+        replace(_divide(layer, peaks), kernel=layer.kernel * before[:, None, None])
+        for layer, peaks, before in zip(generator.down, skips, [np.ones(3, np.float32), *skips[:-1]], strict=True)
+    ]
+    up = [
+        replace(_divide(layer, peaks), kernel=layer.kernel * before[:, None, None, None])
+        for layer, peaks, before in zip(generator.up, [*own, np.ones(3, np.float32)], joined, strict=True)
+    ]
+    return Generator(tuple(down), tuple(up), generator.slope)
+
+
+def _peaks(ranges: Ranges, name: str) -> Weights:
+    low, high = ranges[name]
+    largest = np.maximum(-low, high)
+    return np.maximum(largest, max(largest.max() * LEAST_SHARE, TINY)).astype(np.float32)
+
+
+def _divide(layer: Layer, peaks: Weights) -> Layer:
+    """Divide what a level writes by `peaks` (out,), in the last step that has factors."""
+    if layer.norm:
+        norm = replace(layer.norm, scale=layer.norm.scale / peaks, shift=layer.norm.shift / peaks)
+        return replace(layer, norm=norm)
+    return replace(layer, scale=layer.scale / peaks, shift=layer.shift / peaks)
+
+
+def write_for_openvino(
+    generator: Generator, model: onnx.ModelProto, *, keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Write an equalised generator as an int8 graph with the tensors and the metadata of `model`.
+
+    Raises:
+        ExportError: A layer to keep is none of the generator's.
+    """
+    depth = len(generator.down)
+    layers = [*(f"down{level}" for level in range(depth)), *(f"up{level}" for level in reversed(range(depth)))]
+    if unknown := set(keep_float) - set(layers):
+        raise ExportError(f"There are no layers {sorted(unknown)}; the model has {', '.join(layers)}.")
+    photo, drawn = model.graph.input[0], model.graph.output[0]
+    side = photo.type.tensor_type.shape.dim[1].dim_value
+    return _Writer(generator, set(layers) - set(keep_float)).write(photo.name, drawn.name, side).put_into(model)
+
+
+class _Writer:
+    def __init__(self, generator: Generator, int8: set[str]) -> None:
+        self._generator, self._int8 = generator, int8
+        self._graph = Graph()
+        self._read_back: dict[str, str] = {}
+        """What int8 layers read in place of a tensor."""
+
+    def write(self, photo: str, drawn: str, side: int) -> Graph:
+        """Write the graph from the tensor `photo` to the tensor `drawn`, both images of `side` pixels."""
+        x = self._graph.add("Transpose", [photo], "channels_first", perm=[0, 3, 1, 2])
+        skips = []
+        for level, layer in enumerate(self._generator.down):
+            x = self._down(f"down{level}", x, layer)
+            skips.append(x)
+        skips.pop()
+        *inner, last = self._generator.up
+        for level, layer in zip(range(len(inner), 0, -1), inner, strict=True):
+            x = self._up(f"up{level}", x, layer)
+            if level > 1:
+                skip = self._read(skips.pop(), f"up{level - 1}")
+                # The levels come after it: with levels of its own in front of it, OpenVINO draws wrong maps.
+                x = self._graph.add("Concat", [x, skip], f"up{level}.skip", axis=1)
+        x = self._last("up0", x, skips.pop(), last)
+        return self._interleave(x, drawn, side // 2)
+
+    def _down(self, name: str, x: str, layer: Layer) -> str:
+        inputs = [self._read(x, name), self._kernel(name, layer.kernel, axis=0)]
+        x = self._graph.add("Conv", inputs, name, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1])
+        x = self._graph.add("LeakyRelu", [x], f"{name}.leaky", alpha=self._generator.slope)
+        if layer.norm:
+            return self._normalise(name, x, layer)
+        # The factor could go into the kernel, but so all of it stays one kernel of OpenVINO.
+        x = self._graph.add("Mul", [x, self._channels(f"{name}.scale", layer.scale)], f"{name}.scaled")
+        return self._graph.add("Add", [x, self._channels(f"{name}.shift", layer.shift)], f"{name}.norm")
+
+    def _up(self, name: str, x: str, layer: Layer) -> str:
+        kernel = layer.kernel * layer.scale[:, None, None]
+        inputs = [self._read(x, name), self._kernel(name, kernel, axis=1, bias=layer.shift)]
+        inputs.append(self._graph.constant(f"{name}.bias", layer.shift))
+        x = self._graph.add("ConvTranspose", inputs, name, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1])
+        if layer.norm:
+            x = self._normalise(name, x, layer)
+        return self._graph.add("Relu", [x], f"{name}.active")
+
+    def _normalise(self, name: str, x: str, layer: Layer) -> str:
+        assert layer.norm is not None
+        # Moves nothing. Without it OpenVINO moves the kernel's steps behind the norm, whose epsilon then is another.
+        x = self._graph.add("Max", [x, self._graph.constant("lowest", LOWEST)], f"{name}.summed")
+        scale = self._graph.constant(f"{name}.norm_scale", layer.norm.scale)
+        shift = self._graph.constant(f"{name}.norm_shift", layer.norm.shift)
+        return self._graph.add("InstanceNormalization", [x, scale, shift], f"{name}.norm", epsilon=layer.norm.epsilon)
+
+    def _last(self, name: str, own: str, skip: str, layer: Layer) -> str:
+        """Draw the four pixels of each position, (N, 12, S / 2, S / 2), from what was joined everywhere else.
+
+        As a transposed convolution, three channels would leave most of a vector unit idle. Apart, the decoder's half
+        can use all 256 levels for its [0, 1].
+        """
+        kernel, bias, width = pixel_kernels(layer.kernel), np.tile(layer.shift, 4), len(layer.kernel) // 2
+        inputs = {
+            "own": [self._read(own, name, np.uint8), self._kernel(f"{name}.own", kernel[:, :width], axis=0)],
+            "skip": [self._read(skip, name), self._kernel(f"{name}.skip", kernel[:, width:], axis=0, bias=bias)],
+        }
+        inputs["skip"].append(self._graph.constant(f"{name}.bias", bias))
+        sums = [
+            self._graph.add("Conv", values, f"{name}.{part}", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+            for part, values in inputs.items()
+        ]
+        return self._graph.add("Tanh", [self._graph.add("Add", sums, name)], f"{name}.active")
+
+    def _interleave(self, x: str, drawn: str, side: int) -> Graph:
+        """Put the four pixels of each of `side` x `side` positions in their places: (N, 2 side, 2 side, 3)."""
+        pixels = self._graph.constant("pixels", np.array([0, side, side, 2, 6]))
+        image = self._graph.constant("image", np.array([0, 2 * side, 2 * side, 3]))
+        x = self._graph.add("Transpose", [x], "channels_last", perm=[0, 2, 3, 1])
+        x = self._graph.add("Reshape", [x, pixels], "columns")
+        x = self._graph.add("Transpose", [x], "rows", perm=[0, 1, 3, 2, 4])
+        self._graph.add("Reshape", [x, image], drawn)
+        return self._graph
+
+    def _read(self, x: str, layer: str, levels: type[np.int8] | type[np.uint8] = np.int8) -> str:
+        """Return what `layer` reads in place of the tensor `x`: what it is after it was `levels`, or just that."""
+        if layer not in self._int8:
+            return x
+        if x not in self._read_back:
+            kind = np.dtype(levels).name
+            ends = [
+                self._graph.constant(f"{kind}.step", np.array(SCALES[levels])),
+                self._graph.constant(f"{kind}.zero", np.array(0, levels)),
+            ]
+            x8 = self._graph.add("QuantizeLinear", [x, *ends], f"{x}.levels")
+            self._read_back[x] = self._graph.add("DequantizeLinear", [x8, *ends], f"{x}.back")
+        return self._read_back[x]
+
+    def _kernel(self, convolution: str, kernel: Weights, *, axis: int, bias: Weights | None = None) -> str:
+        """Store a kernel whose axis `axis` counts the output channels, in int8 unless its layer stays in float."""
+        name = f"{convolution}.kernel"
+        if convolution.partition(".")[0] not in self._int8:
+            return self._graph.constant(name, kernel)
+        others = tuple(number for number in range(4) if number != axis)
+        # onnxruntime may round the bias to int32 in the unit of the sums: steps of next to nothing would overflow it.
+        least = TINY if bias is None else np.maximum(abs(bias) * LARGEST / MAX_BIAS, TINY)
+        steps = np.maximum(abs(kernel).max(axis=others) / LARGEST, least).astype(np.float32)
+        levels = np.rint(kernel / np.expand_dims(steps, others)).astype(np.int8)
+        parts = {"levels": levels, "steps": steps, "zeros": np.zeros(steps.shape, np.int8)}
+        inputs = [self._graph.constant(f"{name}.{kind}", value) for kind, value in parts.items()]
+        return self._graph.add("DequantizeLinear", inputs, name, axis=axis)
+
+    def _channels(self, name: str, values: Weights) -> str:
+        return self._graph.constant(name, values[:, None, None])
+
+
+def pixel_kernels(kernel: Weights) -> Weights:
+    """Turn a transposed convolution's kernel (in, out, 4, 4) into one (4 * out, in, 3, 3) of a convolution.
+
+    A transposed convolution of kernel 4, stride 2 and padding 1 adds kernel[o + 1 - 2i] * x[i] to pixel o. So pixel 2m
+    reads x[m - 1] and x[m] with the taps 3 and 1, and pixel 2m + 1 reads x[m] and x[m + 1] with the taps 2 and 0: along
+    each axis, they are two outputs of a convolution of kernel 3 and padding 1.
+    """
+    nothing = 4
+    taps = np.array([[3, 1, nothing], [nothing, 2, 0]])
+    # (in, out, row of the pixel, row tap, column of the pixel, column tap)
+    parts = np.pad(kernel, [(0, 0), (0, 0), (0, 1), (0, 1)])[:, :, taps[:, :, None, None], taps]
+    return np.ascontiguousarray(parts.transpose(2, 4, 1, 0, 3, 5).reshape(-1, kernel.shape[0], 3, 3))
