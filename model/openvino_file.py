@@ -62,12 +62,12 @@ def equalise(plain: onnx.ModelProto, calibration: Tensor) -> Generator:
     own = [_peaks(ranges, f"up{level}.active") for level in range(depth - 1, 0, -1)]
     joined = [skips[-1], *map(np.concatenate, zip(own, skips[-2::-1], strict=True))]
     down = [
-        replace(_divide(layer, peaks), kernel=layer.kernel * before[:, None, None])
-        for layer, peaks, before in zip(generator.down, skips, [np.ones(3, np.float32), *skips[:-1]], strict=True)
+        _rescale(layer, before[:, None, None], peaks, axis=0)
+        for layer, before, peaks in zip(generator.down, [np.ones(3, np.float32), *skips[:-1]], skips, strict=True)
     ]
     up = [
-        replace(_divide(layer, peaks), kernel=layer.kernel * before[:, None, None, None])
-        for layer, peaks, before in zip(generator.up, [*own, np.ones(3, np.float32)], joined, strict=True)
+        _rescale(layer, before[:, None, None, None], peaks, axis=1)
+        for layer, before, peaks in zip(generator.up, joined, [*own, np.ones(3, np.float32)], strict=True)
     ]
     return Generator(tuple(down), tuple(up), generator.slope)
 
@@ -78,12 +78,14 @@ def _peaks(ranges: Ranges, name: str) -> Weights:
     return np.maximum(largest, max(largest.max() * LEAST_SHARE, TINY)).astype(np.float32)
 
 
-def _divide(layer: Layer, peaks: Weights) -> Layer:
-    """Divide what a level writes by `peaks` (out,), in the last step that has factors."""
+def _rescale(layer: Layer, before: Weights, peaks: Weights, *, axis: int) -> Layer:
+    """Multiply what a level reads by `before`, and divide what it writes, on `axis` of its kernel, by `peaks`."""
+    kernel = layer.kernel * before
     if layer.norm:
         norm = replace(layer.norm, scale=layer.norm.scale / peaks, shift=layer.norm.shift / peaks)
-        return replace(layer, norm=norm)
-    return replace(layer, scale=layer.scale / peaks, shift=layer.shift / peaks)
+        return replace(layer, kernel=kernel, norm=norm)
+    divisors: Weights = np.expand_dims(peaks, tuple(other for other in range(4) if other != axis))
+    return replace(layer, kernel=kernel / divisors, shift=layer.shift / peaks)
 
 
 def write_for_openvino(
@@ -134,13 +136,11 @@ class _Writer:
         x = self._graph.add("LeakyRelu", [x], f"{name}.leaky", alpha=self._generator.slope)
         if layer.norm:
             return self._normalise(name, x, layer)
-        # The factor could go into the kernel, but so all of it stays one kernel of OpenVINO.
-        x = self._graph.add("Mul", [x, self._channels(f"{name}.scale", layer.scale)], f"{name}.scaled")
-        return self._graph.add("Add", [x, self._channels(f"{name}.shift", layer.shift)], f"{name}.norm")
+        shift = self._graph.constant(f"{name}.shift", layer.shift[:, None, None])
+        return self._graph.add("Add", [x, shift], f"{name}.norm")
 
     def _up(self, name: str, x: str, layer: Layer) -> str:
-        kernel = layer.kernel * layer.scale[:, None, None]
-        inputs = [self._read(x, name), self._kernel(name, kernel, axis=1, bias=layer.shift)]
+        inputs = [self._read(x, name), self._kernel(name, layer.kernel, axis=1, bias=layer.shift)]
         inputs.append(self._graph.constant(f"{name}.bias", layer.shift))
         x = self._graph.add("ConvTranspose", inputs, name, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1])
         if layer.norm:
@@ -149,8 +149,8 @@ class _Writer:
 
     def _normalise(self, name: str, x: str, layer: Layer) -> str:
         assert layer.norm is not None
-        # Moves nothing. Without it OpenVINO moves the kernel's steps behind the norm, whose epsilon then is another.
-        x = self._graph.add("Max", [x, self._graph.constant("lowest", LOWEST)], f"{name}.summed")
+        # Changes nothing. Without it OpenVINO moves the kernel's steps behind the norm, whose epsilon then is another.
+        x = self._graph.add("Clip", [x, self._graph.constant("lowest", LOWEST)], f"{name}.summed")
         scale = self._graph.constant(f"{name}.norm_scale", layer.norm.scale)
         shift = self._graph.constant(f"{name}.norm_shift", layer.norm.shift)
         return self._graph.add("InstanceNormalization", [x, scale, shift], f"{name}.norm", epsilon=layer.norm.epsilon)
@@ -210,9 +210,6 @@ class _Writer:
         parts = {"levels": levels, "steps": steps, "zeros": np.zeros(steps.shape, np.int8)}
         inputs = [self._graph.constant(f"{name}.{kind}", value) for kind, value in parts.items()]
         return self._graph.add("DequantizeLinear", inputs, name, axis=axis)
-
-    def _channels(self, name: str, values: Weights) -> str:
-        return self._graph.constant(name, values[:, None, None])
 
 
 def pixel_kernels(kernel: Weights) -> Weights:

@@ -264,6 +264,7 @@ def killing_every_actor(out):
         killer.join()
 
 
+@pytest.mark.slow
 def test_actors_that_are_lost_again_and_again_are_given_up(ray_here, job, tmp_path, capsys):
     two = draw_noise(tmp_path / "two", ["a.png", "b.png"], LARGE)
     tasks = plan(find_photos([str(two)]), job.out, [], job.settings)
