@@ -23,6 +23,7 @@ from model.quantisation import LARGEST, LEVELS, MAX_BIAS, TINY
 SCALES = {np.int8: np.float32(1 / LARGEST), np.uint8: np.float32(1 / LEVELS)}
 """Of equalised values: of [-1, 1] and, after a ReLU, of [0, 1]. Both have their zero at level 0."""
 LOWEST = np.array(np.finfo(np.float32).min)
+"""That a float can be: to clip at it changes nothing."""
 LEAST_SHARE = 0.25
 """Of the loudest channel, which each is taken for: on other photos a quiet one may be louder."""
 
@@ -149,7 +150,7 @@ class _Writer:
 
     def _normalise(self, name: str, x: str, layer: Layer) -> str:
         assert layer.norm is not None
-        # Changes nothing. Without it OpenVINO moves the kernel's steps behind the norm, whose epsilon then is another.
+        # Without it OpenVINO moves the kernel's steps behind the norm, whose epsilon then is another.
         x = self._graph.add("Clip", [x, self._graph.constant("lowest", LOWEST)], f"{name}.summed")
         scale = self._graph.constant(f"{name}.norm_scale", layer.norm.scale)
         shift = self._graph.constant(f"{name}.norm_shift", layer.norm.shift)
@@ -158,8 +159,8 @@ class _Writer:
     def _last(self, name: str, own: str, skip: str, layer: Layer) -> str:
         """Draw the four pixels of each position, (N, 12, S / 2, S / 2), from what was joined everywhere else.
 
-        As a transposed convolution, three channels would leave most of a vector unit idle. Apart, the decoder's half
-        can use all 256 levels for its [0, 1].
+        OpenVINO does it faster than a transposed convolution to three channels. Apart, the decoder's half can use all
+        256 levels for its [0, 1].
         """
         kernel, bias, width = pixel_kernels(layer.kernel), np.tile(layer.shift, 4), len(layer.kernel) // 2
         inputs = {
