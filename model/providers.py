@@ -61,6 +61,8 @@ def open_session(file: Path, provider: str, *, threads: int | None = None) -> on
     threads = threads or usable_cores()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for the next image turn in circles otherwise, on the cores that decode it.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if provider == OPENVINO:
         options.add_provider_for_devices([_openvino_cpu()], _openvino_settings(threads))
