@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from model.providers import open_session
 
 WARM_UP = 3
