@@ -101,15 +101,8 @@ def score_distributed(
         )
         drawn = _collect(draw_in_pool(job, tasks, pool), total=len(tasks))
     seal(out, (row for row, _ in drawn.outcomes))
-    return summarise(
-        drawn.outcomes,
-        seconds=drawn.seconds,
-        out=out,
-        manifest=places.inside(out, CSV_FILE),
-        model=model,
-        variant=variant,
-        provider=drawn.provider,
-    )
+    made_by = {"model": model, "variant": variant, "provider": drawn.provider}
+    return summarise(drawn.outcomes, seconds=drawn.seconds, out=out, manifest=places.inside(out, CSV_FILE), **made_by)
 
 
 def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> Pool:
@@ -192,9 +185,9 @@ def _set_up_ray_data() -> None:
     context.enable_progress_bars = context.print_on_execution_start = False
     # A batch that is lost with its actor is no reason to stop.
     context.max_errored_blocks = -1
-    # Ray Data logs to a file of its session as well.
+    # Ray Data logs to a file of its session as well. Handlers of others on its logger are none of ours.
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray."):
             handler.setLevel(logging.CRITICAL)
 
 

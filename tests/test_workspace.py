@@ -170,7 +170,7 @@ def test_the_bundle_of_a_run_is_opened_and_checked(run, make_bundle):
     assert run.open_bundle() == Bundle.open(run.bundle)
     run.bundle.joinpath("generator.onnx").write_bytes(b"altered")
     with pytest.raises(BundleError, match="sha256"):
-        run.open_bundle()
+        run.open_bundle().verified()
 
 
 def test_without_a_bundle_export_is_named(run):
