@@ -87,7 +87,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
                         folder,
                         manifest,
                         name,
-                        attempts=attempts_at(name, exact, plain, calibration, goal=settings.min_ssim),
+                        attempts=attempts_at(name, exact, plain, calibration),
                         jury=jury,
                         difference=answers.difference,
                         settings=settings,

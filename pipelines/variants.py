@@ -15,8 +15,8 @@ from model.files import sha256
 from model.openvino_file import equalise, write_for_openvino
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.providers import CPU, CUDA, OPENVINO
-from model.quantisation import layers_of, quantise
-from model.sensitivity import Quantise, quantise_well
+from model.quantisation import quantise
+from model.sensitivity import Quantise, from_fastest
 from model.translator import Translate, Translator
 from pipelines.catalogue import METRICS, OF_SETS
 from pipelines.export_config import ExportConfig, VariantName
@@ -32,10 +32,8 @@ PROVIDERS: dict[VariantName, tuple[str, ...]] = {
 """What runs each of them best."""
 
 
-CLOSER = (1.0, 0.5, 0.25)
-"""What is left of the distance to fp32 that is allowed, where the attempt before was not good enough."""
 COMPARED = 16
-"""Photos that decide which layers stay in float."""
+"""Photos that decide which layers are the first to stay in float."""
 
 
 class Verdict(NamedTuple):
@@ -130,7 +128,7 @@ def add_variant(
     Returns:
         The manifest with the variant, or with the reason why it was left out.
     """
-    file, objection = folder / variant_file(name), "it draws like fp32 only with all layers in float"
+    file, objection = folder / variant_file(name), ""
     for made in attempts:
         onnx.save_model(made.model, file)
         variant = Variant(
@@ -156,34 +154,27 @@ def add_variant(
             return manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
         if made.float_layers:
             objection += f", with {', '.join(made.float_layers)} in float"
-    file.unlink(missing_ok=True)
+    file.unlink()
     return manifest.model_copy(update={"left_out": manifest.left_out | {name: objection}})
 
 
-def attempts_at(
-    name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Pixels, *, goal: float
-) -> Iterator[Made]:
+def attempts_at(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Pixels) -> Iterator[Made]:
     """Make a variant of a generator, from the fastest to the most exact.
 
     Args:
         name: Which.
         exact: The lowered model.
         plain: The model as it was converted.
-        photos: Training photos (N, side, side, 3): an int8 model takes its ranges from them, and is compared on them.
-        goal: Mean SSIM to fp32 that an int8 model is to have at least; layers stay in float until it does.
+        photos: Training photos (N, side, side, 3): an int8 model takes its ranges from them, and the layers that suffer
+            most are found on them.
     """
     if name == "fp16":
         yield Made(to_half(exact))
         return
-    batch, found = to_tensor(photos), None
+    batch = to_tensor(photos)
     quantised = _quantiser(name, exact, plain, batch)
-    for share in CLOSER:
-        made = quantise_well(exact, quantised, batch[:COMPARED], similarity=_similarity, goal=1 - (1 - goal) * share)
-        if len(made.float_layers) == len(layers_of(exact)):
-            return
-        if made.float_layers != found:
-            found = made.float_layers
-            yield Made(made.model, found)
+    for made in from_fastest(exact, quantised, batch[:COMPARED], similarity=_similarity):
+        yield Made(made.model, made.float_layers)
 
 
 def _quantiser(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Tensor) -> Quantise:
