@@ -20,7 +20,7 @@ from PIL import Image
 from model import providers
 from model.bundle import FP32, Bundle, variant_file
 from model.cores import usable_cores
-from model.errors import ConfigError, TrainingError
+from model.errors import TrainingError
 from model.files import write_text
 from model.progress import quiet_stderr, stage
 from model.spec import signature
@@ -30,7 +30,7 @@ from pipelines.config import RunConfig, with_settings
 from pipelines.export import to_bundle
 from pipelines.prepare import prepare
 from pipelines.scenery.painter import paint
-from pipelines.timing import in_turn, processor, reference_speed, run
+from pipelines.timing import check_parts, in_turn, processor, reference_speed, run
 from pipelines.workspace import GENERATOR_FILE, RunRecord, Workspace
 
 PARTS = ("session", "score", "start")
@@ -66,9 +66,7 @@ def inference(
         ConfigError: There is no such part; or a reference command failed or printed something else.
         ExportError: The model can't be exported.
     """
-    parts = parts or PARTS
-    if unknown := set(parts) - set(PARTS):
-        raise ConfigError(f"{', '.join(sorted(unknown))} is no part of the bench; there are: {', '.join(PARTS)}.")
+    parts = check_parts(parts, PARTS)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="sat2map-bench-") as name:
         folder = Path(name)

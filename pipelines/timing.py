@@ -12,6 +12,17 @@ from pathlib import Path
 from model.errors import ConfigError, TrainingError
 
 
+def check_parts(asked: Sequence[str] | None, known: Sequence[str]) -> Sequence[str]:
+    """Return the parts of a bench that are to be measured; by default all.
+
+    Raises:
+        ConfigError: There is no such part.
+    """
+    if unknown := set(asked or ()) - set(known):
+        raise ConfigError(f"{', '.join(sorted(unknown))} is no part of the bench; there are: {', '.join(known)}.")
+    return asked or known
+
+
 def in_turn(contenders: Sequence[Callable[[], float]], rounds: int) -> list[float]:
     """Let each run once a round; return the median of each."""
     taken = [[contender() for contender in contenders] for _ in range(rounds)]

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.cores import usable_cores
-from model.errors import ConfigError
 from model.files import write_text
 from model.progress import stage
 from pipelines.bench_report import Inside, Scaling, StepSpeed, TrainingBench, table
 from pipelines.config import RunConfig, with_settings
 from pipelines.curve import CURVE, LossCurve
-from pipelines.timing import in_turn, processor, reference_speed, run
+from pipelines.timing import check_parts, in_turn, processor, reference_speed, run
 from pipelines.workspace import Workspace
 
 PARTS = ("step", "inside", "scaling")
@@ -63,9 +62,7 @@ def training(
         ConfigError: There is no such part; or a reference command failed or printed something else.
         TrainingError: A training of ours failed.
     """
-    parts = parts or PARTS
-    if unknown := set(parts) - set(PARTS):
-        raise ConfigError(f"{', '.join(sorted(unknown))} is no part of the bench; there are: {', '.join(PARTS)}.")
+    parts = check_parts(parts, PARTS)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="sat2map-bench-") as name:
         folder = Path(name)

@@ -94,6 +94,8 @@ def score(
     began = time.perf_counter()
     outcomes = list(draw_all(scorer, tasks)) if alone else _draw_into(out, scorer, tasks)
     seconds = time.perf_counter() - began
+    if not alone:
+        seal(out, (row for row, _ in outcomes))
     return summarise(
         outcomes,
         seconds=seconds,
@@ -144,7 +146,7 @@ def _earlier(out: str) -> list[Row]:
 
 
 def _draw_into(out: str, scorer: ImageScorer, tasks: list[Task]) -> list[Outcome]:
-    """Draw maps into a folder; tell on stderr what can't be drawn, note every row, and make the manifests."""
+    """Draw maps into a folder; tell on stderr what can't be drawn, and note every row."""
     outcomes = []
     with Journal(out) as journal:
         for outcome in track(draw_all(scorer, tasks), "Drawing maps", total=len(tasks)):
@@ -152,7 +154,6 @@ def _draw_into(out: str, scorer: ImageScorer, tasks: list[Task]) -> list[Outcome
                 print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
             journal.add(outcome.row)
             outcomes.append(outcome)
-    seal(out, (row for row, _ in outcomes))
     return outcomes
 
 
