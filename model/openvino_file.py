@@ -28,22 +28,6 @@ LEAST_SHARE = 0.25
 """Of the loudest channel, which each is taken for: on other photos a quiet one may be louder."""
 
 
-def quantise_for_openvino(
-    plain: onnx.ModelProto, calibration: Tensor, *, keep_float: Collection[str] = ()
-) -> onnx.ModelProto:
-    """Write an exported generator in int8 for OpenVINO.
-
-    Args:
-        plain: As `export` makes it of the generator.
-        calibration: Photos to measure the ranges on, float32 (N, S, S, 3) in [-1, 1].
-        keep_float: Layers that stay in float with all they read, such as `down0` or `up3`.
-
-    Raises:
-        ExportError: The graph is of another network, there are no photos, or a layer to keep is none of the model's.
-    """
-    return write_for_openvino(equalise(plain, calibration), plain, keep_float=keep_float)
-
-
 def equalise(plain: onnx.ModelProto, calibration: Tensor) -> Generator:
     """Read an exported generator, fold its norms, and scale its channels so that each is at most 1 on the photos.
 

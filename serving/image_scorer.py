@@ -18,9 +18,8 @@ from model.spec import Frozen
 from model.translator import Translator
 from serving.encoding import Format, encode, suffix
 from serving.score_manifest import Row
-from serving.seams import Seams
 from serving.sources import Photo
-from serving.tiling import MAX_OVERLAP, OVERLAP, draw_tiles
+from serving.tiling import MAX_OVERLAP, OVERLAP, draw_large
 
 
 class ScoreSettings(Frozen):
@@ -155,7 +154,8 @@ class ImageScorer:
         if height == width == self._side:
             drawn, seams = self._draw(photo.pixels[None])[0], None
         else:
-            drawn, seams = self._draw_tiles(photo.pixels)
+            drawn, found = draw_large(photo.pixels, self._draw, side=self._side, overlap=self._settings.overlap)
+            seams = None if found.ratio is None else round(found.ratio, 4)
         row = replace(photo.row, width=width, height=height, seams=seams)
         return DrawnMap(photo.task, drawn, _later(row, began))
 
@@ -187,19 +187,6 @@ class ImageScorer:
         size = (max(self._side, round(image.width * scale)), max(self._side, round(image.height * scale)))
         # As training scales its photos.
         return image.resize(size, Image.Resampling.BICUBIC)
-
-    def _draw_tiles(self, photo: Pixels) -> tuple[Pixels, float | None]:
-        def read(top: int, left: int, height: int, width: int) -> Pixels:
-            return photo[top : top + height, left : left + width]
-
-        height, width = photo.shape[:2]
-        drawn, seams = np.empty_like(photo), Seams()
-        for strip in draw_tiles(
-            read, self._draw, height=height, width=width, side=self._side, overlap=self._settings.overlap
-        ):
-            drawn[strip.top : strip.end] = strip.rows
-            seams += strip.seams
-        return drawn, None if seams.ratio is None else round(seams.ratio, 4)
 
 
 def _drawn_alike(earlier: Row, row: Row) -> bool:

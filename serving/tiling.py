@@ -97,8 +97,8 @@ def draw_tiles(
             yield Strip(top, rows, drawn, len(lefts) - drawn, seams)
 
 
-def draw_large(photo: Pixels, draw: Translate, *, side: int, overlap: float = OVERLAP) -> Pixels:
-    """Draw a photo that is in memory, uint8 (H, W, 3) of any size; the map has the same shape.
+def draw_large(photo: Pixels, draw: Translate, *, side: int, overlap: float = OVERLAP) -> tuple[Pixels, Seams]:
+    """Draw a photo that is in memory, uint8 (H, W, 3) of any size; return the map, of the same shape, and its seams.
 
     Raises:
         ConfigError, DataError: As `draw_tiles`.
@@ -108,8 +108,11 @@ def draw_large(photo: Pixels, draw: Translate, *, side: int, overlap: float = OV
         return photo[top : top + height, left : left + width]
 
     height, width = photo.shape[:2]
-    strips = draw_tiles(read, draw, height=height, width=width, side=side, overlap=overlap)
-    return np.concatenate([strip.rows for strip in strips])
+    drawn, seams = np.empty_like(photo), Seams()
+    for strip in draw_tiles(read, draw, height=height, width=width, side=side, overlap=overlap):
+        drawn[strip.top : strip.end] = strip.rows
+        seams += strip.seams
+    return drawn, seams
 
 
 def tile_starts(length: int, side: int, overlap: float = OVERLAP) -> list[int]:

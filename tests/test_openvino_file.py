@@ -9,7 +9,7 @@ from model.calibration import calibrate, drawer
 from model.errors import ExportError
 from model.graph import Wiring, attribute
 from model.lowering import fold_norms, lower, read_generator
-from model.openvino_file import LEAST_SHARE, equalise, pixel_kernels, quantise_for_openvino, write_for_openvino
+from model.openvino_file import LEAST_SHARE, equalise, pixel_kernels, write_for_openvino
 from model.quantisation import layers_of
 from model.spec import NetworkConfig
 
@@ -36,10 +36,14 @@ def layers(network):
     return layers_of(lower(plain(network)))
 
 
+def in_int8(model, calibration, **options):
+    return write_for_openvino(equalise(model, calibration), model, **options)
+
+
 def quantised(network, **options):
     """Quantise a random generator; return it and its file."""
     model = plain(network)
-    return model, quantise_for_openvino(model, photos(network, 4, seed=1), **options)
+    return model, in_int8(model, photos(network, 4, seed=1), **options)
 
 
 def error(network, model, found):
@@ -149,7 +153,7 @@ def test_nothing_moves_behind_a_norm_of_each_image():
 def test_names_and_metadata_stay():
     model = plain(BATCH)
     model.metadata_props.add(key="made_by", value="a test")
-    small = quantise_for_openvino(model, photos(BATCH))
+    small = in_int8(model, photos(BATCH))
     assert small.graph.input == model.graph.input and small.graph.output == model.graph.output
     assert small.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     assert small.opset_import == model.opset_import and small.metadata_props == model.metadata_props
@@ -207,7 +211,7 @@ def test_a_channel_of_nothing_but_its_bias_stays(seed):
     """Its kernel is zero: with steps of next to nothing, the bias would overflow int32 in onnxruntime."""
     network = NetworkConfig(image_size=32, width=4, depth=3)
     model = plain(network, seed)
-    small = quantise_for_openvino(model, photos(network, 4, seed=1))
+    small = in_int8(model, photos(network, 4, seed=1))
     wiring = Wiring(small)
     assert not wiring.constants["up1.kernel.levels"][:, 1].any() and wiring.constants["up1.bias"][1] != 0
     assert (wiring.constants["up1.kernel.steps"] / 127 * 2**30 >= 0.999 * abs(wiring.constants["up1.bias"])).all()
@@ -216,12 +220,12 @@ def test_a_channel_of_nothing_but_its_bias_stays(seed):
 
 def test_without_photos_nothing_is_written():
     with pytest.raises(ExportError, match="0 photos give no ranges"):
-        quantise_for_openvino(plain(BATCH), photos(BATCH)[:0])
+        in_int8(plain(BATCH), photos(BATCH)[:0])
 
 
 def test_another_network_is_refused():
     with pytest.raises(ExportError, match="not those of the U-Net"):
-        quantise_for_openvino(lower(plain(BATCH)), photos(BATCH))
+        in_int8(lower(plain(BATCH)), photos(BATCH))
 
 
 def test_four_pixels_at_a_time_are_those_of_the_transposed_convolution():

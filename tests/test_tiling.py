@@ -43,7 +43,7 @@ def seams_of(strips):
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (32, 32), (33, 40), (100, 131), (300, 31), (64, 400)])
 def test_every_pixel_comes_through(size, overlap):
     photo = noise(*size)
-    assert np.array_equal(draw_large(photo, negative, side=SIDE, overlap=overlap), 255 - photo)
+    assert np.array_equal(draw_large(photo, negative, side=SIDE, overlap=overlap)[0], 255 - photo)
 
 
 def test_tiles_are_the_fewest_that_overlap_enough_and_lie_evenly():
@@ -68,7 +68,7 @@ def test_the_weights_are_a_raised_cosine():
 def test_an_overlap_is_the_weighted_mean_of_both_tiles():
     photo = np.zeros((SIDE, 48, 3), np.uint8)
     photo[:, :8] = 1  # Only the left tile sees this.
-    drawn = draw_large(
+    drawn, _ = draw_large(
         photo, lambda tiles: np.full_like(tiles, 200) * tiles.max(axis=(1, 2, 3), keepdims=True), side=SIDE
     )
     left, right = hann(SIDE)[16:], hann(SIDE)[:16]
@@ -99,7 +99,7 @@ def test_batches_hold_what_was_asked_and_change_nothing(batch):
     photo = noise(60, 150)
     drawn = np.concatenate([strip.rows for strip in strips_of(photo, count, batch=batch)])
     assert max(sizes) == min(batch, len(tile_starts(150, SIDE))) and sum(sizes) == 3 * len(tile_starts(150, SIDE))
-    assert np.array_equal(drawn, draw_large(photo, moody, side=SIDE))
+    assert np.array_equal(drawn, draw_large(photo, moody, side=SIDE)[0])
 
 
 def test_strips_follow_one_another_and_none_is_higher_than_a_tile():
