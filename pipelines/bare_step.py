@@ -16,8 +16,10 @@ WARM_UP = 2
 
 
 def step_seconds(config: RunConfig, steps: int) -> float:
-    """Return the median time of a step on random pairs, both networks and both optimizers."""
+    """Return the median time of a step on random pairs, both networks and both optimizers, on a worker's threads."""
     training, side = config.training, config.network.image_size
+    tf.config.threading.set_intra_op_parallelism_threads(training.cpus_per_worker)
+    tf.config.threading.set_inter_op_parallelism_threads(training.cpus_per_worker)
     keras.config.set_dtype_policy(training.precision)
     state = build_state(config.network, learning_rate=training.learning_rate, beta_1=training.beta_1, seed=config.seed)
     step = tf.function(

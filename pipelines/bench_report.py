@@ -23,9 +23,10 @@ class StepSpeed(Frozen):
 
 
 class Inside(Frozen):
-    """What Ray, MLflow and the data add to a step, and how long a training takes to begin."""
+    """What Ray, MLflow and the data add to a step of so many threads, and how long a training takes to begin."""
 
     batch: int
+    threads: int
     bare_seconds: float
     inside_seconds: float
     first_step_seconds: float
@@ -62,7 +63,7 @@ class TrainingBench(Frozen):
     rounds: int
     steps_timed: int
     step: tuple[StepSpeed, ...] = ()
-    inside: Inside | None = None
+    inside: tuple[Inside, ...] = ()
     scaling: Scaling | None = None
 
 
@@ -168,17 +169,19 @@ def table(result: TrainingBench) -> str:
                 for row in result.step
             ],
         )
-    if inside := result.inside:
+    if result.inside:
         lines += _rows(
-            ["batch", "bare step", "inside Ray and MLflow", "cost", "command to first step"],
+            ["batch", "threads", "bare step", "inside Ray and MLflow", "cost", "command to first step"],
             [
                 [
                     str(inside.batch),
+                    str(inside.threads),
                     f"{inside.bare_seconds:.3f} s",
                     f"{inside.inside_seconds:.3f} s",
                     f"{inside.cost:+.1%}",
                     f"{inside.first_step_seconds:.1f} s",
                 ]
+                for inside in result.inside
             ],
         )
     if scaling := result.scaling:

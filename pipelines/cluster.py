@@ -10,8 +10,6 @@ from typing import Any
 import ray
 from ray.train import ScalingConfig
 from ray.util import placement_group_table
-from ray.util.queue import Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from model.errors import ConfigError
 from pipelines.config import TrainingConfig
@@ -35,17 +33,13 @@ def joined() -> Iterator[None]:
     else:
         # Ray's HTTP agents then listen on this machine alone; its gRPC servers know no such setting (Ray 2.60).
         quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        # No scheduler announces that it will take this machine away: Ray Train need not ask for it all the time.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def queue_here() -> Queue:
-    """A queue on the driver's own node, so that it is lost with no other one."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
 def scaling(training: TrainingConfig) -> ScalingConfig:

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from PIL import Image
-from ray.util.queue import Queue
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from model.errors import TrainingError
 from pipelines.config import RunConfig
+from pipelines.line import ActorLine
 from pipelines.logbook import Logbook
 from pipelines.outbox import Outbox
 from pipelines.reports import Drawing, Report
@@ -59,19 +59,19 @@ class Follower:
         return images / self.seconds if self.seconds > 0 else 0.0
 
     @contextmanager
-    def reading(self, reports: "Queue", run: Run) -> Iterator[None]:
-        """Take reports from the queue while the block runs; on leaving wait until all of them are logged.
+    def reading(self, line: ActorLine, run: Run) -> Iterator[None]:
+        """Take reports from the line while the block runs; on leaving wait until all of them are logged.
 
         Raises:
             TrackingError: MLflow refused something, or did not come back in time.
             TrainingError: The workers met a mistake that only the user can mend.
         """
-        reader = threading.Thread(target=self._read, args=(reports, run), name="reports")
+        reader = threading.Thread(target=self._read, args=(line, run), name="reports")
         reader.start()
         try:
             yield
         finally:
-            reports.put(None)
+            line.tell(None)
             reader.join()
         self.raise_failure()
 
@@ -82,11 +82,11 @@ class Follower:
         if self.mistake:
             raise TrainingError(f"Training failed: {self.mistake}")
 
-    def _read(self, reports: "Queue", run: Run) -> None:
+    def _read(self, line: ActorLine, run: Run) -> None:
         with self._bar() as (bar, task):
             outbox = Outbox(on_news=lambda text: _say(bar, text))
             logbook = Logbook(run, outbox, logged=self.logged)
-            while (report := reports.get()) is not None:
+            while (report := line.next_report()) is not None:
                 if self.failure is None:
                     try:
                         self._take(report, run, outbox, logbook)

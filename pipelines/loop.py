@@ -23,7 +23,7 @@ from pipelines.pairs import PairIndex
 from pipelines.reports import Drawing, Line, Report
 from pipelines.workspace import RunFolder
 
-REPORT_SECONDS = 0.5
+REPORT_SECONDS = 2.0
 
 Step = Callable[..., Any]
 
@@ -140,7 +140,7 @@ class TrainingLoop:
         return bool(self._newest) and float(np.asarray(self._newest[0])[-1]) > 0
 
     def _report(self, epoch: int, *, now: bool = False) -> None:
-        """Send the losses that have gathered, and look for orders, twice a second or at once."""
+        """Send the losses that have gathered, and hear what the driver wants, every few seconds or at once."""
         if not self._losses or (not now and self._losses[-1][1] - self._losses[0][1] < REPORT_SECONDS):
             return
         losses = []
@@ -149,12 +149,11 @@ class TrainingLoop:
             losses.append(StepLosses(step, when, dict(zip(self._names, numbers, strict=True))))
         self._losses.clear()
         self.curve.extend(losses)
-        self._tell(epoch, step=losses[-1].step, losses=losses)
-        self._stop = self.first and self.line.told_to_stop()
+        self._stop = self._tell(epoch, step=losses[-1].step, losses=losses)
 
-    def _tell(self, epoch: int, **news: Any) -> None:  # noqa: ANN401 - the fields of a Report
-        if self.first:
-            self.line.tell(Report(epoch=epoch, **news))
+    def _tell(self, epoch: int, **news: Any) -> bool:  # noqa: ANN401 - the fields of a Report
+        """Send news of the first worker; tell whether the driver wants the training to stop."""
+        return self.first and self.line.tell(Report(epoch=epoch, **news))
 
     def _end_epoch(self, position: Position) -> None:
         training = self.config.training

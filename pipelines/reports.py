@@ -1,7 +1,7 @@
 """What the first worker tells the driver while it trains."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 from model.pixels import Pixels
 from pipelines.curve import StepLosses
@@ -38,22 +38,9 @@ class Report:
     """What only the user can mend; starting the workers again would not help."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """The two queues between the first worker and the driver (`ray.util.queue.Queue`).
+class Line(Protocol):
+    """What the first worker tells its news to."""
 
-    Attributes:
-        reports: What the driver reads.
-        orders: Holds something when the driver wants the training to stop.
-    """
-
-    reports: Any
-    orders: Any
-
-    def tell(self, report: Report) -> None:
-        """Send news to the driver."""
-        self.reports.put(report)
-
-    def told_to_stop(self) -> bool:
-        """Tell whether the driver wants the training to stop."""
-        return not self.orders.empty()
+    def tell(self, report: Report) -> bool:
+        """Send news; tell whether the training is wanted to stop."""
+        ...

@@ -22,9 +22,10 @@ from pipelines import config as settings_of
 from pipelines.config import RunConfig
 from pipelines.dataset import steps_per_epoch
 from pipelines.follow import Follower
+from pipelines.line import ActorLine
 from pipelines.logbook import last_steps
 from pipelines.pairs import PairIndex
-from pipelines.reports import Line, Report
+from pipelines.reports import Report
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 
@@ -78,7 +79,7 @@ def train_loop_per_worker(settings: dict[str, Any]) -> None:
     handover.forget()
     # Pairs at an address are read by the workers, which other nodes start without the driver's environment.
     handover.apply(ray.get(settings["environment"]))
-    if Line(settings["reports"], settings["orders"]).told_to_stop():
+    if settings["line"].told_to_stop():
         return
     from pipelines.worker import train_loop
 
@@ -107,7 +108,7 @@ def _train(
     follower: Follower,
 ) -> None:
     """Run the workers to the end, and leave what a finished training leaves."""
-    line = Line(cluster.queue_here(), cluster.queue_here())
+    line = ActorLine.open()
 
     def note(text: str) -> None:
         line.tell(Report(epoch=follower.epoch, notes=(text,)))
@@ -115,7 +116,7 @@ def _train(
     try:
         with (
             interrupt.gracefully() as stop,
-            follower.reading(line.reports, run),
+            follower.reading(line, run),
             cluster.noticing_waits(scaling, note),
         ):
             _run_workers(config, pairs, folder, scaling, line, stop)
@@ -123,8 +124,7 @@ def _train(
         follower.raise_failure()
         raise TrainingError(f"Training failed: {_cause(error)} Go on with: {_resume_command(folder)}") from error
     finally:
-        line.reports.shutdown()
-        line.orders.shutdown()
+        line.close()
         shutil.rmtree(folder.ray, ignore_errors=True)
     if not folder.generator.is_file() or follower.steps_done < follower.total_steps:
         raise Stopped(
@@ -146,7 +146,12 @@ def _train(
 
 
 def _run_workers(
-    config: RunConfig, pairs: PairIndex, folder: RunFolder, scaling: ScalingConfig, line: Line, stop: threading.Event
+    config: RunConfig,
+    pairs: PairIndex,
+    folder: RunFolder,
+    scaling: ScalingConfig,
+    line: ActorLine,
+    stop: threading.Event,
 ) -> None:
     """Let Ray Train run the loop in a thread of its own, so that this one hears Ctrl-C and passes it on."""
     with quiet_stderr():
@@ -163,8 +168,7 @@ def _run_workers(
             "code_revision": tracking.git_revision(),
             # By reference: Ray Train shows what stands here.
             "environment": ray.put(handover.collect(os.environ)),
-            "reports": line.reports,
-            "orders": line.orders,
+            "line": line,
         },
         scaling_config=scaling,
         run_config=RayRunConfig(
@@ -179,7 +183,7 @@ def _run_workers(
     # At a second Ctrl-C nobody waits for it: Ray's own end is what ends it.
     pool.shutdown(wait=False)
     while not interrupt.wait(running, stop):
-        line.orders.put("stop")
+        line.stop()
         stop.clear()
     running.result()
 

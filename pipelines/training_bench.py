@@ -71,7 +71,7 @@ def training(
                 found["step"] = [_step(config, batch, against, rounds, steps, folder) for batch in batches]
         if "inside" in parts:
             with stage("Timing the step inside Ray and MLflow"):
-                found["inside"] = _inside(config, rounds, steps, folder)
+                found["inside"] = [_inside(config, threads, rounds, steps, folder) for threads in _threads()]
         if "scaling" in parts:
             with stage("Timing two workers of one thread"):
                 found["scaling"] = _scaling(config, rounds, steps, folder)
@@ -105,8 +105,13 @@ def _step(config: RunConfig, batch: int, against: Sequence[str], rounds: int, st
     return StepSpeed(batch=batch, images_per_second=speed, references=dict(zip(against, references, strict=True)))
 
 
-def _inside(config: RunConfig, rounds: int, steps: int, folder: Path) -> Inside:
-    config = with_settings(config, {"training.batch_size": INSIDE_BATCH})
+def _threads() -> list[int]:
+    """All cores, and all but one: what else runs on a machine then has a core of its own."""
+    return sorted({usable_cores(), max(1, usable_cores() - 1)}, reverse=True)
+
+
+def _inside(config: RunConfig, threads: int, rounds: int, steps: int, folder: Path) -> Inside:
+    config = with_settings(config, {"training.batch_size": INSIDE_BATCH, "training.cpus_per_worker": threads})
     firsts: list[float] = []
 
     def inside() -> float:
@@ -117,6 +122,7 @@ def _inside(config: RunConfig, rounds: int, steps: int, folder: Path) -> Inside:
     bare_seconds, inside_seconds = in_turn([lambda: _bare(config, steps, folder), inside], rounds)
     return Inside(
         batch=INSIDE_BATCH,
+        threads=threads,
         bare_seconds=bare_seconds,
         inside_seconds=inside_seconds,
         first_step_seconds=statistics.median(firsts),

@@ -12,7 +12,7 @@ from pipelines.config import RunConfig, with_settings
 from pipelines.dataset import Shard
 from pipelines.logbook import Logbook, last_steps
 from pipelines.outbox import Outbox
-from pipelines.reports import Line, Report
+from pipelines.reports import Report
 from pipelines.workspace import RunFolder
 
 EPOCHS, NAME = "epochs", "trial"
@@ -23,7 +23,7 @@ def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: handover.Set
 
     Args:
         sampled: Settings by their dotted names.
-        job: As `pipelines.worker.train_loop` takes it, without the queues; `folder` is that of the search.
+        job: As `pipelines.worker.train_loop` takes it, without the line; `folder` is that of the search.
         handed: The driver's settings for MLflow and storage.
     """
     handover.forget()
@@ -46,30 +46,25 @@ def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: handover.Set
                 "folder": str(folder.path),
                 "cpus": config.tune.cpus_per_trial,
             }
-            train_share(settings, Shard(), Line(reports, _NoOrders()))
+            train_share(settings, Shard(), reports)
 
 
 class _Reports(contextlib.AbstractContextManager["_Reports"]):
-    """Stands where the driver's queue stands in a training: passes news on to MLflow and to Ray Tune."""
+    """Stands where the driver's line stands in a training: passes news on to MLflow and to Ray Tune."""
 
     def __init__(self, run: tracking.Run, name: str, patience: float) -> None:
         self._name, self._patience = name, patience
         self._outbox = Outbox(on_news=print)
         self._logbook = Logbook(run, self._outbox, logged=last_steps(run))
 
-    def put(self, report: Report) -> None:
+    def tell(self, report: Report) -> bool:
         self._logbook.enter(report)
         if "val_l1" in report.metrics:
             # Ray Tune may end this process as soon as it knows the score.
             self._outbox.flush(patience=self._patience)
             ray_tune.report({EPOCHS: report.epoch + 1, NAME: self._name, **report.metrics})
+        # Ray Tune halts a trial by itself.
+        return False
 
     def __exit__(self, *_: object) -> None:
         self._outbox.close(patience=self._patience)
-
-
-class _NoOrders:
-    """Stands where the driver's orders stand: Ray Tune halts a trial by itself."""
-
-    def empty(self) -> bool:
-        return True

@@ -12,6 +12,7 @@ from model.pixels import Pixels
 from model.step import LinearDecay, TrainState, build_state
 from pipelines.config import RunConfig
 from pipelines.dataset import Shard, load_all, steps_per_epoch
+from pipelines.line import ActorLine
 from pipelines.loop import TrainingLoop
 from pipelines.pairs import PairIndex
 from pipelines.reports import Line, Report
@@ -26,18 +27,16 @@ def train_loop(settings: dict[str, Any]) -> None:
 
     Args:
         settings: `config` and `pairs` as JSON-ready trees, `folder` and `code_revision` of the run, the `cpus` of the
-            worker, and the queues `reports` and `orders`.
+            worker, and the `line` to the driver.
     """
-    line = Line(settings["reports"], settings["orders"])
-    if line.told_to_stop():
-        return
+    line: ActorLine = settings["line"]
     context = ray.train.get_context()
     try:
         train_share(settings, Shard(context.get_world_rank(), context.get_world_size()), line)
     except Sat2mapError as error:
         # Ray would start the workers again, to meet the same mistake.
         line.tell(Report(epoch=0, mistake=str(error)))
-        line.orders.put("stop")
+        line.stop()
         raise
 
 

@@ -27,7 +27,7 @@ HOMES = {
         "pipelines.submit",
         "pipelines.train",
         "pipelines.worker",
-        "pipelines.follow",
+        "pipelines.line",
         "pipelines.tune",
         "pipelines.trial",
     },

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from model.cores import usable_cores
 from pipelines.bench_report import Inside, Scaling, StepSpeed, TrainingBench, table
 
 TINY = "network.image_size=32 network.depth=4 network.width=2"
@@ -36,7 +37,7 @@ def test_the_bare_step_stands_beside_its_references(bench, tmp_path):
         assert row["ratio"] == pytest.approx(row["images_per_second"] / (1e-3 * row["batch"]))
         # Faster than one small step a second, slower than light.
         assert 2 < row["images_per_second"] < 1e6
-    assert (found["precision"], found["inside"], found["scaling"]) == ("mixed_bfloat16", None, None)
+    assert (found["precision"], found["inside"], found["scaling"]) == ("mixed_bfloat16", [], None)
     assert json.loads((tmp_path / "work/bench/training.json").read_text()) == found
     assert (
         f"| 2 | {found['step'][0]['images_per_second']:.2f} | 0.00 | 0.00 | "
@@ -63,9 +64,11 @@ def test_trainings_are_timed_as_users_run_them(bench):
     done = bench(*short("--part", "inside", "--part", "scaling"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    inside, scaling = found["inside"], found["scaling"]
-    assert inside["cost"] == pytest.approx(inside["inside_seconds"] / inside["bare_seconds"] - 1)
-    assert inside["first_step_seconds"] > inside["inside_seconds"] > 0
+    every, scaling = found["inside"], found["scaling"]
+    assert [inside["threads"] for inside in every] == sorted({usable_cores(), max(1, usable_cores() - 1)}, reverse=True)
+    for inside in every:
+        assert inside["cost"] == pytest.approx(inside["inside_seconds"] / inside["bare_seconds"] - 1)
+        assert inside["first_step_seconds"] > inside["inside_seconds"] > 0
     assert scaling["efficiency"] == pytest.approx(scaling["one_seconds"] / scaling["two_seconds"])
 
 
@@ -79,11 +82,11 @@ def test_the_table_gives_every_number_its_unit():
         rounds=3,
         steps_timed=8,
         step=speeds,
-        inside=Inside(batch=4, bare_seconds=1.0, inside_seconds=1.02, first_step_seconds=31.4),
+        inside=[Inside(batch=4, threads=2, bare_seconds=1.0, inside_seconds=1.02, first_step_seconds=31.4)],
         scaling=Scaling(batch_per_worker=8, one_seconds=3.6, two_seconds=4.0),
     )
     lines = table(result).splitlines()
     assert "Reference 1: `python torch.py`  " in lines
     assert "| 4 | 4.20 | 2.10 | **2.00** |" in lines
-    assert "| 4 | 1.000 s | 1.020 s | +2.0% | 31.4 s |" in lines
+    assert "| 4 | 2 | 1.000 s | 1.020 s | +2.0% | 31.4 s |" in lines
     assert "| 8 | 3.60 s | 4.00 s | 0.90 |" in lines
