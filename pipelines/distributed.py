@@ -24,9 +24,9 @@ from model.progress import track
 from model.translator import Translator
 from pipelines import cluster, handover
 from pipelines.drawing_actor import Answer, Batch, Drawer, Job
-from serving.image_scorer import ImageScorer, Outcome, ScoreSettings, Task, plan
+from serving.image_scorer import Outcome, ScoreSettings, Task, plan
 from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
-from serving.scorer import ScoreReport, is_file_name, summarise
+from serving.scorer import ScoreReport, is_file_name, origin_of, summarise, tell, tell_of_lost_places
 from serving.sources import find_photos
 
 BATCH = 16
@@ -60,7 +60,8 @@ def score_distributed(
     """Do what `serving.scorer.score` does for a folder of maps, with a pool of actors over a Ray cluster.
 
     Maps and manifest are the same, but for the milliseconds. What was in work where an actor or a node is lost is drawn
-    again; an actor is started anew as soon as the cluster has room for it, and the others go on in the meantime.
+    again; an actor is started anew as soon as the cluster has room for it, and the others go on in the meantime. One
+    actor draws a scene; if it is lost, another goes on from the last strip.
 
     Args:
         bundle: The model, in a folder that every node sees.
@@ -73,7 +74,7 @@ def score_distributed(
         cpus: Of each actor, which draws with so many threads; by default 4, or fewer if that makes room for `actors`.
 
     Raises:
-        ConfigError: The cluster has no room for the actors.
+        ConfigError: The cluster has no room for the actors, or a setting would do nothing.
         PlaceError: A place does not answer, is full, or is not seen by a node; what was drawn counts in the next run.
         ClusterError: The actors were lost again and again, and drew nothing in the meantime.
         DataError: There are no photos, none can be drawn, or `out` holds something else.
@@ -84,9 +85,7 @@ def score_distributed(
         raise DataError(f"{out} is a file, and a cluster draws into a folder; name one for the maps.")
     tasks = plan(find_photos(sources), out, read_rows(out), settings)
     # Loaded here too: what is wrong with the model is told at once, and all actors take the same variant.
-    translator = Translator(bundle, variant=variant)
-    model, variant = ImageScorer(translator, settings, model=model).model, translator.variant
-    del translator
+    model, variant = model or origin_of(bundle), Translator(bundle, variant=variant).variant
     with _hushed(), cluster.joined():
         pool = size_pool([int(node.get("CPU", 0)) for node in cluster.nodes()], actors=actors, cpus=cpus)
         job = Job(
@@ -100,7 +99,8 @@ def score_distributed(
             photos=_one_of_each_folder(tasks),
         )
         drawn = _collect(draw_in_pool(job, tasks, pool), total=len(tasks))
-    seal(out, (row for row, _ in drawn.outcomes))
+    seal(out, (outcome.row for outcome in drawn.outcomes))
+    tell_of_lost_places(drawn.outcomes, settings)
     made_by = {"model": model, "variant": variant, "provider": drawn.provider}
     return summarise(drawn.outcomes, seconds=drawn.seconds, out=out, manifest=places.inside(out, CSV_FILE), **made_by)
 
@@ -159,9 +159,7 @@ def draw_in_pool(job: Job, tasks: Sequence[Task], pool: Pool) -> Iterator[Answer
 
 def _run_pool(job: Job, tasks: list[Task], pool: Pool) -> Iterator[Answer]:
     """Yield the answers to batches; those to batches that were lost with an actor are missing."""
-    # The last few one by one: a photo that is too much for the memory of an actor takes no other along.
-    size = min(BATCH, max(1, len(tasks) // (pool.actors * BATCHES_EACH)))
-    batches = [Batch(tasks=tuple(tasks[start : start + size])) for start in range(0, len(tasks), size)]
+    batches = _make_batches(tasks, pool)
     with warnings.catch_warnings():
         # Ray Data warns of itself, and of `ray_remote_args_fn`, beside which it has no way to say this (Ray 2.60).
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -178,6 +176,16 @@ def _run_pool(job: Job, tasks: list[Task], pool: Pool) -> Iterator[Answer]:
     for block in answers.iter_batches(batch_size=None, prefetch_batches=0):
         for answer in block["answer"]:
             yield Answer.model_validate_json(answer)
+
+
+def _make_batches(tasks: list[Task], pool: Pool) -> list[Batch]:
+    """Let scenes go first and alone, for they take longest, and photos by the dozen."""
+    photos = [task for task in tasks if not task.is_scene]
+    # The last few one by one: a photo that is too much for the memory of an actor takes no other along.
+    size = min(BATCH, max(1, len(photos) // (pool.actors * BATCHES_EACH)))
+    parts = [[task] for task in tasks if task.is_scene]
+    parts += [photos[start : start + size] for start in range(0, len(photos), size)]
+    return [Batch(tasks=tuple(part)) for part in parts]
 
 
 def _set_up_ray_data() -> None:
@@ -205,7 +213,7 @@ class Drawn(NamedTuple):
 
 
 def _collect(answers: Iterator[Answer], *, total: int) -> Drawn:
-    """Show how it goes, tell on stderr what can't be drawn, and return it all, sorted by photo."""
+    """Show how it goes, tell on stderr what there is to tell, and return it all, sorted by photo."""
     outcomes, providers = [], set()
     began, ended = math.inf, 0.0
     pairs = ((answer, outcome) for answer in answers for outcome in answer.outcomes)
@@ -214,8 +222,7 @@ def _collect(answers: Iterator[Answer], *, total: int) -> Drawn:
         # The start of actors does not count; clocks of nodes are not compared. Right to the 0.2 s that an answer takes.
         began = min(began, ended - answer.seconds)
         providers.add(answer.provider)
-        if outcome.row.error:
-            print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
+        tell(outcome)
         outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: outcome.row.source)
     return Drawn(outcomes, ", ".join(sorted(providers)), ended - began)

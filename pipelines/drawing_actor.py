@@ -15,9 +15,11 @@ from model.places import PlaceError
 from model.spec import Frozen
 from model.translator import Translator
 from pipelines import handover
-from serving.image_scorer import ImageScorer, Outcome, ScoreSettings, Task
+from pipelines.chosen_model import ChosenModel
+from pipelines.scene_score import describer
+from serving.image_scorer import Outcome, ScoreSettings, Task
 from serving.score_manifest import Journal
-from serving.scorer import draw_all
+from serving.scorer import Scorers, draw_all, make_scorers
 
 
 class Job(Frozen):
@@ -78,7 +80,7 @@ class Drawer:
         if self._ready is None:
             self._ready = _get_ready(self._job, self._threads)
         began, outcomes = time.perf_counter(), []
-        for outcome in draw_all(self._ready.scorer, list(batch.tasks)):
+        for outcome in draw_all(self._ready.scorers, batch.tasks):
             # Noted here as well: a driver that is killed loses none.
             self._ready.journal.add(outcome.row)
             outcomes.append(outcome)
@@ -90,7 +92,7 @@ class Ready(NamedTuple):
     """What an actor has once it has seen that it can draw."""
 
     translator: Translator
-    scorer: ImageScorer
+    scorers: Scorers
     journal: Journal
 
 
@@ -112,4 +114,6 @@ def _get_ready(job: Job, threads: int) -> Ready:
     if bundle.manifest != job.manifest:
         raise BundleError(f"{job.bundle} is another bundle than the driver's; it {advice}")
     translator = Translator(bundle, variant=job.variant, threads=threads)
-    return Ready(translator, ImageScorer(translator, job.settings, model=job.model), Journal(job.out))
+    describe = describer(ChosenModel(bundle, job.model))
+    scorers = make_scorers(translator, job.settings, model=job.model, describe=describe)
+    return Ready(translator, scorers, Journal(job.out))

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import ConfigError, DataError
-from model.files import write_text
+from model.place_writing import write_bytes
 from model.spec import Frozen, Palette
 from model.translator import Translator
 from pipelines.chosen_model import ChosenModel
-from serving.scene import SceneReport, draw_scene
+from serving.scene import SceneReading, SceneReport, draw_scene
+from serving.scene_scorer import Describe
 from serving.stac import ModelFacts, item_file, write_item
 from serving.vectors import VectorReport, check_vector_name, write_vectors
 
@@ -22,10 +23,8 @@ _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
 class SceneSettings(NamedTuple):
     """What a user may say of a scene; see `serving.scene.draw_scene` and `serving.vectors.write_vectors`."""
 
-    resolution: float | None = None
-    """By default what the bundle says."""
-    bands: tuple[int, ...] | None = None
-    stretch: tuple[float, float] | None = None
+    reading: SceneReading
+    """The resolution is by default what the bundle says."""
     vector: str = ""
     classes: tuple[str, ...] | None = None
 
@@ -57,30 +56,42 @@ def score_scene(
     palette = _palette(chosen, settings)
     manifest = chosen.bundle.manifest
     translator = Translator(chosen.bundle, variant=variant)
-    sha256 = manifest.hashes()[translator.variant]
     scene = draw_scene(
         translator,
         source,
         out,
         side=manifest.network.image_size,
-        model=sha256,
-        resolution=settings.resolution or manifest.resolution,
-        bands=settings.bands,
-        stretch=settings.stretch,
+        model=manifest.hashes()[translator.variant],
+        **settings.reading.filled(manifest.resolution).model_dump(),
     )
-    for warning in scene.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
     vectors = None if palette is None else write_vectors(out, Path(settings.vector), palette, classes=settings.classes)
-    facts = _facts(chosen, sha256, translator.variant)
+    found = _describe(chosen, out, scene, translator.variant, vectors=vectors, vector=settings.vector)
+    for warning in found.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+    return found
+
+
+def describer(chosen: ChosenModel) -> Describe:
+    """Return what writes a STAC item and a manifest beside each map of a scene."""
+    return lambda out, scene, variant: _describe(chosen, out, scene, variant).warnings
+
+
+def _describe(
+    chosen: ChosenModel,
+    out: Path,
+    scene: SceneReport,
+    variant: str,
+    *,
+    vectors: VectorReport | None = None,
+    vector: str = "",
+) -> SceneManifest:
+    facts = _facts(chosen, scene.model, variant)
     warnings = list(scene.warnings)
     item: str | None = None
     try:
-        item = write_item(
-            out, item_file(out), model=facts, vector=Path(settings.vector) if vectors is not None else None
-        ).name
+        item = write_item(out, item_file(out), model=facts, vector=Path(vector) if vector else None).name
     except DataError as error:
         warnings.append(f"There is no STAC item: {error}")
-        print(f"Warning: {warnings[-1]}", file=sys.stderr)
     file = out.with_name(out.stem + MANIFEST_SUFFIX)
     found = SceneManifest(
         file=file.name,
@@ -91,7 +102,7 @@ def score_scene(
         item=item,
         warnings=tuple(warnings),
     )
-    write_text(file, found.model_dump_json(indent=2) + "\n")
+    write_bytes(str(file), f"{found.model_dump_json(indent=2)}\n".encode())
     return found
 
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.addresses import is_address
 from model.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipelines.scene_score import SceneSettings
     from serving.image_scorer import ScoreSettings
+    from serving.scene import SceneReading
 
 HELP = """Draw maps of photos: of one, of a folder, of all at an address; or of a whole scene.
 
@@ -19,6 +20,7 @@ sat2map score photos maps
 sat2map score photo.jpg -o map.png
 sat2map score 'survey/**/*.jpg' s3://BUCKET/maps --model models:/NAME@champion
 sat2map score scene.tif -o map.tif --vector map.gpkg
+sat2map score survey maps --format tiff
 
 A pixel of the photo becomes a pixel of the map. What is larger than the
 network's side is drawn in tiles that overlap and blend.
@@ -29,7 +31,8 @@ and what is missing or has changed is drawn, and nothing else.
 
 A TIFF that becomes a TIFF is a scene: the map is a Cloud Optimized GeoTIFF
 in the scene's coordinate system and at the model's ground resolution, with
-map.manifest.json and a STAC item beside it.
+map.manifest.json and a STAC item beside it. With --format tiff, so is every
+TIFF among the photos. To PNG, JPEG or WebP no georeference comes along.
 
 Exit code: 0, all have maps; 4, some can't be drawn, the others have maps;
 2, nothing could be done.
@@ -58,7 +61,12 @@ Model = Annotated[
 Variant = Annotated[
     str, typer.Option("--variant", metavar="NAME", help="fp32, int8 and so on; by default the fastest here.")
 ]
-Format = Annotated[str, typer.Option("--format", metavar="FORMAT", help="png, jpeg, webp or tiff; by default png.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format", metavar="FORMAT", help="png, jpeg, webp or tiff; by default png. With tiff, TIFFs are scenes."
+    ),
+]
 Resize = Annotated[
     bool,
     typer.Option(
@@ -75,7 +83,9 @@ Actors = Annotated[
 CpusPerActor = Annotated[
     int | None, typer.Option("--cpus-per-actor", min=1, metavar="N", help="By default 4, or what there is.")
 ]
-SCENES = "Of a scene (a TIFF that becomes a TIFF)"
+SCENES = "Of scenes (TIFFs that become TIFFs)"
+"""What these options stand under."""
+ALONE = "Of a single scene (score scene.tif -o map.tif)"
 Resolution = Annotated[
     float | None,
     typer.Option(
@@ -107,7 +117,7 @@ Vector = Annotated[
         "--vector",
         metavar="FILE",
         help="Write the map's classes as polygons: a .gpkg or .geojson.",
-        rich_help_panel=SCENES,
+        rich_help_panel=ALONE,
     ),
 ]
 Classes = Annotated[
@@ -116,7 +126,7 @@ Classes = Annotated[
         "--classes",
         metavar="A,B",
         help="Which classes become polygons; by default all but ground.",
-        rich_help_panel=SCENES,
+        rich_help_panel=ALONE,
     ),
 ]
 
@@ -137,11 +147,13 @@ def split(photos: list[str], maps: str, out: str) -> tuple[list[str], str]:
 
 def is_scene(sources: Sequence[str], out: str) -> bool:
     """Tell whether one TIFF is to become another, on this machine."""
-    places = [*sources, out]
-    return len(sources) == 1 and all(PurePath(place).suffix.lower() in (".tif", ".tiff") for place in places)
+    files = [*sources, out]
+    return len(sources) == 1 and all(
+        PurePath(file).suffix.lower() in (".tif", ".tiff") and not is_address(file) for file in files
+    )
 
 
-def image_settings(file: str, format: str, resize: bool) -> "ScoreSettings":
+def image_settings(place: str, *, format: str, resize: bool, scene: "SceneReading") -> "ScoreSettings":
     """Read how maps are drawn and written; a single map's format is that of its name.
 
     Raises:
@@ -150,23 +162,24 @@ def image_settings(file: str, format: str, resize: bool) -> "ScoreSettings":
     from model.places import as_path, locate
     from serving.encoding import SUFFIXES
     from serving.image_scorer import ScoreSettings
+    from serving.scorer import is_file_name
 
     formats = sorted(set(SUFFIXES.values()))
     if format and format not in formats:
         raise ConfigError(f"--format {format} is no format of maps; there are: {', '.join(formats)}.")
-    named = SUFFIXES.get(as_path(locate(file)).suffix.lower())
+    named = SUFFIXES[as_path(locate(place)).suffix.lower()] if is_file_name(place) else None
     if format and named and format != named:
-        raise ConfigError(f"--format {format} and {file} don't agree; leave one of them out.")
-    return ScoreSettings(format=named or format or "png", resize=resize)
+        raise ConfigError(f"--format {format} and {place} don't agree; leave one of them out.")
+    return ScoreSettings(format=named or format or "png", resize=resize, scene=scene)
 
 
-def scene_settings(resolution: float | None, *, bands: str, stretch: str, vector: str, classes: str) -> "SceneSettings":
-    """Read what a user says of a scene.
+def scene_reading(resolution: float | None, *, bands: str, stretch: str) -> "SceneReading":
+    """Read how scenes are to be read.
 
     Raises:
         ConfigError: Bands or percentiles are no numbers.
     """
-    from pipelines.scene_score import SceneSettings
+    from serving.scene import SceneReading
 
     percentiles = tuple(_numbers("--stretch", stretch))
     if percentiles and len(percentiles) != 2:
@@ -174,12 +187,10 @@ def scene_settings(resolution: float | None, *, bands: str, stretch: str, vector
     numbers = _numbers("--bands", bands)
     if any(number != int(number) for number in numbers):
         raise ConfigError(f"--bands {bands} are no band numbers; write them as 3,2,1.")
-    return SceneSettings(
+    return SceneReading(
         resolution=resolution,
         bands=tuple(int(number) for number in numbers) or None,
         stretch=(percentiles[0], percentiles[1]) if percentiles else None,
-        vector=vector,
-        classes=tuple(filter(None, classes.split(","))) or None,
     )
 
 

@@ -13,6 +13,8 @@ from pipelines.options import AsJson, Config, Run, Settings, load, tell
 
 if TYPE_CHECKING:
     from pipelines.scene_score import SceneManifest
+    from serving.image_scorer import ScoreSettings
+    from serving.scene import SceneReading
     from serving.scorer import ScoreReport
 
 PARTLY = 4
@@ -46,24 +48,28 @@ def score(
     """Draw maps; the help stands with the options."""
     sources, place = given.split(photos or [], maps, out)
     settings_read = load(config, settings)
-    of_scenes = {"--resolution": resolution, "--bands": bands, "--stretch": stretch}
-    of_scenes |= {"--vector": vector, "--classes": classes}
+    of_scenes: dict[str, Any] = {"--resolution": resolution, "--bands": bands, "--stretch": stretch}
+    of_polygons = {"--vector": vector, "--classes": classes}
     of_clusters = {"--actors": actors, "--cpus-per-actor": cpus_per_actor}
     chosen: Any = {"model": model, "run": run, "config": settings_read}
     try:
         if given.is_scene(sources, place):
-            others = {"--format": format, "--resize": resize, "--distributed": distributed} | of_clusters
+            others: dict[str, Any] = {"--format": format != "tiff" and format, "--resize": resize}
+            others |= {"--distributed": distributed} | of_clusters
             given.refuse_given(others, "a scene is drawn window by window on this machine, into a GeoTIFF")
-            wanted = given.scene_settings(resolution, bands=bands, stretch=stretch, vector=vector, classes=classes)
-            found = _draw_scene(sources[0], place, chosen, wanted, variant=variant)
+            reading = given.scene_reading(resolution, bands=bands, stretch=stretch)
+            found = _draw_scene((sources[0], place), chosen, reading, (vector, classes), variant=variant)
             tell(as_json, found, lambda: _print_scene(found, place))
             return
-        given.refuse_given(of_scenes, "they are of scenes, TIFFs that become TIFFs (-o map.tif)")
+        if format != "tiff":
+            why = "they are of scenes, TIFFs that become TIFFs (-o map.tif, or --format tiff for a folder)"
+            given.refuse_given(of_scenes | of_polygons, why)
+        given.refuse_given(of_polygons, "polygons are made of a single scene (score scene.tif -o map.tif)")
         if not distributed:
             given.refuse_given(of_clusters, "they are of --distributed")
-        report = _draw(
-            sources, place, chosen, (format, resize), variant=variant, pool=of_clusters if distributed else None
-        )
+        reading = given.scene_reading(resolution, bands=bands, stretch=stretch)
+        wanted = given.image_settings(place, format=format, resize=resize, scene=reading)
+        report = _draw(sources, place, chosen, wanted, variant=variant, pool=of_clusters if distributed else None)
     except KeyboardInterrupt:
         raise Stopped("Stopped. The maps that are drawn count: run the same command again to go on.") from None
     tell(as_json, report, lambda: _print(report))
@@ -75,31 +81,37 @@ def _draw(
     sources: Sequence[str],
     place: str,
     chosen: dict[str, Any],
-    written: tuple[str, bool],
+    settings: "ScoreSettings",
     *,
     variant: str,
     pool: dict[str, int | None] | None,
 ) -> "ScoreReport":
     """Draw photos here, or with a pool of actors of a cluster."""
     from pipelines.chosen_model import open_model
-    from serving import scorer
 
-    settings = given.image_settings(place if scorer.is_file_name(place) else "", *written)
     model = open_model(**chosen)
     words: Any = {"settings": settings, "variant": variant or None, "model": model.origin}
     if pool is None:
-        return scorer.score(model.bundle, sources, place, **words)
+        from pipelines.scene_score import describer
+        from serving.scorer import score as draw
+
+        return draw(model.bundle, sources, place, **words, describe=describer(model))
     from pipelines.distributed import score_distributed
 
     actors, cpus = pool.values()
     return score_distributed(model.bundle, sources, place, **words, actors=actors, cpus=cpus)
 
 
-def _draw_scene(source: str, place: str, chosen: dict[str, Any], settings: Any, *, variant: str) -> "SceneManifest":  # noqa: ANN401
+def _draw_scene(
+    files: tuple[str, str], chosen: dict[str, Any], reading: "SceneReading", polygons: tuple[str, str], *, variant: str
+) -> "SceneManifest":
     from pipelines.chosen_model import open_model
-    from pipelines.scene_score import score_scene
+    from pipelines.scene_score import SceneSettings, score_scene
 
-    return score_scene(open_model(**chosen), Path(source), Path(place), settings, variant=variant or None)
+    vector, classes = polygons
+    settings = SceneSettings(reading, vector, tuple(filter(None, classes.split(","))) or None)
+    source, out = map(Path, files)
+    return score_scene(open_model(**chosen), source, out, settings, variant=variant or None)
 
 
 def _print(report: "ScoreReport") -> None:

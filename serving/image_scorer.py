@@ -3,23 +3,28 @@
 import hashlib
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from model import images, place_writing, places
-from model.errors import DataError
+from model import files, images, place_writing, places
+from model.errors import ConfigError, DataError
 from model.images import SCANS
 from model.pixels import Pixels
 from model.places import PlaceError
 from model.spec import Frozen
 from model.translator import Translator
-from serving.encoding import Format, encode, suffix
+from serving.encoding import SUFFIXES, Format, encode, suffix
+from serving.georeference import is_georeferenced
+from serving.scene import SceneReading
 from serving.score_manifest import Row
 from serving.sources import Photo
 from serving.tiling import MAX_OVERLAP, OVERLAP, draw_large
+
+_AT_ADDRESS = " (TIFFs that are large or georeferenced become TIFFs on a disk alone: copy it to one, and draw there)"
 
 
 class ScoreSettings(Frozen):
@@ -30,9 +35,11 @@ class ScoreSettings(Frozen):
     """Scale each photo first, so that its shorter side is the network's; else a pixel of it is a pixel of the map."""
     overlap: float = Field(default=OVERLAP, ge=0, le=MAX_OVERLAP)
     """Part of a tile's side that neighbouring tiles share, where a photo is larger than the network's side."""
+    scene: SceneReading = SceneReading()
+    """How scenes are read."""
 
     def __str__(self) -> str:
-        """Return them as a row of a manifest has them."""
+        """Return what all maps depend on, as a row of a manifest has it."""
         return f"{self.format}{' resize' if self.resize else ''} overlap={self.overlap:g}"
 
 
@@ -52,12 +59,31 @@ class Task:
     output: str
     earlier: Row | None = None
 
+    @property
+    def keeps_tiff(self) -> bool:
+        """Tell whether a TIFF is to become a TIFF, by their names."""
+        return _is_tiff(self.photo.place) and _is_tiff(self.place)
+
+    @property
+    def is_scene(self) -> bool:
+        """Tell whether a TIFF on a disk is to become one on a disk: it is drawn in windows, with its georeference."""
+        return self.keeps_tiff and not (places.is_remote(self.photo.place) or places.is_remote(self.place))
+
 
 class Outcome(NamedTuple):
-    """What became of a photo; `kept` if its map was there already."""
+    """What became of a photo.
+
+    Attributes:
+        row: Of the manifest.
+        kept: Whether its map was there already.
+        warnings: Sentences on its map.
+        georeferenced: Whether the photo is a TIFF with a georeference, and its map has none.
+    """
 
     row: Row
     kept: bool = False
+    warnings: tuple[str, ...] = ()
+    georeferenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +93,7 @@ class ReadPhoto:
     task: Task
     pixels: Pixels
     row: Row
+    georeferenced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +103,14 @@ class DrawnMap:
     task: Task
     pixels: Pixels
     row: Row
+    georeferenced: bool
 
 
 def plan(photos: list[Photo], out: str, earlier: list[Row], settings: ScoreSettings) -> list[Task]:
     """Say where each photo's map goes, and what is known of a map that is there.
 
     Raises:
+        ConfigError: As `check_settings`.
         DataError: A map would take the place of a photo.
     """
     rows = {row.output: row for row in earlier if row.output}
@@ -91,33 +120,62 @@ def plan(photos: list[Photo], out: str, earlier: list[Row], settings: ScoreSetti
         tasks.append(Task(photo, places.inside(out, *output.split("/")), output, rows.get(output)))
     if drawn_over := {photo.place for photo in photos} & {task.place for task in tasks}:
         raise DataError(f"The map of {min(drawn_over)} would take its place; name another folder for the maps.")
+    check_settings(tasks, settings)
     return tasks
+
+
+def check_settings(tasks: list[Task], settings: ScoreSettings) -> None:
+    """See that no setting would do nothing.
+
+    Raises:
+        ConfigError: Scenes would be resized, or settings of scenes are given and there are none.
+    """
+    scenes = sum(task.is_scene for task in tasks)
+    if scenes and settings.resize:
+        raise ConfigError(
+            f"TIFFs that become TIFFs, {scenes} here, are scenes, which have a ground resolution and are not resized: "
+            "leave --resize out, or name another --format."
+        )
+    if not scenes and settings.scene != SceneReading():
+        raise ConfigError(
+            f"Settings of scenes are given ({settings.scene}), and no TIFF on a disk is to become one: leave them out."
+        )
+
+
+def make_origin(translator: Translator, settings: str, *, model: str) -> Row:
+    """Return what the rows of all maps share; `model` says where the model comes from."""
+    return Row(
+        source="",
+        model=model,
+        model_sha256=translator.bundle.manifest.hashes()[translator.variant],
+        variant=translator.variant,
+        settings=settings,
+    )
+
+
+def find_kept(task: Task, row: Row) -> Outcome | None:
+    """Return the outcome if the map of just this photo, model and settings lies there, as it was written.
+
+    Raises:
+        PlaceError: Its place does not answer.
+        DataError: The map of another photo is there.
+    """
+    if task.earlier is None:
+        return None
+    if _drawn_alike(task.earlier, row) and _is_there(task, task.earlier):
+        return Outcome(replace(task.earlier, source=row.source, model=row.model), kept=True)
+    if task.earlier.source != row.source and task.earlier.source_sha256 != row.source_sha256:
+        raise DataError(f"{task.output} is the map of {task.earlier.source}; draw into another folder")
+    return None
 
 
 class ImageScorer:
     """Scores photos one by one with one model."""
 
-    def __init__(self, translator: Translator, settings: ScoreSettings, *, model: str | None = None) -> None:
-        """Take a loaded model; `model` says in the rows where it comes from, by default its run."""
-        manifest = translator.bundle.manifest
-        self._draw, self._side, self._settings = translator, manifest.network.image_size, settings
-        self.model = model or f"runs:/{manifest.run_id}"
-        self._origin = Row(
-            source="",
-            model=self.model,
-            model_sha256=manifest.hashes()[translator.variant],
-            variant=translator.variant,
-            settings=str(settings),
-        )
-
-    def score(self, task: Task) -> Outcome:
-        """Do it all: read, draw, write.
-
-        Raises:
-            PlaceError: As `read` and `write`.
-        """
-        photo = self.read(task)
-        return self.write(self.draw(photo) if isinstance(photo, ReadPhoto) else photo)
+    def __init__(self, translator: Translator, settings: ScoreSettings, *, model: str) -> None:
+        """Take a loaded model; `model` says in the rows where it comes from."""
+        self._draw, self._side, self._settings = translator, translator.bundle.manifest.network.image_size, settings
+        self._origin = make_origin(translator, str(settings), model=model)
 
     def read(self, task: Task) -> ReadPhoto | Outcome:
         """Read a photo; the outcome, if its map is there already or it can't be drawn.
@@ -127,25 +185,28 @@ class ImageScorer:
         Raises:
             PlaceError: Where the photo or its map lies does not answer.
         """
-        began = time.perf_counter()
+        began, place = time.perf_counter(), task.photo.place
+        if task.photo.problem:
+            return Outcome(Row(source=place, error=task.photo.problem))
+        # From the file, for it may be too large to be read whole.
+        located = _is_tiff(place) and not places.is_remote(place) and is_georeferenced(Path(place))
         try:
-            if task.photo.problem:
-                raise DataError(task.photo.problem)
-            content = places.read_bytes(task.photo.place)
-            sha256 = hashlib.sha256(content).hexdigest()
-            row = replace(self._origin, source=task.photo.place, source_sha256=sha256)
-            if task.earlier:
-                if _drawn_alike(task.earlier, row) and _is_there(task):
-                    return Outcome(replace(task.earlier, source=row.source, model=row.model), kept=True)
-                if task.earlier.source != row.source and task.earlier.source_sha256 != row.source_sha256:
-                    raise DataError(f"{task.output} is the map of {task.earlier.source}; draw into another folder")
-            image = images.decode(places.as_path(task.photo.place), content, formats=SCANS)
+            content = places.read_bytes(place)
+            if places.is_remote(place):
+                located = is_georeferenced(content)
+            if located and task.keeps_tiff:
+                raise DataError(f"{images.short_name(places.as_path(place))} is georeferenced")
+            row = replace(self._origin, source=place, source_sha256=hashlib.sha256(content).hexdigest())
+            if kept := find_kept(task, row):
+                return kept._replace(georeferenced=located)
+            image = images.decode(places.as_path(place), content, formats=SCANS)
         except PlaceError:
             raise
         except DataError as error:
-            return Outcome(Row(source=task.photo.place, error=str(error)))
+            told = f"{error}{_AT_ADDRESS if task.keeps_tiff else ''}"
+            return Outcome(Row(source=place, error=told), georeferenced=located)
         pixels = np.asarray(self._scaled(image))
-        return ReadPhoto(task, pixels, replace(row, milliseconds=_since(began)))
+        return ReadPhoto(task, pixels, replace(row, milliseconds=_since(began)), located)
 
     def draw(self, photo: ReadPhoto) -> DrawnMap:
         """Draw a map; one thread at a time, for the model takes all cores."""
@@ -157,7 +218,7 @@ class ImageScorer:
             drawn, found = draw_large(photo.pixels, self._draw, side=self._side, overlap=self._settings.overlap)
             seams = None if found.ratio is None else round(found.ratio, 4)
         row = replace(photo.row, width=width, height=height, seams=seams)
-        return DrawnMap(photo.task, drawn, _later(row, began))
+        return DrawnMap(photo.task, drawn, _later(row, began), photo.georeferenced)
 
     def write(self, drawn: DrawnMap | Outcome) -> Outcome:
         """Write a map, whole or not at all; an outcome is returned as it is.
@@ -176,9 +237,10 @@ class ImageScorer:
         except PlaceError:
             raise
         except DataError as error:
-            return Outcome(Row(source=drawn.row.source, error=str(error)))
+            return Outcome(Row(source=drawn.row.source, error=str(error)), georeferenced=drawn.georeferenced)
         sha256 = hashlib.sha256(content).hexdigest()
-        return Outcome(_later(replace(drawn.row, output=drawn.task.output, output_sha256=sha256), began))
+        row = _later(replace(drawn.row, output=drawn.task.output, output_sha256=sha256), began)
+        return Outcome(row, georeferenced=drawn.georeferenced)
 
     def _scaled(self, image: Image.Image) -> Image.Image:
         if not self._settings.resize:
@@ -189,21 +251,25 @@ class ImageScorer:
         return image.resize(size, Image.Resampling.BICUBIC)
 
 
+def _is_tiff(place: str) -> bool:
+    return SUFFIXES.get(places.as_path(place).suffix.lower()) == "tiff"
+
+
 def _drawn_alike(earlier: Row, row: Row) -> bool:
     """Tell whether the same photo, model and settings made the earlier map."""
     same = ("source_sha256", "model_sha256", "variant", "settings")
     return all(getattr(earlier, name) == getattr(row, name) for name in same)
 
 
-def _is_there(task: Task) -> bool:
-    """Tell whether the map lies there as it was written."""
-    if task.earlier is None:
-        return False
+def _is_there(task: Task, earlier: Row) -> bool:
+    """Tell whether the map lies there as it was written; one on a disk may be larger than the memory."""
     try:
-        return hashlib.sha256(places.read_bytes(task.place)).hexdigest() == task.earlier.output_sha256
+        if places.is_remote(task.place):
+            return hashlib.sha256(places.read_bytes(task.place)).hexdigest() == earlier.output_sha256
+        return Path(task.place).is_file() and files.sha256(Path(task.place)) == earlier.output_sha256
     except PlaceError:
         raise
-    except DataError:
+    except (DataError, OSError):
         return False
 
 

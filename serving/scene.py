@@ -12,15 +12,18 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from model.errors import DataError
+from model.errors import DataError, Sat2mapError
 from model.files import write_bytes
+from model.images import short_name
 from model.pixels import Pixels
+from model.places import PlaceError
 from model.progress import track
 from model.spec import Frozen
 from model.translator import Translate
@@ -32,6 +35,24 @@ from serving.tiling import OVERLAP, Strip, draw_tiles, tile_starts
 FORMAT = 1
 """Of strips: those of another number are not gone on with."""
 SUFFIXES = (".tif", ".tiff")
+
+
+class SceneReading(Frozen):
+    """How a scene is read; see `draw_scene`."""
+
+    resolution: float | None = None
+    bands: tuple[int, ...] | None = None
+    stretch: tuple[float, float] | None = None
+
+    def filled(self, resolution: float | None) -> "SceneReading":
+        """Return it with the model's resolution where none is given."""
+        return self if self.resolution else self.model_copy(update={"resolution": resolution})
+
+    def __str__(self) -> str:
+        """Return what is given, as a row of a manifest has it."""
+        lists = {name: value for name, value in (("bands", self.bands), ("stretch", self.stretch)) if value}
+        told = [f"{name}={','.join(f'{number:g}' for number in value)}" for name, value in lists.items()]
+        return " ".join(["scene", *([f"resolution={self.resolution!r}"] if self.resolution else []), *told])
 
 
 class SceneReport(Frozen):
@@ -102,11 +123,11 @@ def draw_scene(
 
     Raises:
         ConfigError: A setting is out of range.
-        DataError: The scene can't be read, or the map can't be written; finished strips are kept.
+        DataError: The scene can't be read, or the map can't be written (PlaceError: to this disk); strips are kept.
     """
     began = time.perf_counter()
     _check_places(source, out)
-    with gdal(), open_imagery(source, resolution=resolution, bands=bands, stretch=stretch) as imagery:
+    with gdal(), _open(source, resolution=resolution, bands=bands, stretch=stretch) as imagery:
         tile_starts(1, side, overlap)
         found = source.stat()
         key = [FORMAT, found.st_size, found.st_mtime_ns, model, side, overlap, resolution, bands, stretch]
@@ -134,6 +155,18 @@ def draw_scene(
         milliseconds=round(1000 * (time.perf_counter() - began)),
         warnings=tuple(imagery.warnings),
     )
+
+
+@contextmanager
+def _open(source: Path, **reading: Any) -> Iterator[Imagery]:  # noqa: ANN401 - as open_imagery has them
+    with ExitStack() as opened:
+        try:
+            imagery = opened.enter_context(open_imagery(source, **reading))
+        except Sat2mapError:
+            raise
+        except Exception as error:  # GDAL's errors on broken tags have no public class.
+            raise DataError(f"{short_name(source)} is broken: its description can't be read ({error})") from error
+        yield imagery
 
 
 def _check_places(source: Path, out: Path) -> None:
@@ -250,7 +283,9 @@ def _writing(out: Path, kept: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(
+        # What has no number is no word of the system on the disk, but GDAL's on this one map.
+        kind = PlaceError if error.errno else DataError
+        raise kind(
             f"{out.parent} can't be written ({error.strerror or error}); {kept} are drawn and kept there: make room, "
             "and run again to go on."
         ) from error

@@ -1,11 +1,11 @@
-"""Photos -> a folder of maps and its manifest: photos are read and maps are written while others are drawn."""
+"""Photos and scenes -> a folder of maps and its manifest; photos are read, and maps written, while others are drawn."""
 
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from model import places
 from model.bundle import Bundle
@@ -14,7 +14,8 @@ from model.progress import track
 from model.spec import Frozen
 from model.translator import Translator
 from serving.encoding import SUFFIXES
-from serving.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, plan
+from serving.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, check_settings, plan
+from serving.scene_scorer import Describe, SceneScorer
 from serving.score_manifest import CSV_FILE, Journal, Row, read_rows, seal
 from serving.sources import Photo, find_photos
 
@@ -62,6 +63,7 @@ def score(
     settings: ScoreSettings | None = None,
     variant: str | None = None,
     model: str | None = None,
+    describe: Describe | None = None,
 ) -> ScoreReport:
     """Draw a map of every photo; one that can't be drawn is told on stderr and in the manifest, and the rest is drawn.
 
@@ -70,6 +72,8 @@ def score(
     What an earlier scoring into `out` drew of the same photos, with the same model and settings, is kept, whether that
     was killed or came to its end; what it could not draw is tried again.
 
+    A TIFF on a disk that becomes a TIFF on a disk is a scene: it is drawn by `serving.scene.draw_scene`.
+
     Args:
         bundle: The model.
         sources: Photos, as `find_photos` takes them.
@@ -77,31 +81,37 @@ def score(
         settings: By default PNG, a pixel of the photo to a pixel of the map.
         variant: Which of the model's files; by default the fastest here.
         model: What the manifest says of where the model comes from; by default its run.
+        describe: Writes what goes beside the map of a scene.
 
     Raises:
         PlaceError: A place does not answer, or is full; what was drawn counts in the next run.
+        ConfigError: A setting would do nothing.
         DataError: There are no photos, none can be drawn, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
     settings, out = settings or ScoreSettings(), places.locate(out)
+    model = model or origin_of(bundle)
     photos = find_photos(sources)
     if alone := is_file_name(out):
         tasks = [_single(photos, out)]
+        check_settings(tasks, settings)
     else:
         tasks = plan(photos, places.absolute(out), _earlier(out), settings)
     translator = Translator(bundle, variant=variant)
-    scorer = ImageScorer(translator, settings, model=model)
+    scorers = make_scorers(translator, settings, model=model, describe=describe)
     began = time.perf_counter()
-    outcomes = list(draw_all(scorer, tasks)) if alone else _draw_into(out, scorer, tasks)
+    drawn = draw_all(scorers, tasks)
+    outcomes = _draw_one(drawn) if alone else _note_each(drawn, out)
     seconds = time.perf_counter() - began
     if not alone:
-        seal(out, (row for row, _ in outcomes))
+        seal(out, (outcome.row for outcome in outcomes))
+    tell_of_lost_places(outcomes, settings)
     return summarise(
         outcomes,
         seconds=seconds,
         out=out,
         manifest=None if alone else places.inside(out, CSV_FILE),
-        model=scorer.model,
+        model=model,
         variant=translator.variant,
         provider=translator.provider,
     )
@@ -113,11 +123,12 @@ def summarise(outcomes: Sequence[Outcome], *, seconds: float, **known: str | Non
     Raises:
         DataError: None could be drawn.
     """
-    failed = tuple(Failure(source=row.source, error=row.error) for row, _ in outcomes if row.error)
+    rows = sorted((outcome.row for outcome in outcomes), key=lambda row: row.source)
+    failed = tuple(Failure(source=row.source, error=row.error) for row in rows if row.error)
     if len(failed) == len(outcomes):
         reasons = "\n".join(f"  {failure.source}: {failure.error}" for failure in failed[:20])
         raise DataError(f"None of the photos can be drawn ({len(outcomes)}):\n{reasons}")
-    kept = sum(kept for _, kept in outcomes)
+    kept = sum(outcome.kept for outcome in outcomes)
     drawn = len(outcomes) - len(failed) - kept
     rate = round(drawn / seconds, 2)
     counted = {"drawn": drawn, "kept": kept, "failed": failed, "seconds": round(seconds, 3), "images_per_second": rate}
@@ -145,24 +156,84 @@ def _earlier(out: str) -> list[Row]:
     return read_rows(out)
 
 
-def _draw_into(out: str, scorer: ImageScorer, tasks: list[Task]) -> list[Outcome]:
-    """Draw maps into a folder; tell on stderr what can't be drawn, and note every row."""
+def origin_of(bundle: Bundle) -> str:
+    """Say where a model comes from of which nothing else is known: the run that trained it."""
+    return f"runs:/{bundle.manifest.run_id}"
+
+
+def _draw_one(drawn: Iterable[Outcome]) -> list[Outcome]:
+    """Draw a single map; why there is none is told by the error of `summarise`."""
+    outcomes = list(drawn)
+    for outcome in outcomes:
+        _warn(outcome)
+    return outcomes
+
+
+def _note_each(drawn: Iterable[Outcome], out: str) -> list[Outcome]:
+    """Note the row of every map that is drawn into a folder, and tell on stderr what there is to tell."""
     outcomes = []
     with Journal(out) as journal:
-        for outcome in track(draw_all(scorer, tasks), "Drawing maps", total=len(tasks)):
-            if outcome.row.error:
-                print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
+        for outcome in drawn:
+            tell(outcome)
             journal.add(outcome.row)
             outcomes.append(outcome)
     return outcomes
 
 
-def draw_all(scorer: ImageScorer, tasks: list[Task]) -> Iterator[Outcome]:
-    """Yield the outcome of every task, in their order; memory does not grow with their number.
+def tell(outcome: Outcome) -> None:
+    """Say on stderr why a photo has no map, or what is odd about its map."""
+    if outcome.row.error:
+        print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
+    _warn(outcome)
+
+
+def _warn(outcome: Outcome) -> None:
+    for warning in outcome.warnings:
+        print(f"Warning: {warning}", file=sys.stderr)
+
+
+def tell_of_lost_places(outcomes: Iterable[Outcome], settings: ScoreSettings) -> None:
+    """Say on stderr how many photos had a georeference that their maps have not."""
+    lost = sum(outcome.georeferenced for outcome in outcomes)
+    if lost and settings.format != "tiff":
+        are = "is" if lost == 1 else "are"
+        print(
+            f"Warning: {lost} of the photos {are} georeferenced, and a {settings.format} map is not; to keep that, and "
+            "to draw scenes of any size, take --format tiff.",
+            file=sys.stderr,
+        )
+
+
+class Scorers(NamedTuple):
+    """What draws photos, and what draws scenes."""
+
+    photos: ImageScorer
+    scenes: SceneScorer
+
+
+def make_scorers(
+    translator: Translator, settings: ScoreSettings, *, model: str, describe: Describe | None = None
+) -> Scorers:
+    """Make both with one loaded model; `model` says in the rows where it comes from."""
+    photos = ImageScorer(translator, settings, model=model)
+    return Scorers(photos, SceneScorer(translator, settings, model=model, describe=describe))
+
+
+def draw_all(scorers: Scorers, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """Yield the outcome of every task: of photos in their order, then of scenes, one at a time.
+
+    Memory does not grow with their number. A bar on stderr shows how it goes.
 
     Raises:
         PlaceError: A place does not answer any more, or is full.
     """
+    photos = [task for task in tasks if not task.is_scene]
+    yield from track(_draw_photos(scorers.photos, photos), "Drawing maps", total=len(photos))
+    # Not behind the others' queue: a scene takes long, and what is done by then must be noted.
+    yield from (scorers.scenes.score(task) for task in tasks if task.is_scene)
+
+
+def _draw_photos(scorer: ImageScorer, tasks: Sequence[Task]) -> Iterator[Outcome]:
     remote = any(places.is_remote(place) for task in tasks for place in (task.photo.place, task.place))
     threads, ahead = (REMOTE_THREADS, REMOTE_AHEAD) if remote else (THREADS, AHEAD)
     with ThreadPoolExecutor(threads, "read") as readers, ThreadPoolExecutor(threads, "write") as writers:

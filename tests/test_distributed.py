@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import rasterio
+from affine import Affine
 from PIL import Image
 from ray_nodes import Cluster, drawing_actors, kill_family, wait_until
 
@@ -23,6 +25,7 @@ from pipelines import cluster
 from pipelines.distributed import Pool, draw_in_pool, score_distributed, size_pool
 from pipelines.drawing_actor import Job
 from serving.image_scorer import ScoreSettings, plan
+from serving.scene import SceneReading
 from serving.score_manifest import read_rows
 from serving.scorer import score
 from serving.sources import find_photos
@@ -159,6 +162,32 @@ def test_settings_reach_the_actors(ray_here, bundle, photos, tmp_path):
     )
     assert_same(tmp_path / "spread", tmp_path / "local")
     assert {row.model for row in rows(tmp_path / "spread")} == {"models:/sat2map/3", None}
+
+
+def test_scenes_are_drawn_by_actors_as_here(ray_here, bundle, tmp_path, capfd):
+    survey = draw_noise(tmp_path / "survey", ["photo.png"], SIDE)
+    for seed, name in enumerate(("a.tif", "b.tif")):
+        pixels = np.random.default_rng(seed).integers(1, 256, (3, 90, 70), dtype=np.uint8)
+        place = {"crs": "EPSG:32633", "transform": Affine(2, 0, 400_000, 0, -2, 5_800_000), "photometric": "RGB"}
+        with rasterio.open(survey / name, "w", "GTiff", 70, 90, 3, dtype="uint8", **place) as file:
+            file.write(pixels)
+    (survey / "torn.tif").write_bytes((survey / "a.tif").read_bytes()[:9000])
+    settings = ScoreSettings(format="tiff", scene=SceneReading(resolution=0.9))
+    score(bundle, [str(survey)], str(tmp_path / "local"), settings=settings)
+    capfd.readouterr()
+    report = score_distributed(bundle, [str(survey)], str(tmp_path / "spread"), settings=settings, actors=2, cpus=1)
+    assert (report.drawn, len(report.failed)) == (3, 1) and rows(tmp_path / "spread") == rows(tmp_path / "local")
+    local, spread = content(tmp_path / "local"), content(tmp_path / "spread")
+    # An item and a manifest beside each map are the command line's.
+    assert spread.keys() - local.keys() == {f"{name}.{kind}.json" for name in "ab" for kind in ("stac", "manifest")}
+    assert all(spread[name] == local[name] for name in local)
+    told = sorted(capfd.readouterr().err.splitlines())
+    assert told[0].startswith(f"{survey}/torn.tif: survey/torn.tif is truncated")
+    assert [line.partition(",")[0] for line in told[1:]] == [
+        f"Warning: survey/{name}.tif has pixels of 2 m; the model was trained on 0.9 m" for name in "ab"
+    ]
+    again = score(bundle, [str(survey)], str(tmp_path / "spread"), settings=settings)
+    assert (again.drawn, again.kept) == (0, 3)
 
 
 def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, bundle, tmp_path):

@@ -1,0 +1,93 @@
+"""One scene -> its map and its row: drawn in windows from a disk to a disk, whatever its size."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from model import files
+from model.errors import ConfigError, DataError
+from model.images import short_name
+from model.places import PlaceError
+from model.translator import Translator
+from serving.image_scorer import Outcome, ScoreSettings, Task, find_kept, make_origin
+from serving.scene import SceneReport, draw_scene
+from serving.score_manifest import Row
+
+MAX_BYTES = 64 * 2**30
+"""Of a scene: more than 4 billion pixels of eight 16-bit bands have. It is read whole for its hash."""
+
+Describe = Callable[[Path, SceneReport, str], tuple[str, ...]]
+"""From a map, how it was drawn and the model's variant: writes what goes beside the map, and returns all warnings."""
+
+
+class SceneScorer:
+    """Scores scenes one by one with one model."""
+
+    def __init__(
+        self,
+        translator: Translator,
+        settings: ScoreSettings,
+        *,
+        model: str,
+        describe: Describe | None = None,
+    ) -> None:
+        """Take a loaded model; `model` says in the rows where it comes from."""
+        manifest = translator.bundle.manifest
+        self._draw, self._side, self._overlap = translator, manifest.network.image_size, settings.overlap
+        self._reading = settings.scene.filled(manifest.resolution)
+        self._describe = describe or _return_warnings
+        self._origin = make_origin(translator, f"{settings} {self._reading}", model=model)
+
+    def score(self, task: Task) -> Outcome:
+        """Draw a scene, unless its map is there already; what a stopped run drew of it counts.
+
+        Raises:
+            PlaceError: The disk is full, or fails.
+        """
+        if task.photo.problem:
+            return Outcome(Row(source=task.photo.place, error=task.photo.problem))
+        began = time.perf_counter()
+        source, out = Path(task.photo.place), Path(task.place)
+        try:
+            row = replace(self._origin, source=task.photo.place, source_sha256=_hash(source))
+            if kept := find_kept(task, row):
+                return kept
+            report = draw_scene(
+                self._draw,
+                source,
+                out,
+                side=self._side,
+                model=row.model_sha256 or "",
+                overlap=self._overlap,
+                **self._reading.model_dump(),
+            )
+            warnings = self._describe(out, report, row.variant or "")
+            row = replace(row, output=task.output, output_sha256=files.sha256(out))
+        except PlaceError:
+            raise
+        except (ConfigError, DataError) as error:
+            return Outcome(Row(source=task.photo.place, error=str(error)))
+        row = replace(
+            row,
+            width=report.width,
+            height=report.height,
+            seams=None if report.seams is None else round(report.seams, 4),
+            milliseconds=round(1000 * (time.perf_counter() - began), 1),
+        )
+        return Outcome(row, warnings=warnings)
+
+
+def _return_warnings(_: Path, report: SceneReport, __: str) -> tuple[str, ...]:
+    return report.warnings
+
+
+def _hash(source: Path) -> str:
+    if not source.is_file():
+        raise DataError(f"{short_name(source)} is missing or no regular file")
+    if (size := source.stat().st_size) > MAX_BYTES:
+        raise DataError(f"{short_name(source)} has {size} bytes; at most {MAX_BYTES} are allowed")
+    try:
+        return files.sha256(source)
+    except OSError as error:
+        raise DataError(f"{short_name(source)} can't be opened ({error.strerror})") from error

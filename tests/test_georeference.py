@@ -1,0 +1,68 @@
+"""Which TIFFs say where they lie: told from tags that rasterio wrote, and never by an error."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from serving.georeference import is_georeferenced
+from serving.geotiff import gdal
+
+GRID = rasterio.Affine(2, 0, 400_000, 0, -2, 5_800_000)
+TURNED = GRID @ rasterio.Affine.rotation(20)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Return a function that writes a small TIFF by rasterio."""
+
+    def write(crs="EPSG:32633", transform=GRID, **options):
+        path = tmp_path / "scene.tif"
+        shape = {"height": 40, "width": 50, "count": 4, "dtype": "uint16"}
+        with gdal(), rasterio.open(path, "w", driver="GTiff", crs=crs, transform=transform, **shape, **options) as file:
+            file.write(np.ones((4, 40, 50), np.uint16))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("options", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, {"transform": TURNED}])
+def test_a_geotiff_is_known_by_its_tags(write, options):
+    path = write(**options)
+    assert is_georeferenced(path) and is_georeferenced(path.read_bytes())
+
+
+def test_big_tiffs_of_the_other_byte_order_are_known_too(write):
+    assert is_georeferenced(write(BIGTIFF="YES", ENDIANNESS="BIG"))
+
+
+@pytest.mark.parametrize("options", [{"crs": None}, {"transform": None}])
+def test_half_a_georeference_is_none(write, options):
+    assert not is_georeferenced(write(**options))
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG"])
+def test_photos_have_none(kind):
+    target = io.BytesIO()
+    Image.new("RGB", (40, 50)).save(target, kind)
+    assert not is_georeferenced(target.getvalue())
+
+
+def test_what_is_broken_or_missing_has_none(write, tmp_path):
+    whole = write().read_bytes()
+    assert not any(is_georeferenced(whole[:length]) for length in range(40))
+    for content in (
+        b"",
+        b"II",
+        b"II*\0",
+        b"II*\0\xff\xff\xff\xff",
+        b"II+\0\x08\0\0\0" + b"\xff" * 8,
+        b"MM\0*" + bytes(12),
+    ):
+        assert not is_georeferenced(content)
+    # More tags than a page can have are not read.
+    assert not is_georeferenced(b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**63) + bytes(100))
+    assert not is_georeferenced(tmp_path / "nowhere.tif") and not is_georeferenced(tmp_path)
