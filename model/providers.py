@@ -1,6 +1,7 @@
 """What this machine can run a model with, and sessions that tell what really runs.
 
-The execution providers of onnxruntime: the CPU, CUDA where a driver is, and OpenVINO where its plug-in is installed.
+The execution providers of onnxruntime: the CPU, CUDA where a driver is, and OpenVINO where its plug-in is installed or
+where onnxruntime was built with it, as in the package onnxruntime-openvino.
 """
 
 import ctypes
@@ -40,7 +41,7 @@ def available() -> tuple[str, ...]:
     as information where it is whole and made for other processors.
     """
     cuda = [CUDA] if _has_cuda() else []
-    openvino = [OPENVINO] if _openvino_cpu() else []
+    openvino = [OPENVINO] if _has_openvino() else []
     return (*cuda, *openvino, CPU)
 
 
@@ -64,9 +65,11 @@ def open_session(file: Path, provider: str, *, threads: int | None = None) -> on
     # Threads that wait for the next image turn in circles otherwise, on the cores that decode it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if provider == OPENVINO:
+    names: Any = {CPU: [CPU], CUDA: [CUDA, CPU], OPENVINO: None}[provider]
+    if provider == OPENVINO and _is_built_in():
+        names = [(OPENVINO, {"device_type": "CPU"} | _openvino_settings(threads))]
+    elif provider == OPENVINO:
         options.add_provider_for_devices([_openvino_cpu()], _openvino_settings(threads))
-    names = {CPU: [CPU], CUDA: [CUDA, CPU], OPENVINO: None}[provider]
     try:
         # onnxruntime's own fallback prints on stdout, where results belong.
         session = onnxruntime.InferenceSession(file, options, providers=names, enable_fallback=0)
@@ -109,6 +112,16 @@ def _has_cuda() -> bool:
     except OSError:
         return False
     return True
+
+
+def _has_openvino() -> bool:
+    """See whether OpenVINO is here, and the processor profits."""
+    return has_int8_dot_products() if _is_built_in() else _openvino_cpu() is not None
+
+
+def _is_built_in() -> bool:
+    """See whether onnxruntime was built with OpenVINO; a plug-in is taken before it, for two can't share a process."""
+    return OPENVINO in onnxruntime.get_available_providers() and find_spec(PLUGIN) is None
 
 
 def _openvino_cpu() -> Any:  # noqa: ANN401 - onnxruntime has no types

@@ -59,6 +59,7 @@ HOMES = {
     "kagglehub": {"pipelines.kaggle"},
     "kagglesdk": {"pipelines.kaggle"},
     "pyarrow": {"model.places", "model.place_writing", "serving.score_manifest"},
+    "imagecodecs": {"serving.encoding"},
     "pyogrio": {"serving.vectors"},
     "rasterio": {
         "serving.bands",

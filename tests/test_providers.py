@@ -205,3 +205,16 @@ def test_sessions_of_openvino_are_made_one_after_the_other(negative):
     sessions = [open_session(negative, OPENVINO, threads=threads) for threads in (1, 2)]
     assert [running(session) for session in sessions] == [OPENVINO] * 2
     assert max(draw(session) for session in sessions) < 1e-6
+
+
+@pytest.mark.parametrize(("info", "expected"), [("avx512_vnni", True), ("avx2", False)])
+def test_openvino_that_is_built_in_comes_first_where_the_processor_profits(tmp_path, info, expected):
+    (tmp_path / "cpuinfo").write_text(f"flags\t\t: {info}\n")
+    program = f"""
+onnxruntime.get_available_providers = lambda: [OPENVINO, CPU]
+find_spec = lambda _: None
+has_int8_dot_products.__defaults__ = (Path({str(tmp_path / "cpuinfo")!r}),)
+print(*available())
+"""
+    shown, warnings = told("import model.providers as here\n" + program.replace("find_spec", "here.find_spec"))
+    assert shown == [f"{OPENVINO} {CPU}" if expected else CPU] and warnings == []
