@@ -9,7 +9,7 @@ import json
 import logging
 from collections import Counter
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
@@ -43,6 +43,12 @@ def available() -> tuple[str, ...]:
     cuda = [CUDA] if _has_cuda() else []
     openvino = [OPENVINO] if _has_openvino() else []
     return (*cuda, *openvino, CPU)
+
+
+def versions() -> dict[str, str]:
+    """Return the version of onnxruntime, whichever of its packages brought it, and that of the plug-in."""
+    plugin = {PLUGIN: metadata.version(PLUGIN)} if find_spec(PLUGIN) else {}
+    return {"onnxruntime": onnxruntime.__version__} | plugin
 
 
 def open_session(file: Path, provider: str, *, threads: int | None = None) -> onnxruntime.InferenceSession:

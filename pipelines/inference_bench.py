@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib.metadata import distributions, version
+from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Any
@@ -86,7 +86,7 @@ def inference(
                 found["start_seconds"] = in_turn([lambda: _first_map(bundle, folder)], rounds)[0]
     result = InferenceBench(
         machine=f"{processor()}, {usable_cores()} cores",
-        versions={package: version(package) for package in _packages()},
+        versions={package: version(package) for package in ("tensorflow", "tf2onnx")} | providers.versions(),
         width=config.network.width,
         side=config.network.image_size,
         rounds=rounds,
@@ -203,9 +203,3 @@ def _first_map(bundle: Bundle, folder: Path) -> float:
                     raise TrainingError(f"Scoring one photo failed with exit code {process.returncode}.")
                 time.sleep(0.002)
             return time.perf_counter() - began
-
-
-def _packages() -> list[str]:
-    names = ["tensorflow", "tf2onnx", "onnxruntime-gpu", "onnxruntime", "onnxruntime-ep-openvino"]
-    installed = {entry.metadata["Name"].lower() for entry in distributions()}
-    return [name for name in names if name in installed]
