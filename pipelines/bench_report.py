@@ -77,9 +77,12 @@ class Line(Frozen):
 
 
 class EndToEnd(Frozen):
-    """`score` on a folder of JPEGs, beside the session that it draws with."""
+    """`score` on a folder of JPEGs, or on a scene, beside the session that it draws with."""
 
-    photos: int
+    images: int
+    """Photos of the folder, or tiles of the scene."""
+    batch: int
+    """Of both."""
     variant: str
     provider: str
     bare_per_second: float
@@ -102,7 +105,8 @@ class InferenceBench(Frozen):
     rounds: int
     seconds: float
     lines: tuple[Line, ...] = ()
-    end_to_end: EndToEnd | None = None
+    folder: EndToEnd | None = None
+    scene: EndToEnd | None = None
     start_seconds: float | None = None
     """From the command to the first map."""
 
@@ -131,22 +135,23 @@ def inference_table(result: InferenceBench) -> str:
             for line in sorted(result.lines, key=lambda line: min(line.images_per_second.values()))
         ]
         lines += _rows(["model", "runs on", *heads], rows)
-    if found := result.end_to_end:
-        lines += _rows(
-            ["photos", "drawn by", "bare session", "`score`", "share"],
-            [
-                [
-                    str(found.photos),
-                    f"{found.variant}, {found.provider.removesuffix('ExecutionProvider')}",
-                    f"{found.bare_per_second:.1f} images/s",
-                    f"{found.scored_per_second:.1f} images/s",
-                    f"{found.share:.2f}",
-                ]
-            ],
-        )
+    scored = [("photos in a folder", result.folder), ("tiles of a scene", result.scene)]
+    if rows := [_scored(what, found) for what, found in scored if found]:
+        lines += _rows(["images", "drawn by", "batch", "bare session", "`score`", "share"], rows)
     if result.start_seconds:
         lines += _rows(["command to first map"], [[f"{result.start_seconds:.2f} s"]])
     return "\n".join(lines)
+
+
+def _scored(what: str, found: EndToEnd) -> list[str]:
+    return [
+        f"{found.images} {what}",
+        f"{found.variant}, {found.provider.removesuffix('ExecutionProvider')}",
+        str(found.batch),
+        f"{found.bare_per_second:.1f} images/s",
+        f"{found.scored_per_second:.1f} images/s",
+        f"{found.share:.2f}",
+    ]
 
 
 def table(result: TrainingBench) -> str:

@@ -46,7 +46,9 @@ def bench_training(
 def bench_inference(
     parts: Annotated[
         list[str] | None,
-        typer.Option("--part", help="session, score (a folder of JPEGs) or start; repeatable. [default: all]"),
+        typer.Option(
+            "--part", help="session, score (a folder of JPEGs), scene (a GeoTIFF) or start; repeatable. [default: all]"
+        ),
     ] = None,
     batches: Annotated[
         list[int] | None, typer.Option("--batch", min=1, help="Of a session; repeatable. [default: 1, 8]")

@@ -14,8 +14,11 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Any
 
+import numpy as np
 import onnx
+import rasterio
 from PIL import Image
+from rasterio.transform import from_origin
 
 from model import providers
 from model.bundle import FP32, Bundle, variant_file
@@ -24,7 +27,7 @@ from model.errors import TrainingError
 from model.files import write_text
 from model.progress import quiet_stderr, stage
 from model.spec import signature
-from model.translator import Translator
+from model.translator import BATCH, Translator
 from pipelines.bench_report import PLAIN, REFERENCE, EndToEnd, InferenceBench, Line, inference_table
 from pipelines.config import RunConfig, with_settings
 from pipelines.export import to_bundle
@@ -33,9 +36,11 @@ from pipelines.scenery.painter import paint
 from pipelines.timing import check_parts, in_turn, processor, reference_speed, run
 from pipelines.workspace import GENERATOR_FILE, RunRecord, Workspace
 
-PARTS = ("session", "score", "start")
+PARTS = ("session", "score", "scene", "start")
 CALIBRATION = 16
 """Painted photos that int8 takes its ranges from."""
+SCENE_SIDE = 16
+"""Of the scene, in sides of the network."""
 KERAS = "TensorFlow fp32"
 PLAIN_FILE = "plain.onnx"
 
@@ -54,7 +59,8 @@ def inference(
 
     Args:
         config: The network, which is not trained: how long it takes does not depend on its weights.
-        parts: `session`: a model drawing alone. `score`: a folder of JPEGs. `start`: from nothing to the first map.
+        parts: `session`: a model drawing alone. `score`: a folder of JPEGs. `scene`: a large GeoTIFF. `start`: from
+            nothing to the first map.
         batches: Batch sizes of the bare session.
         against: Commands to be as fast as; each prints one JSON object with `images_per_second` as its last line.
             `{batch}` in it is the batch size, `{model}` the plain ONNX file.
@@ -80,7 +86,10 @@ def inference(
             found["lines"] = tuple(lines.values())
         if "score" in parts:
             with stage(f"Scoring {photos} photos"):
-                found["end_to_end"] = _end_to_end(bundle, folder, rounds, seconds, photos)
+                found["folder"] = _score_folder(bundle, folder, rounds, seconds, photos)
+        if "scene" in parts:
+            with stage("Scoring a scene"):
+                found["scene"] = _score_scene(bundle, folder, rounds, seconds)
         if "start" in parts:
             with stage("Timing the first map"):
                 found["start_seconds"] = in_turn([lambda: _first_map(bundle, folder)], rounds)[0]
@@ -164,22 +173,52 @@ def _speed(file: Path, provider: str, batch: int, seconds: float, folder: Path) 
     return float(json.loads(printed.splitlines()[-1])["images_per_second"])
 
 
-def _end_to_end(bundle: Bundle, folder: Path, rounds: int, seconds: float, photos: int) -> EndToEnd:
-    """Score a folder of JPEGs, in turn with the file that `score` chooses drawing alone."""
+def _score_folder(bundle: Bundle, folder: Path, rounds: int, seconds: float, photos: int) -> EndToEnd:
     _paint_jpegs(folder / "photos", photos, bundle.manifest.network.image_size)
-    chosen = Translator(bundle)
-    file = bundle.folder / variant_file(chosen.variant)
 
-    def scoring() -> float:
+    def scoring() -> tuple[int, float]:
         with tempfile.TemporaryDirectory(dir=folder) as out:
-            words = ["score", str(folder / "photos"), out, "--model", str(bundle.folder), "--json"]
-            printed = run([sys.executable, "-m", "pipelines", *words], folder)
-        return float(json.loads(printed)["images_per_second"])
+            found = _score(bundle, folder, str(folder / "photos"), out)
+        return photos, found["images_per_second"]
 
-    bare, scored = in_turn([partial(_speed, file, chosen.provider, 1, seconds, folder), scoring], rounds)
-    return EndToEnd(
-        photos=photos, variant=chosen.variant, provider=chosen.provider, bare_per_second=bare, scored_per_second=scored
-    )
+    return _beside_session(bundle, folder, scoring, rounds, seconds, batch=1)
+
+
+def _score_scene(bundle: Bundle, folder: Path, rounds: int, seconds: float) -> EndToEnd:
+    scene = folder / "scene.tif"
+    _write_scene(scene, bundle.manifest.network.image_size)
+
+    def scoring() -> tuple[int, float]:
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            found = _score(bundle, folder, str(scene), f"{out}/map.tif")["scene"]
+        return found["tiles"], 1000 * found["tiles"] / found["milliseconds"]
+
+    return _beside_session(bundle, folder, scoring, rounds, seconds, batch=BATCH)
+
+
+def _score(bundle: Bundle, folder: Path, source: str, out: str) -> dict[str, Any]:
+    words = ["score", source, out, "--model", str(bundle.folder), "--json"]
+    found: dict[str, Any] = json.loads(run([sys.executable, "-m", "pipelines", *words], folder))
+    return found
+
+
+def _beside_session(
+    bundle: Bundle, folder: Path, scoring: Callable[[], tuple[int, float]], rounds: int, seconds: float, *, batch: int
+) -> EndToEnd:
+    """Score, which tells how many images and how many a second, in turn with the file that it chooses drawing alone."""
+    chosen = Translator(bundle)
+    counts = set()
+
+    def scored() -> float:
+        images, speed = scoring()
+        counts.add(images)
+        return speed
+
+    file = bundle.folder / variant_file(chosen.variant)
+    bare, speed = in_turn([partial(_speed, file, chosen.provider, batch, seconds, folder), scored], rounds)
+    [images] = counts
+    made_by = {"variant": chosen.variant, "provider": chosen.provider}
+    return EndToEnd(images=images, batch=batch, bare_per_second=bare, scored_per_second=speed, **made_by)
 
 
 def _paint_jpegs(folder: Path, count: int, side: int) -> None:
@@ -187,6 +226,22 @@ def _paint_jpegs(folder: Path, count: int, side: int) -> None:
     for number in range(count):
         # So many different ones: what is written again costs the same to read.
         Image.fromarray(paint(number % CALIBRATION, size=side).photo).save(folder / f"{number:05d}.jpg", quality=90)
+
+
+def _write_scene(file: Path, side: int) -> None:
+    """Lay painted photos side by side as a GeoTIFF, tiled and deflated as surveys are."""
+    painted = [paint(seed, size=side).photo for seed in range(CALIBRATION)]
+    rows = [
+        np.hstack([painted[(down + across) % CALIBRATION] for across in range(SCENE_SIDE)])
+        for down in range(SCENE_SIDE)
+    ]
+    pixels = np.vstack(rows)
+    height, width, count = pixels.shape
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "uint8", "tiled": True}
+    look = {"compress": "DEFLATE", "predictor": 2, "photometric": "RGB", "interleave": "pixel"}
+    place = {"crs": "EPSG:32633", "transform": from_origin(400_000, 5_800_000, 0.8, 0.8)}
+    with rasterio.open(file, "w", **profile, **look, **place) as scene:
+        scene.write(np.moveaxis(pixels, -1, 0))
 
 
 def _first_map(bundle: Bundle, folder: Path) -> float:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Imagery:
         """Lay the map's grid over an opened scene."""
         from rasterio.enums import MaskFlags, Resampling
 
-        self._dataset, self._name = dataset, name
+        self._dataset, self._name, self._lock = dataset, name, Lock()
         self.colours = colours
         self.crs = dataset.crs
         self.taken = {tag: value for tag, value in dataset.tags().items() if tag == "TIFFTAG_DATETIME"}
@@ -145,7 +146,9 @@ class Imagery:
         from rasterio.errors import RasterioIOError
 
         try:
-            yield
+            # One thread reads ahead, another wants the alpha of what is drawn: GDAL serves one at a time.
+            with self._lock:
+                yield
         except RasterioIOError as error:
             first, last = int(top * self._down), math.ceil((top + height) * self._down)
             raise DataError(f"{self._name} is broken or truncated in rows {first} to {last} ({error})") from error

@@ -12,6 +12,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,7 @@ from model.places import PlaceError
 from model.progress import track
 from model.spec import Frozen
 from model.translator import Translate
+from serving.ahead import run_ahead
 from serving.geotiff import encode_strip, gdal, join_strips, read_note
 from serving.imagery import Imagery, open_imagery
 from serving.seams import Seams
@@ -243,12 +245,9 @@ def _finished(folder: Path) -> list[_Note]:
 def _draw_missing(
     draw: Translate, imagery: Imagery, folder: Path, out: Path, finished: list[_Note], *, side: int, overlap: float
 ) -> Iterator[_Note]:
-    """Draw the strips below the finished ones, write each and yield its note."""
-    start = finished[-1].top + finished[-1].height if finished else 0
-    shape = {"height": imagery.height, "width": imagery.width, "side": side, "overlap": overlap}
-    strips = draw_tiles(imagery.read, draw, **shape, start=start)
-    left = len(tile_starts(imagery.height, side, overlap)) - len(finished)
-    for strip in track(strips, f"Drawing {out.name}", total=left):
+    """Draw the strips below the finished ones, write each while the next one is drawn, and yield its note."""
+
+    def write(strip: Strip) -> _Note:
         note = _Note(
             top=strip.top,
             height=len(strip.rows),
@@ -259,7 +258,14 @@ def _draw_missing(
         content = encode_strip(_with_alpha(strip, imagery), note=note.model_dump_json())
         with _writing(out, f"{strip.top} of {imagery.height} rows"):
             write_bytes(folder / _name(strip.top), content)
-        yield note
+        return note
+
+    start = finished[-1].top + finished[-1].height if finished else 0
+    shape = {"height": imagery.height, "width": imagery.width, "side": side, "overlap": overlap}
+    strips = draw_tiles(imagery.read, draw, **shape, start=start)
+    left = len(tile_starts(imagery.height, side, overlap)) - len(finished)
+    with ThreadPoolExecutor(1, "write") as writer:
+        yield from run_ahead(writer, write, track(strips, f"Drawing {out.name}", total=left), 1)
 
 
 def _with_alpha(strip: Strip, imagery: Imagery) -> Pixels:
@@ -274,7 +280,8 @@ def _write_map(imagery: Imagery, strips: list[Path], out: Path, *, model: str) -
     draft = strips[0].with_name("map.tif")
     tags = {"TIFFTAG_SOFTWARE": "sat2map", "MODEL": model} | imagery.taken
     with _writing(out, "all rows"):
-        join_strips(strips, draft, crs=imagery.crs, transform=imagery.transform, tags=tags)
+        shape = (imagery.height, imagery.width, 4 if imagery.masked else 3)
+        join_strips(strips, draft, shape=shape, crs=imagery.crs, transform=imagery.transform, tags=tags)
         draft.replace(out)
 
 

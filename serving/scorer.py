@@ -2,10 +2,9 @@
 
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from model import places
 from model.bundle import Bundle
@@ -13,6 +12,7 @@ from model.errors import DataError
 from model.progress import track
 from model.spec import Frozen
 from model.translator import Translator
+from serving.ahead import run_ahead
 from serving.encoding import SUFFIXES
 from serving.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, check_settings, plan
 from serving.scene_scorer import Describe, SceneScorer
@@ -23,9 +23,6 @@ THREADS, AHEAD = 2, 4
 """Threads that read, and as many that write; photos, and maps, that may wait for the next step: memory is theirs."""
 REMOTE_THREADS, REMOTE_AHEAD = 8, 16
 """The same where a server is waited for."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Failure(Frozen):
@@ -237,23 +234,6 @@ def _draw_photos(scorer: ImageScorer, tasks: Sequence[Task]) -> Iterator[Outcome
     remote = any(places.is_remote(place) for task in tasks for place in (task.photo.place, task.place))
     threads, ahead = (REMOTE_THREADS, REMOTE_AHEAD) if remote else (THREADS, AHEAD)
     with ThreadPoolExecutor(threads, "read") as readers, ThreadPoolExecutor(threads, "write") as writers:
-        read = _run_ahead(readers, scorer.read, tasks, ahead)
+        read = run_ahead(readers, scorer.read, tasks, ahead)
         drawn = (scorer.draw(photo) if isinstance(photo, ReadPhoto) else photo for photo in read)
-        yield from _run_ahead(writers, scorer.write, drawn, ahead)
-
-
-def _run_ahead(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """Yield results in order while up to `ahead` more items are in work or wait."""
-    running: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            running.append(pool.submit(function, item))
-            if len(running) > ahead:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-    finally:
-        for future in running:
-            future.cancel()
+        yield from run_ahead(writers, scorer.write, drawn, ahead)

@@ -5,15 +5,18 @@ U-Net sees least around a pixel and two tiles differ most; a pixel is the weight
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
 from model.pixels import Pixels
-from model.translator import Translate
+from model.translator import BATCH, Translate
+from serving.ahead import run_ahead
 from serving.seams import Lines, Seams, find_lines, measure_steps
 
 Read = Callable[[int, int, int, int], Pixels | None]
@@ -23,8 +26,6 @@ Weights = NDArray[np.float32]
 OVERLAP = 0.25
 """Part of a tile's side that two neighbours share at least."""
 MAX_OVERLAP = 0.75
-BATCH = 8
-"""Tiles drawn in one call."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def draw_tiles(
     """Draw an image of any size from top to bottom; memory is one row of tiles, whatever the height.
 
     Args:
-        read: Gives the windows of the photo, none larger than a tile, in the order of the tiles.
+        read: Gives the windows of the photo, none larger than a tile, in the order of the tiles. It is called in a
+            thread of its own, which is some windows ahead of the drawing.
         draw: Draws tiles, uint8 (N, side, side, 3).
         height: Of the photo and of the map, in pixels.
         width: Likewise.
@@ -83,18 +85,21 @@ def draw_tiles(
     ends = [*tops[1:], height]
     if start and start not in ends:
         raise DataError(f"No strip of tiles ends at row {start}; go on after one that was drawn.")
-    canvas = _Canvas(min(side, height), width, side)
+    size = min(side, height), min(side, width)
+    canvas = _Canvas(size[0], width, side)
     lines = find_lines(tops, side, height), find_lines(lefts, side, width)
-    for top, end in zip(tops, ends, strict=True):
-        # The last row before `start` is needed too, for the steps from it.
-        if top + side < start:
-            continue
-        drawn = canvas.add_row(
-            _draw_row(read, draw, top=top, lefts=lefts, size=(height, width), side=side, batch=batch)
+    # The last row before `start` is needed too, for the steps from it.
+    wanted = [(top, end) for top, end in zip(tops, ends, strict=True) if top + side >= start]
+    with ThreadPoolExecutor(1, "read") as reader:
+        windows = run_ahead(
+            reader, lambda place: read(*place, *size), ((top, left) for top, _ in wanted for left in lefts), 2 * batch
         )
-        rows, seams = canvas.finish(top, end - top, lines)
-        if top >= start:
-            yield Strip(top, rows, drawn, len(lefts) - drawn, seams)
+        for top, end in wanted:
+            row = islice(windows, len(lefts))
+            drawn = canvas.add_row(_draw_row(zip(lefts, row, strict=True), draw, side=side, batch=batch))
+            rows, seams = canvas.finish(top, end - top, lines)
+            if top >= start:
+                yield Strip(top, rows, drawn, len(lefts) - drawn, seams)
 
 
 def draw_large(photo: Pixels, draw: Translate, *, side: int, overlap: float = OVERLAP) -> tuple[Pixels, Seams]:
@@ -137,21 +142,15 @@ def hann(side: int) -> Weights:
 
 
 def _draw_row(
-    read: Read, draw: Translate, *, top: int, lefts: list[int], size: tuple[int, int], side: int, batch: int
+    windows: Iterable[tuple[int, Pixels | None]], draw: Translate, *, side: int, batch: int
 ) -> Iterator[tuple[int, Pixels]]:
     """Yield where the tiles of one row begin, and their drawings, from left to right."""
-    height, width = min(side, size[0]), min(side, size[1])
-    margin = ((0, side - height), (0, side - width), (0, 0))
-    places: list[int] = []
-    photos: list[Pixels] = []
-    for left in lefts:
-        photo = read(top, left, height, width)
-        if photo is not None:
-            places.append(left)
-            photos.append(np.pad(photo, margin, mode="reflect"))
-        if photos and (len(photos) == batch or left == lefts[-1]):
-            yield from zip(places, draw(np.stack(photos))[:, :height, :width], strict=True)
-            places, photos = [], []
+    there = ((left, photo) for left, photo in windows if photo is not None)
+    while tiles := list(islice(there, batch)):
+        height, width = tiles[0][1].shape[:2]
+        margin = ((0, side - height), (0, side - width), (0, 0))
+        photos = np.stack([np.pad(photo, margin, mode="reflect") for _, photo in tiles])
+        yield from zip((left for left, _ in tiles), draw(photos)[:, :height, :width], strict=True)
 
 
 class _Canvas:

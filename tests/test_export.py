@@ -9,7 +9,7 @@ import pytest
 from model.bundle import MODEL_FILE, variant_file
 from model.errors import ExportError, MissingStepError
 from model.pixels import to_tensor
-from model.translator import Translator
+from model.translator import BATCH, Translator
 from pipelines import conversion, export
 from pipelines.config import load as load_config
 from pipelines.config import with_settings
@@ -65,6 +65,15 @@ def test_every_variant_draws_what_tensorflow_draws(exported):
         difference = np.abs(Translator(bundle, variant=name).translate(to_tensor(photos)) - wanted).max()
         assert difference == pytest.approx(limit, rel=0.05, abs=1e-6), name
     assert limits["fp32"] <= 1e-5 and 0 < limits["fp16"] < 0.02 and 0 < limits["int8"] < 0.5
+
+
+def test_a_map_does_not_depend_on_the_photos_beside_it(exported):
+    run, bundle = exported
+    photos = np.resize(held_out(run), (BATCH + 1, 32, 32, 3))
+    for name in bundle.manifest.hashes():
+        translator = Translator(bundle, variant=name)
+        alone = np.concatenate([translator(photo[None]) for photo in photos])
+        assert np.array_equal(translator(photos), alone), name
 
 
 def test_the_manifest_says_how_good_each_variant_is(exported):

@@ -39,7 +39,9 @@ def test_everything_is_measured_in_turn(bench, tmp_path):
     assert speeds.keys() >= {"tf2onnx fp32", "TensorFlow fp32", "sat2map fp32", "sat2map int8"}
     # Faster than one small map a second, slower than light.
     assert all(2 < speed < 1e6 for speed in speeds.values())
-    assert found["end_to_end"]["photos"] == 12 and 0 < found["end_to_end"]["share"] < 3
+    assert found["folder"]["images"] == 12 and 0 < found["folder"]["share"] < 3
+    # 16 sides of 32 pixels, in tiles that share at least 8.
+    assert found["scene"]["images"] == 21**2 and 0 < found["scene"]["share"] < 3
     assert 0.1 < found["start_seconds"] < 60
     assert json.loads((tmp_path / "work/bench/inference.json").read_text()) == found
     assert "| tf2onnx fp32 | CPU | " in (tmp_path / "work/bench/inference.md").read_text()
@@ -48,7 +50,7 @@ def test_everything_is_measured_in_turn(bench, tmp_path):
 def test_a_part_that_is_not_there(bench, tmp_path):
     done = bench("--part", "stop")
     assert done.returncode == 2
-    assert "Error: stop is no part of the bench; there are: session, score, start." in done.stderr
+    assert "Error: stop is no part of the bench; there are: session, score, scene, start." in done.stderr
     assert not (tmp_path / "work").exists()
 
 
@@ -66,12 +68,13 @@ def test_the_table_compares_with_the_plain_file():
         "rounds": 3,
         "seconds": 5.0,
     }
-    end_to_end = EndToEnd(
-        photos=400, variant="int8", provider="CPUExecutionProvider", bare_per_second=35, scored_per_second=33.25
-    )
-    table = inference_table(InferenceBench(**measured, lines=lines, end_to_end=end_to_end, start_seconds=1.234))
+    by = {"variant": "int8", "provider": "CPUExecutionProvider"}
+    folder = EndToEnd(images=400, batch=1, bare_per_second=35, scored_per_second=33.25, **by)
+    scene = EndToEnd(images=484, batch=8, bare_per_second=48, scored_per_second=24, **by)
+    table = inference_table(InferenceBench(**measured, lines=lines, folder=folder, scene=scene, start_seconds=1.234))
     assert table.index("tf2onnx fp32") < table.index("torch --batch") < table.index("sat2map int8")
     assert "| sat2map int8 | CPU | 35.0 (3.50 x) | 48.0 (4.00 x) |" in table
-    assert "| 400 | int8, CPU | 35.0 images/s | 33.2 images/s | 0.95 |" in table
+    assert "| 400 photos in a folder | int8, CPU | 1 | 35.0 images/s | 33.2 images/s | 0.95 |" in table
+    assert "| 484 tiles of a scene | int8, CPU | 8 | 48.0 images/s | 24.0 images/s | 0.50 |" in table
     assert "| 1.23 s |" in table
     assert "session" not in inference_table(InferenceBench(**measured))

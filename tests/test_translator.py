@@ -10,7 +10,7 @@ import pytest
 from model.bundle import Bundle, Variant
 from model.errors import BundleError, DataError
 from model.spec import NetworkConfig, signature
-from model.translator import Translator
+from model.translator import BATCH, Translator
 
 SIGNATURE = signature(NetworkConfig(image_size=32, depth=3))
 
@@ -56,11 +56,12 @@ def test_each_photo_gets_its_map_in_order(negative, n):
     np.testing.assert_array_equal(negative(photos(n)), 255 - photos(n))
 
 
-def test_a_map_does_not_depend_on_the_photos_beside_it(make_bundle, onnx_model):
-    # A softmax over the batch is 1 everywhere if, and only if, the image is alone in it.
+def test_few_photos_are_drawn_at_once(make_bundle, onnx_model):
+    # A softmax over the batch of photos that are all black is one over their number.
     translator = Translator(Bundle.open(make_bundle(model=onnx_model(SIGNATURE, "Softmax", axis=0))))
-    assert translator.translate(np.zeros((2, 32, 32, 3), np.float32)).max() == 0.5
-    np.testing.assert_array_equal(translator(photos(3)), 255)
+    drawn = translator(np.zeros((BATCH + 3, 32, 32, 3), np.uint8))
+    levels = np.repeat([round(255 * (1 / number + 1) / 2) for number in (BATCH, 3)], [BATCH, 3])
+    np.testing.assert_array_equal(drawn, np.broadcast_to(levels[:, None, None, None], drawn.shape))
 
 
 def test_values_out_of_range_are_clipped_and_do_not_wrap_around(make_bundle, onnx_model):
