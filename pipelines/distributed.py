@@ -10,7 +10,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import ray
 from ray.data import ActorPoolStrategy, DataContext, from_items
@@ -64,7 +64,7 @@ def score_distributed(
     actor draws a scene; if it is lost, another goes on from the last strip.
 
     Args:
-        bundle: The model, in a folder that every node sees.
+        bundle: The model; every node is sent a copy.
         sources: Photos, as `find_photos` takes them.
         out: The folder of the maps, a path that every node sees or an address.
         settings: As for `score`.
@@ -89,7 +89,6 @@ def score_distributed(
     with _hushed(), cluster.joined():
         pool = size_pool([int(node.get("CPU", 0)) for node in cluster.nodes()], actors=actors, cpus=cpus)
         job = Job(
-            bundle=str(bundle.folder.absolute()),
             manifest=bundle.manifest,
             variant=variant,
             model=model,
@@ -98,7 +97,7 @@ def score_distributed(
             mark=_leave_mark(out),
             photos=_one_of_each_folder(tasks),
         )
-        drawn = _collect(draw_in_pool(job, tasks, pool), total=len(tasks))
+        drawn = _collect(draw_in_pool(job, bundle, tasks, pool), total=len(tasks))
     seal(out, (outcome.row for outcome in drawn.outcomes))
     tell_of_lost_places(drawn.outcomes, settings)
     made_by = {"model": model, "variant": variant, "provider": drawn.provider}
@@ -122,22 +121,24 @@ def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> 
     return Pool(actors or room, each)
 
 
-def draw_in_pool(job: Job, tasks: Sequence[Task], pool: Pool) -> Iterator[Answer]:
+def draw_in_pool(job: Job, bundle: Bundle, tasks: Sequence[Task], pool: Pool) -> Iterator[Answer]:
     """Yield what becomes of the photos, each once, in the order in which they are drawn.
 
     Batches that were lost with an actor are drawn again when all others are done. An actor that can't be reached loses
     one after the other, until Ray knows of it.
 
     Raises:
-        PlaceError: An actor can't reach or see the model, the photos or `job.out`, or can't write there.
+        PlaceError: An actor can't reach or see the photos or `job.out`, or can't write there.
         ClusterError: What was lost is lost again and again, and nothing else is left to draw.
     """
+    content = bundle.verified(job.variant).read_bytes()
+    handed = ray.put(handover.collect(os.environ)), ray.put(content)
     missing = {task.photo.place: task for task in tasks}
     in_vain, reason = 0, "the actors ended without a word, as if they were out of memory"
     while missing:
         before = len(missing)
         try:
-            for answer in _run_pool(job, list(missing.values()), pool):
+            for answer in _run_pool((job, pool.cpus, *handed), list(missing.values()), pool):
                 if answer.stopped:
                     raise PlaceError(answer.stopped)
                 if answer.fault:
@@ -157,8 +158,8 @@ def draw_in_pool(job: Job, tasks: Sequence[Task], pool: Pool) -> Iterator[Answer
             print(f"Actors were lost; {len(missing)} photos go to others.", file=sys.stderr)
 
 
-def _run_pool(job: Job, tasks: list[Task], pool: Pool) -> Iterator[Answer]:
-    """Yield the answers to batches; those to batches that were lost with an actor are missing."""
+def _run_pool(told: tuple[Any, ...], tasks: list[Task], pool: Pool) -> Iterator[Answer]:
+    """Make a pool of `Drawer`s, and yield the answers to batches; those to batches lost with an actor are missing."""
     batches = _make_batches(tasks, pool)
     with warnings.catch_warnings():
         # Ray Data warns of itself, and of `ray_remote_args_fn`, beside which it has no way to say this (Ray 2.60).
@@ -167,7 +168,7 @@ def _run_pool(job: Job, tasks: list[Task], pool: Pool) -> Iterator[Answer]:
         rows = from_items([{"batch": batch.model_dump_json()} for batch in batches], override_num_blocks=len(batches))
         answers = rows.map(
             Drawer,  # type: ignore[arg-type] # Ray's types know no classes
-            fn_constructor_args=(job, pool.cpus, ray.put(handover.collect(os.environ))),
+            fn_constructor_args=told,
             compute=ActorPoolStrategy(size=min(pool.actors, len(batches))),
             num_cpus=pool.cpus,
             ray_remote_args_fn=_restart_without_retries,

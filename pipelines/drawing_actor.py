@@ -1,6 +1,7 @@
 """An actor that draws maps on some node of a Ray cluster, and what the driver and it tell each other."""
 
 import platform
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any, NamedTuple
 import ray
 
 from model import places
-from model.bundle import Bundle, BundleManifest
-from model.errors import BundleError, Sat2mapError
+from model.bundle import Bundle, BundleManifest, variant_file
+from model.errors import Sat2mapError
 from model.places import PlaceError
 from model.spec import Frozen
 from model.translator import Translator
@@ -25,8 +26,6 @@ from serving.scorer import Scorers, draw_all, make_scorers
 class Job(Frozen):
     """What every actor is told before it begins."""
 
-    bundle: str
-    """The folder, as an absolute path."""
     manifest: BundleManifest
     variant: str
     model: str
@@ -59,11 +58,14 @@ class Answer(Frozen):
 class Drawer:
     """An actor of the pool."""
 
-    def __init__(self, job: Job, threads: int, environment: Any) -> None:  # noqa: ANN401 - a reference of Ray's
-        """Take what the driver was handed for places and storage; the model is loaded with the first batch."""
+    def __init__(self, job: Job, threads: int, settings: Any, content: Any) -> None:  # noqa: ANN401 - Ray's references
+        """Take what the driver was handed for places and storage; the model is loaded with the first batch.
+
+        `content` is that of the variant's file: a node need not see the driver's folder.
+        """
         handover.forget()
-        handover.apply(ray.get(environment))
-        self._job, self._threads = job, threads
+        handover.apply(ray.get(settings))
+        self._job, self._threads, self._content = job, threads, content
         self._ready: Ready | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
@@ -78,7 +80,7 @@ class Drawer:
 
     def _draw(self, batch: Batch) -> Answer:
         if self._ready is None:
-            self._ready = _get_ready(self._job, self._threads)
+            self._ready = _get_ready(self._job, self._threads, ray.get(self._content))
         began, outcomes = time.perf_counter(), []
         for outcome in draw_all(self._ready.scorers, batch.tasks):
             # Noted here as well: a driver that is killed loses none.
@@ -96,24 +98,24 @@ class Ready(NamedTuple):
     journal: Journal
 
 
-def _get_ready(job: Job, threads: int) -> Ready:
+def _get_ready(job: Job, threads: int, content: bytes) -> Ready:
     """Load the model, after a look at what other nodes may not see as the driver does.
 
     Raises:
         PlaceError: The folder of maps, or of photos, is another one here, or can't be written to.
-        BundleError: The model is, or it can't be loaded.
+        BundleError: The model can't be loaded.
     """
-    advice = "must lie on storage that every node sees under the same path, or at an address."
     for place in (job.mark, *job.photos):
         if places.kind(place) != "file":
-            raise PlaceError(f"{place} is not there, though the driver sees it; photos and maps {advice}")
-    try:
-        bundle = Bundle.open(Path(job.bundle))
-    except BundleError as error:
-        raise BundleError(f"{error} The driver sees a bundle there; it {advice}") from error
-    if bundle.manifest != job.manifest:
-        raise BundleError(f"{job.bundle} is another bundle than the driver's; it {advice}")
-    translator = Translator(bundle, variant=job.variant, threads=threads)
+            raise PlaceError(
+                f"{place} is not there, though the driver sees it; photos and maps must lie on storage that every node "
+                "sees under the same path, or at an address."
+            )
+    # Once it is loaded, the model's file is not looked at again.
+    with tempfile.TemporaryDirectory(prefix="sat2map-") as name:
+        bundle = Bundle(Path(name), job.manifest)
+        (bundle.folder / variant_file(job.variant)).write_bytes(content)
+        translator = Translator(bundle, variant=job.variant, threads=threads)
     describe = describer(ChosenModel(bundle, job.model))
     scorers = make_scorers(translator, job.settings, model=job.model, describe=describe)
     return Ready(translator, scorers, Journal(job.out))
