@@ -17,7 +17,7 @@ from mlflow_servers import mlflow_server, postgres_server
 from onnx import helper
 from PIL import Image
 
-from model.bundle import MODEL_FILE, BundleManifest, Parity, write_manifest
+from model.bundle import MODEL_FILE, Bundle, BundleManifest, Parity, write_manifest
 from model.files import sha256
 from model.spec import NetworkConfig, signature
 from pipelines.pairs import index_folder
@@ -98,6 +98,12 @@ def make_bundle(tmp_path, onnx_model):
         return folder
 
     return make
+
+
+@pytest.fixture
+def bundle(make_bundle):
+    """Return a bundle whose maps are the negatives of the photos, 32x32 pixels."""
+    return Bundle.open(make_bundle())
 
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,6 @@ from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 from stores import Store, s3_credentials
 
-from model.bundle import Bundle
 from model.errors import ConfigError, DataError
 from serving.geotiff import gdal
 from serving.image_scorer import ScoreSettings
@@ -74,12 +73,6 @@ def survey(tmp_path):
     write(folder / "west.tif", noise(3, 50, 60, seed=1), crs="EPSG:32632")
     Image.fromarray(np.moveaxis(noise(3, 40, 50, seed=2), 0, -1)).save(folder / "photo.png")
     return folder
-
-
-@pytest.fixture
-def bundle(make_bundle):
-    """Return a bundle whose maps are the negatives of the photos, drawn in tiles of 32x32 pixels."""
-    return Bundle.open(make_bundle())
 
 
 @pytest.fixture

@@ -1,113 +1,43 @@
 """Photos become maps and a manifest: what can't be drawn is told, what is there is kept, nothing is lost by a kill."""
 
-import csv
 import hashlib
-import io
-import shutil
-import signal
 import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from stores import Store, s3_credentials
+from scorings import (
+    PROJECT,
+    SIDE,
+    command,
+    draw,
+    draw_noise,
+    drawn_names,
+    errors,
+    negative,
+    noise,
+    pixels,
+    refused,
+    rows,
+)
 
-from model import places
 from model.bundle import Bundle
-from model.errors import BundleError, DataError
-from model.places import PlaceError
+from model.errors import DataError
 from model.spec import NetworkConfig, signature
-from serving.image_scorer import ScoreSettings
-from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, read_rows
-from serving.scorer import is_file_name, score
-
-PROJECT = Path(__file__).resolve().parent.parent
-SIDE = 32
-
-
-@pytest.fixture
-def bundle(make_bundle):
-    """Return a bundle whose maps are the negatives of the photos, 32x32 pixels."""
-    return Bundle.open(make_bundle())
-
-
-@pytest.fixture
-def other_bundle(make_bundle, scaling_model):
-    """Return a bundle whose maps are the photos themselves."""
-    network = NetworkConfig(image_size=SIDE, width=2, depth=3)
-    return Bundle.open(make_bundle(model=scaling_model(1.0, network), name="other", run_id="2e1d"))
-
-
-def noise(seed, size=(SIDE, SIDE)):
-    width, height = size
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER
+from serving.scorer import is_file_name
 
 
 @pytest.fixture
 def photos(tmp_path):
     """Return a folder of three photos."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for seed, name in enumerate(("a.png", "b.png", "c.png")):
-        noise(seed).save(folder / name)
-    return folder
+    return draw_noise(tmp_path / "photos", ("a.png", "b.png", "c.png"))
 
 
 @pytest.fixture
 def maps(tmp_path):
     """Return the place of a folder of maps that is not there yet."""
     return tmp_path / "maps"
-
-
-def draw(bundle, photos, out, **options):
-    settings = {name: options.pop(name) for name in ("format", "resize", "overlap") if name in options}
-    return score(bundle, [str(photos)], str(out), settings=ScoreSettings(**settings), **options)
-
-
-def content(folder):
-    """Return every file below a folder with its bytes."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def drawn_names(out):
-    """Return the names of all files below a folder, without the manifests, which have to be there."""
-    names = set(content(out))
-    assert {CSV_FILE, PARQUET_FILE} <= names
-    return names - {CSV_FILE, PARQUET_FILE}
-
-
-def rows(out):
-    """Return the manifest's rows by the names of their photos."""
-    return {Path(row["source"]).name: row for row in csv.DictReader(io.StringIO((out / CSV_FILE).read_text("utf-8")))}
-
-
-def without_times(out):
-    return {name: {**row, "milliseconds": None} for name, row in rows(out).items()}
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def negative(image):
-    return 255 - np.asarray(image.convert("RGB"))
-
-
-def errors(report):
-    return {Path(failure.source).name: failure.error for failure in report.failed}
-
-
-def refused(bundle, photos, out):
-    """Score what should be refused as a whole, see that nothing changed, and return the message."""
-    before = content(out.parent), out.exists()
-    with pytest.raises(DataError) as stopped:
-        draw(bundle, photos, out)
-    assert (content(out.parent), out.exists()) == before
-    return str(stopped.value)
 
 
 # Maps
@@ -270,212 +200,6 @@ def test_when_nothing_can_be_drawn_it_is_an_error_and_the_manifest_says_why(bund
     assert drawn_names(maps) == set() and all(row["error"] for row in rows(maps).values())
 
 
-# Run again
-
-
-def altered(folder, before):
-    """Return the names of files that were written again, or are gone."""
-    return {name for name, was in before.items() if not (folder / name).exists() or stamp(folder / name) != was}
-
-
-def stamp(path):
-    return path.stat().st_mtime_ns, path.stat().st_ino
-
-
-def stamps(folder):
-    return {path.name: stamp(path) for path in folder.glob("*.png")}
-
-
-def test_what_is_there_is_kept(bundle, photos, maps):
-    draw(bundle, photos, maps)
-    before, told = stamps(maps), rows(maps)
-    report = draw(bundle, photos, maps)
-    assert (report.drawn, report.kept) == (0, 3)
-    assert stamps(maps) == before and rows(maps) == told
-
-
-def test_only_what_changed_is_drawn(bundle, photos, maps):
-    draw(bundle, photos, maps)
-    (maps / "a.png").unlink()
-    (maps / "b.png").write_bytes((maps / "b.png").read_bytes() + b"more")
-    noise(9).save(photos / "d.png")
-    before = stamps(maps)
-    report = draw(bundle, photos, maps)
-    assert (report.drawn, report.kept) == (3, 1)
-    assert altered(maps, before) == {"b.png"}
-    assert np.array_equal(pixels(maps / "a.png"), negative(noise(0)))
-    noise(10).save(photos / "c.png")
-    assert draw(bundle, photos, maps).drawn == 1
-    assert np.array_equal(pixels(maps / "c.png"), negative(noise(10)))
-
-
-def test_another_model_and_other_settings_draw_anew(bundle, other_bundle, photos, maps):
-    draw(bundle, photos, maps)
-    assert draw(other_bundle, photos, maps).drawn == 3
-    assert np.array_equal(pixels(maps / "a.png"), np.asarray(noise(0)))
-    assert rows(maps)["a.png"]["model"] == "runs:/2e1d"
-    assert draw(other_bundle, photos, maps, overlap=0.5).drawn == 3
-    assert draw(other_bundle, photos, maps, overlap=0.5, resize=True).drawn == 3
-    assert draw(other_bundle, photos, maps, overlap=0.5, resize=True).kept == 3
-
-
-def test_what_failed_is_tried_again(bundle, photos, maps):
-    (photos / "d.png").write_bytes(b"no photo")
-    assert errors(draw(bundle, photos, maps)).keys() == {"d.png"}
-    noise(9).save(photos / "d.png")
-    report = draw(bundle, photos, maps)
-    assert (report.drawn, report.kept, rows(maps)["d.png"]["error"]) == (1, 3, "")
-
-
-def test_maps_of_other_photos_stay_in_folder_and_manifest(bundle, photos, tmp_path, maps):
-    draw(bundle, photos, maps)
-    (tmp_path / "more").mkdir()
-    noise(8).save(tmp_path / "more" / "x.png")
-    draw(bundle, tmp_path / "more", maps)
-    assert list(rows(maps)) == ["x.png", "a.png", "b.png", "c.png"]
-
-
-def test_a_map_of_another_photo_is_not_drawn_over(bundle, photos, tmp_path, maps):
-    draw(bundle, photos, maps)
-    before = content(maps)["a.png"]
-    (tmp_path / "more").mkdir()
-    for name, seed in (("a.png", 8), ("x.png", 9)):
-        noise(seed).save(tmp_path / "more" / name)
-    report = draw(bundle, tmp_path / "more", maps)
-    assert errors(report) == {"a.png": f"a.png is the map of {photos / 'a.png'}; draw into another folder"}
-    assert report.drawn == 1 and content(maps)["a.png"] == before
-
-
-def test_photos_that_moved_keep_their_maps(bundle, photos, tmp_path, maps):
-    draw(bundle, photos, maps)
-    before = stamps(maps)
-    photos.rename(tmp_path / "elsewhere")
-    assert draw(bundle, tmp_path / "elsewhere", maps).kept == 3
-    assert stamps(maps) == before
-    assert {row["source"] for row in rows(maps).values()} == {f"{tmp_path}/elsewhere/{name}.png" for name in "abc"}
-
-
-def command(bundle, photos, out):
-    program = (
-        "import sys; from pathlib import Path; from model.bundle import Bundle; from serving.scorer import score\n"
-    )
-    program += "from model.errors import Sat2mapError\n"
-    program += "try: print(score(Bundle.open(Path(sys.argv[1])), [sys.argv[2]], sys.argv[3]).model_dump_json())\n"
-    program += "except Sat2mapError as error: sys.exit(str(error))"
-    return [sys.executable, "-c", program, str(bundle.folder), str(photos), str(out)]
-
-
-@pytest.fixture
-def many(tmp_path):
-    """Return a folder of 300 photos of several tiles each."""
-    folder = tmp_path / "many"
-    folder.mkdir()
-    noise(0, (200, 200)).save(folder / "000.png")
-    for number in range(1, 300):
-        noise(number, (8, 8)).resize((200, 200)).save(folder / f"{number:03}.jpg")
-    return folder
-
-
-def test_after_a_kill_only_what_is_missing_is_drawn_and_the_result_is_the_same(bundle, many, tmp_path, maps):
-    undisturbed = tmp_path / "undisturbed"
-    draw(bundle, many, undisturbed)
-    for least in (20, 120):
-        process = subprocess.Popen(command(bundle, many, maps), cwd=PROJECT, stdout=subprocess.DEVNULL)
-        patience = time.monotonic() + 60
-        while len(list(maps.glob("*.png"))) < least:
-            assert process.poll() is None and time.monotonic() < patience
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(30) == -signal.SIGKILL
-        assert not (maps / CSV_FILE).exists()
-    noted, before = len({row.output for row in read_rows(str(maps))}), stamps(maps)
-    report = draw(bundle, many, maps)
-    assert noted >= 100 and report.kept == noted and report.drawn == 300 - noted
-    # The few maps that were written and not yet noted are drawn again.
-    assert len(altered(maps, before)) <= len(before) - noted
-    assert {name: data for name, data in content(maps).items() if name.endswith(".png") and name[0] != "."} == {
-        name: data for name, data in content(undisturbed).items() if name.endswith(".png")
-    }
-    assert without_times(maps) == without_times(undisturbed)
-    assert not (maps / JOURNAL_FOLDER).exists()
-
-
-FULL = """
-disk=$1; shift
-mount -t tmpfs -o size=700k none "$disk"
-"$@"; echo "code $?"
-mount -o remount,size=10m "$disk"
-"$@"; echo "code $?"
-ls -A "$disk/maps" | wc -l
-"""
-
-
-def test_a_full_disk_stops_in_one_sentence_and_what_was_drawn_counts(bundle, tmp_path):
-    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
-        pytest.skip("needs a small disk, which takes Linux's unshare")
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "disk").mkdir()
-    for number in range(30):
-        noise(number, (100, 100)).save(tmp_path / "photos" / f"{number:02}.png")
-    words = ["bash", "-c", FULL, "bash", str(tmp_path / "disk")]
-    words += command(bundle, tmp_path / "photos", tmp_path / "disk" / "maps")
-    done = subprocess.run(["unshare", "-rm", *words], cwd=PROJECT, capture_output=True, text=True, check=True)
-    first, second, third, files = done.stdout.splitlines()
-    assert first == "code 1" and third == "code 0" and '"failed":[]' in second
-    assert "(No space left on device): make room." in done.stderr and "Traceback" not in done.stderr
-    kept = int(second.partition('"kept":')[2].partition(",")[0])
-    assert 10 < kept < 30 and int(files) == 30 + 2
-
-
-# The folder of maps
-
-
-def test_an_empty_folder_is_filled(bundle, photos, maps):
-    maps.mkdir()
-    assert draw(bundle, photos, maps).drawn == 3
-
-
-def test_a_folder_of_foreign_files_is_refused_and_untouched(bundle, photos, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
-    message = refused(bundle, photos, tmp_path / "mine")
-    assert message == f"{tmp_path / 'mine'} holds files that no earlier scoring made; name a new or an empty folder."
-
-
-def test_photos_are_not_drawn_over(bundle, photos, maps):
-    assert "no earlier scoring made" in refused(bundle, photos, photos)
-    draw(bundle, photos, maps)
-    assert "would take its place" in refused(bundle, maps, maps)
-
-
-def test_a_file_is_no_folder_for_maps(bundle, photos, tmp_path):
-    (tmp_path / "maps").write_text("a file")
-    assert refused(bundle, photos, tmp_path / "maps") == f"{tmp_path / 'maps'} is a file; name a folder for the maps."
-
-
-def test_a_folder_that_can_t_be_written_is_told(bundle, photos, tmp_path):
-    (tmp_path / "file").write_text("a file")
-    with pytest.raises(PlaceError, match=r"can't be written \(Not a directory\)"):
-        draw(bundle, photos, tmp_path / "file" / "maps")
-
-
-def test_a_map_whose_name_is_taken_by_a_folder_is_told_and_the_rest_is_drawn(bundle, photos, maps):
-    draw(bundle, photos, maps)
-    (maps / "a.png").unlink()
-    (maps / "a.png" / "deep").mkdir(parents=True)
-    report = draw(bundle, photos, maps)
-    assert errors(report).keys() == {"a.png"} and "can't be written" in errors(report)["a.png"] and report.kept == 2
-
-
-def test_a_model_that_can_not_be_loaded_stops_before_anything_is_made(make_bundle, photos, maps):
-    bundle = Bundle.open(make_bundle(model=b"no model"))
-    with pytest.raises(BundleError, match="onnxruntime can't load"):
-        draw(bundle, photos, maps)
-    with pytest.raises(BundleError, match="has no variant 'int4'"):
-        draw(bundle, photos, maps, variant="int4")
-    assert not maps.exists()
-
-
 # Memory
 
 
@@ -495,45 +219,3 @@ def test_memory_does_not_grow_with_the_number_of_photos(make_bundle, scaling_mod
         peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
     # 450 photos more, decoded and drawn, would be 170 MB.
     assert peaks[1] < peaks[0] + 20
-
-
-# Addresses
-
-
-@pytest.fixture(scope="module")
-def store():
-    """Return a running S3 server."""
-    with s3_credentials():
-        store = Store()
-        yield store
-        store.stop()
-
-
-def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_path):
-    (photos / "broken.jpg").write_bytes(b"no photo")
-    source, out = store.upload(photos, "in/my photos"), store.address("out/my maps")
-    here, there = draw(bundle, photos, maps), draw(bundle, source, out)
-    assert (there.drawn, len(there.failed), there.images_per_second > 0) == (here.drawn, 1, True)
-    assert set(places.list_folder(out).files) == set(content(maps)) and not places.list_folder(out).folders
-    for name in drawn_names(maps):
-        assert places.read_bytes(places.inside(out, name)) == content(maps)[name]
-    again = draw(bundle, source, out)
-    assert (again.drawn, again.kept) == (0, 3)
-    single = draw(bundle, photos / "a.png", store.address("out/one.png"))
-    assert single.drawn == 1 and places.read_bytes(store.address("out/one.png")) == content(maps)["a.png"]
-
-
-def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
-    """The journal is sent every few seconds; what was sent counts."""
-    out = store.address("killed/maps")
-    monkeypatch.setattr("serving.score_manifest.UPLOAD_SECONDS", 0)
-    with monkeypatch.context() as patch:
-        patch.setattr("serving.scorer.seal", lambda *_: None)
-        draw(bundle, photos, out)
-    assert CSV_FILE not in places.list_folder(out).files
-    assert (draw(bundle, photos, out).kept, len(read_rows(out))) == (3, 3)
-
-
-def test_an_address_that_does_not_answer_stops_it_all(bundle, photos):
-    with pytest.raises(PlaceError, match=r"can't be reached"):
-        draw(bundle, photos, "s3://bucket/maps?endpoint_override=127.0.0.1:9&scheme=http")
