@@ -16,6 +16,8 @@ import pytest
 from mlflow_servers import mlflow_server, postgres_server
 from onnx import helper
 from PIL import Image
+from scorings import draw_noise
+from stores import Store, s3_credentials
 
 from model.bundle import MODEL_FILE, Bundle, BundleManifest, Parity, write_manifest
 from model.files import sha256
@@ -104,6 +106,27 @@ def make_bundle(tmp_path, onnx_model):
 def bundle(make_bundle):
     """Return a bundle whose maps are the negatives of the photos, 32x32 pixels."""
     return Bundle.open(make_bundle())
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Return a folder of three photos."""
+    return draw_noise(tmp_path / "photos", ("a.png", "b.png", "c.png"))
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """Return the place of a folder of maps that is not there yet."""
+    return tmp_path / "maps"
+
+
+@pytest.fixture(scope="module")
+def store():
+    """Return a running S3 server, whose credentials are found where they are looked for."""
+    with s3_credentials():
+        started = Store()
+        yield started
+        started.stop()
 
 
 PROJECT = Path(__file__).resolve().parent.parent

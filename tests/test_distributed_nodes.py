@@ -10,7 +10,7 @@ import psutil
 import pytest
 from ray_nodes import Cluster, drawing_actors, kill_family, wait_until
 from scorings import PROJECT, assert_same, draw_noise, timeless
-from stores import BUCKET, Store, s3_credentials
+from stores import BUCKET
 
 from serving.score_manifest import read_rows
 from serving.scorer import score
@@ -139,15 +139,6 @@ def test_a_killed_node_costs_no_photo(nodes, start, bundle, many, expected, tmp_
     assert json.loads(said)["drawn"] == COUNT
     assert_same(running.out, expected)
     assert not psutil.pid_exists(third.pid) or third.status() == psutil.STATUS_ZOMBIE
-
-
-@pytest.fixture
-def store():
-    """Return a store of files."""
-    with s3_credentials():
-        started = Store()
-        yield started
-        started.stop()
 
 
 @pytest.mark.slow

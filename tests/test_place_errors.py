@@ -6,20 +6,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pair_folders import index
-from stores import BUCKET, Store, s3_credentials
+from stores import BUCKET
 
 from model import places
 from model.errors import DataError
 from model.places import PlaceError
 
-
-@pytest.fixture(scope="module", autouse=True)
-def store():
-    """Return a running S3 server."""
-    with s3_credentials():
-        store = Store()
-        yield store
-        store.stop()
+pytestmark = pytest.mark.usefixtures("store")
 
 
 def stops(place):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pair_folders import SIDE, index, names, picture, reasons, save, side_by_side, two_folders
-from stores import BUCKET, GoogleStore, Store, s3_credentials
+from stores import BUCKET, GoogleStore
 
 from model import images, places
 from model.errors import DataError
@@ -20,15 +20,6 @@ from pipelines.pairs import PairIndex, read
 from pipelines.prepare import prepare
 
 PROJECT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def store():
-    """Return a running S3 server."""
-    with s3_credentials():
-        store = Store()
-        yield store
-        store.stop()
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import pytest
 import rasterio
 from PIL import Image
 from rio_cogeo.cogeo import cog_validate
-from stores import Store, s3_credentials
 
 from model.errors import ConfigError, DataError
 from serving.geotiff import gdal
@@ -73,12 +72,6 @@ def survey(tmp_path):
     write(folder / "west.tif", noise(3, 50, 60, seed=1), crs="EPSG:32632")
     Image.fromarray(np.moveaxis(noise(3, 40, 50, seed=2), 0, -1)).save(folder / "photo.png")
     return folder
-
-
-@pytest.fixture
-def maps(tmp_path):
-    """Return the place of a folder of maps that is not there yet."""
-    return tmp_path / "maps"
 
 
 def draw(bundle, sources, out, *, format="tiff", resize=False, **reading):
@@ -345,21 +338,16 @@ def test_it_is_told_even_where_nothing_can_be_drawn(bundle, survey, maps, monkey
 # At addresses
 
 
-def test_scenes_at_addresses_are_told_to_come_to_a_disk(bundle, survey, maps, tmp_path, capsys):
+def test_scenes_at_addresses_are_told_to_come_to_a_disk(bundle, survey, maps, tmp_path, store, capsys):
     Image.fromarray(np.moveaxis(noise(3, 40, 50), 0, -1)).save(survey / "plain.tif")
     advice = "(TIFFs that are large or georeferenced become TIFFs on a disk alone: copy it to one, and draw there)"
-    with s3_credentials():
-        store = Store()
-        try:
-            source = store.upload(survey, "survey")
-            for photos, out in ((source, maps), (survey, store.address("maps"))):
-                report = draw(bundle, photos, out)
-                told = {failure.error for failure in report.failed}
-                assert told == {f"survey/{name}.tif is georeferenced {advice}" for name in ("east", "west")}
-                assert report.drawn == 2
-            assert draw(bundle, source, tmp_path / "pictures", format="png").drawn == 4
-        finally:
-            store.stop()
+    source = store.upload(survey, "survey")
+    for photos, out in ((source, maps), (survey, store.address("maps"))):
+        report = draw(bundle, photos, out)
+        told = {failure.error for failure in report.failed}
+        assert told == {f"survey/{name}.tif is georeferenced {advice}" for name in ("east", "west")}
+        assert report.drawn == 2
+    assert draw(bundle, source, tmp_path / "pictures", format="png").drawn == 4
     with Image.open(maps / "plain.tif") as drawn:
         assert drawn.size == (50, 40)
     assert capsys.readouterr().err.count("Warning: 2 of the photos are georeferenced") == 1

@@ -13,7 +13,6 @@ from scorings import (
     command,
     content,
     draw,
-    draw_noise,
     errors,
     negative,
     noise,
@@ -32,18 +31,6 @@ def other_bundle(make_bundle, scaling_model):
     """Return a bundle whose maps are the photos themselves."""
     network = NetworkConfig(image_size=SIDE, width=2, depth=3)
     return Bundle.open(make_bundle(model=scaling_model(1.0, network), name="other", run_id="2e1d"))
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Return a folder of three photos."""
-    return draw_noise(tmp_path / "photos", ("a.png", "b.png", "c.png"))
-
-
-@pytest.fixture
-def maps(tmp_path):
-    """Return the place of a folder of maps that is not there yet."""
-    return tmp_path / "maps"
 
 
 def altered(folder, before):

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from pyarrow import parquet
-from stores import Store, s3_credentials
 
 from model import place_writing, places
 from model.errors import DataError
@@ -28,15 +27,6 @@ GOOD = Row(
     milliseconds=12.5,
 )
 BAD = Row(source="/photos/broken.jpg", error="photos/broken.jpg is broken,\nor truncated")
-
-
-@pytest.fixture(scope="module")
-def store():
-    """Return a running S3 server."""
-    with s3_credentials():
-        store = Store()
-        yield store
-        store.stop()
 
 
 @pytest.fixture(params=["folder", "address"])

@@ -1,27 +1,13 @@
 """Where photos and maps may lie: folders that are new, foreign or can't be written, and addresses."""
 
 import pytest
-from scorings import content, draw, draw_noise, drawn_names, errors, refused
-from stores import Store, s3_credentials
+from scorings import content, draw, drawn_names, errors, refused
 
 from model import places
 from model.bundle import Bundle
 from model.errors import BundleError
 from model.places import PlaceError
 from serving.score_manifest import CSV_FILE, read_rows
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Return a folder of three photos."""
-    return draw_noise(tmp_path / "photos", ("a.png", "b.png", "c.png"))
-
-
-@pytest.fixture
-def maps(tmp_path):
-    """Return the place of a folder of maps that is not there yet."""
-    return tmp_path / "maps"
-
 
 # The folder of maps
 
@@ -73,15 +59,6 @@ def test_a_model_that_can_not_be_loaded_stops_before_anything_is_made(make_bundl
 
 
 # Addresses
-
-
-@pytest.fixture(scope="module")
-def store():
-    """Return a running S3 server."""
-    with s3_credentials():
-        store = Store()
-        yield store
-        store.stop()
 
 
 def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_path):

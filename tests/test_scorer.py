@@ -11,7 +11,6 @@ from scorings import (
     SIDE,
     command,
     draw,
-    draw_noise,
     drawn_names,
     errors,
     negative,
@@ -26,19 +25,6 @@ from model.errors import DataError
 from model.spec import NetworkConfig, signature
 from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER
 from serving.scorer import is_file_name
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """Return a folder of three photos."""
-    return draw_noise(tmp_path / "photos", ("a.png", "b.png", "c.png"))
-
-
-@pytest.fixture
-def maps(tmp_path):
-    """Return the place of a folder of maps that is not there yet."""
-    return tmp_path / "maps"
-
 
 # Maps
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from stores import BUCKET, GoogleStore, Store, s3_credentials
+from stores import BUCKET, GoogleStore
 
 from model.errors import DataError
 from serving.sources import find_photos
@@ -20,15 +20,6 @@ def photos(tmp_path, monkeypatch):
         path.write_bytes(b"photo")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "photos"
-
-
-@pytest.fixture(scope="module")
-def store():
-    """Return a running S3 server."""
-    with s3_credentials():
-        store = Store()
-        yield store
-        store.stop()
 
 
 def names(*sources):
