@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from rich.console import Console
@@ -20,6 +20,14 @@ def track(items: Iterable[Item], label: str, *, total: int | None = None) -> Ite
     yield from rich_track(
         items, description=label, total=total, console=console, transient=True, disable=not console.is_terminal
     )
+
+
+@contextmanager
+def working(label: str) -> Iterator[None]:
+    """Turn a wheel beside `label` for what has no steps to count; nothing is shown when stderr is not a terminal."""
+    console = Console(stderr=True)
+    with console.status(label) if console.is_terminal else nullcontext():
+        yield
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from model.files import write_bytes
 from model.images import short_name
 from model.pixels import Pixels
 from model.places import PlaceError
-from model.progress import track
+from model.progress import track, working
 from model.spec import Frozen
 from model.translator import Translate
 from serving.ahead import run_ahead
@@ -279,7 +279,7 @@ def _with_alpha(strip: Strip, imagery: Imagery) -> Pixels:
 def _write_map(imagery: Imagery, strips: list[Path], out: Path, *, model: str) -> None:
     draft = strips[0].with_name("map.tif")
     tags = {"TIFFTAG_SOFTWARE": "sat2map", "MODEL": model} | imagery.taken
-    with _writing(out, "all rows"):
+    with _writing(out, "all rows"), working(f"Writing {out.name}"):
         shape = (imagery.height, imagery.width, 4 if imagery.masked else 3)
         join_strips(strips, draft, shape=shape, crs=imagery.crs, transform=imagery.transform, tags=tags)
         draft.replace(out)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.errors import ConfigError, DataError
 from model.files import new_file
 from model.images import short_name
-from model.progress import track
+from model.progress import track, working
 from model.spec import Frozen, Palette
 from serving.borders import Polygons, dissolve, touches_edge, trace
 from serving.classes import BACKGROUND, BLOCK, Codes, drop_blends, drop_specks, read_classes, windows
@@ -111,12 +111,14 @@ def write_vectors(
             crs, ground = dataset.crs, _find_ground(dataset, map_file, driver)
             codes = read_classes(dataset, map_file, palette)
         least = SPECK if min_area is None else math.ceil(min(min_area / ground.pixel_area, MAX_PIXELS))
-        drop_blends(codes, palette)
-        drop_specks(codes, least)
+        with working("Clearing blurred borders and specks"):
+            drop_blends(codes, palette)
+            drop_specks(codes, least)
         place = partial(_place, ground=ground, in_degrees=driver == "GeoJSON")
         numbers = {name: number for number, name in enumerate(palette.classes, start=1) if name in wanted}
         features = _trace_map(codes, numbers, tolerance=tolerance, place=place)
-    _write(features, palette, out, driver, DEGREES if driver == "GeoJSON" else crs.to_wkt())
+    with working(f"Writing {out.name}"):
+        _write(features, palette, out, driver, DEGREES if driver == "GeoJSON" else crs.to_wkt())
     return VectorReport(
         file=out.name,
         crs=DEGREES if driver == "GeoJSON" else crs.to_string(),

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from model.progress import quiet_stderr, stage, track
+from model.progress import quiet_stderr, stage, track, working
 
 
 @pytest.fixture
@@ -50,6 +51,22 @@ def test_an_error_of_the_items_comes_through(where, request):
     request.getfixturevalue(where)
     with pytest.raises(ZeroDivisionError):
         list(track((1 // number for number in (1, 0)), "Counting"))
+
+
+# working
+
+
+def test_a_terminal_sees_what_is_worked_on(terminal, capsys):
+    with working("Writing map.tif"):
+        time.sleep(0.2)
+    out, err = capsys.readouterr()
+    assert out == "" and "Writing map.tif" in err
+
+
+def test_a_file_is_not_told_of_it(no_terminal, capsys):
+    with working("Writing map.tif"):
+        pass
+    assert capsys.readouterr() == ("", "")
 
 
 # stage
