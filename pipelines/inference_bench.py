@@ -59,8 +59,7 @@ def inference(
 
     Args:
         config: The network, which is not trained: how long it takes does not depend on its weights.
-        parts: `session`: a model drawing alone. `score`: a folder of JPEGs. `scene`: a large GeoTIFF. `start`: from
-            nothing to the first map.
+        parts: `session`: a model drawing alone. `score`: JPEGs. `scene`: a GeoTIFF. `start`: to the first map.
         batches: Batch sizes of the bare session.
         against: Commands to be as fast as; each prints one JSON object with `images_per_second` as its last line.
             `{batch}` in it is the batch size, `{model}` the plain ONNX file.

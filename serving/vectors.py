@@ -80,10 +80,9 @@ def write_vectors(
 ) -> VectorReport:
     """Write the areas of a drawn map's classes as polygons: valid, without overlaps, with common borders.
 
-    Each pixel has the class of the nearest colour; the blur of a border is no class of its own
-    (`serving.classes.drop_blends`). Areas below `min_area` go to the largest area beside them; specks among specks
-    may stay. Where the map is transparent there is no feature. `serving.borders.trace` draws the borders. A feature
-    is one area in one piece. Memory: 1.5 GB for a city of 20,000 x 20,000 pixels that becomes 700,000 features.
+    Each pixel has the class of the nearest colour; the blur of a border is none of its own (`serving.classes`). Areas
+    below `min_area` go to the largest area beside them; specks among specks may stay. Where the map is transparent
+    there is no feature. A feature is one area in one piece. Memory: 1.5 GB for 20,000 x 20,000 pixels, 700,000 pieces.
 
     The one layer, `map`, has the attributes `class`, `colour` (the first of the class in the palette) and `area_m2`
     (on the ellipsoid, so also where a metre of the coordinate system is none, as in Web Mercator). A GeoPackage keeps

@@ -62,6 +62,7 @@ HOMES = {
     "imagecodecs": {"serving.encoding"},
     "pyogrio": {"serving.vectors"},
     "rasterio": {
+        "pipelines.inference_bench",
         "serving.bands",
         "serving.borders",
         "serving.classes",
