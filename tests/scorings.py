@@ -63,8 +63,9 @@ def without_times(out):
 
 
 def maps_in(folder):
-    """Return every file below a folder with its bytes, without the manifests."""
-    return {name: data for name, data in content(folder).items() if not name.startswith("manifest.")}
+    """Return every file below a folder with its bytes, without manifests and the hidden drafts of what was killed."""
+    hidden = ("manifest.", ".")
+    return {name: data for name, data in content(folder).items() if not name.rpartition("/")[2].startswith(hidden)}
 
 
 def timeless(folder):
