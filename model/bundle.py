@@ -13,7 +13,7 @@ from typing import Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from model.errors import BundleError
-from model.files import sha256
+from model.io.files import sha256
 from model.spec import Direction, Frozen, NetworkConfig, Palette, TensorSignature, signature
 
 MODEL_FILE = "generator.onnx"

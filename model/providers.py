@@ -17,8 +17,8 @@ from typing import Any
 
 import onnxruntime
 
-from model.cores import usable_cores
 from model.errors import BundleError, ConfigError
+from model.hardware import usable_cores
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

@@ -15,9 +15,9 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import http_request
 
-from model.addresses import hide_passwords
 from model.errors import BundleError, TrackingError
-from model.progress import quiet_stderr
+from model.io.addresses import hide_passwords
+from model.io.progress import quiet_stderr
 
 MAX_FILES = 1000
 BLOCK = 1 << 20

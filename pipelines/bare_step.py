@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from model.step import build_state, train_step
+from model.networks.train_step import build_state, train_step
 from pipelines.config import RunConfig, load
 
 WARM_UP = 2

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.io.progress import track
 from model.pixels import Pixels
-from model.progress import track
 from model.spec import Direction
 from pipelines.dataset import load
 from pipelines.pairs import Pair

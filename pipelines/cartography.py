@@ -8,9 +8,9 @@ from scipy.ndimage import binary_dilation
 
 from model.pixels import Pixels
 from model.spec import Palette
+from pipelines.data.palette_extraction import classify
 from pipelines.image_scores import check_pairs
 from pipelines.intervals import Tally, Values, bootstrap, ratio
-from pipelines.palette import classify
 from pipelines.scores import ClassScore
 
 REACH = 3

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from model.errors import CheckpointError
-from model.files import sha256, write_text
+from model.io.files import sha256, write_text
+from model.networks.train_step import TrainState
 from model.spec import Frozen, NetworkConfig
-from model.step import TrainState
 from pipelines.config import RunConfig
 from pipelines.curve import CURVE, LossCurve
 

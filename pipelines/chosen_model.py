@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from model.bundle import MANIFEST_FILE, Bundle
 from model.errors import BundleError, ConfigError
-from model.files import sha256
+from model.io.files import sha256
 
 if TYPE_CHECKING:
     from pipelines.config import RunConfig

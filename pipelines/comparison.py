@@ -5,9 +5,9 @@ from pathlib import Path
 
 from model.bundle import FP32, Bundle
 from model.errors import ConfigError, DataError
-from model.files import new_folder, write_text
+from model.io.files import new_folder, write_text
+from model.io.progress import stage
 from model.pixels import Pixels
-from model.progress import stage
 from model.translator import Translator
 from pipelines import report_page
 from pipelines.evaluate import HeldOut, draw, hold_out

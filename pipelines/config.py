@@ -8,8 +8,8 @@ from typing import Any, Literal, Self, get_args
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from model.addresses import hide_passwords, is_address, parse, refuse_password
 from model.errors import ConfigError
+from model.io.addresses import hide_passwords, is_address, parse, refuse_password
 from model.spec import Direction, Frozen, NetworkConfig, Norm
 from pipelines.evaluation_config import EvaluationConfig, PromotionConfig
 from pipelines.export_config import ExportConfig

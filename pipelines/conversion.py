@@ -9,7 +9,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
-from model.networks import build_generator
+from model.networks.pix2pix import build_generator
 from model.pixels import Tensor
 from model.spec import NetworkConfig, TensorSignature
 

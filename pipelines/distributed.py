@@ -16,11 +16,12 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, from_items
 from ray.exceptions import RayError
 
-from model import place_writing, places
+from model import place_writing
 from model.bundle import Bundle
 from model.errors import ClusterError, ConfigError, DataError
-from model.places import PlaceError
-from model.progress import track
+from model.io import locations
+from model.io.locations import PlaceError
+from model.io.progress import track
 from model.translator import Translator
 from pipelines import cluster, handover
 from pipelines.drawing_actor import Answer, Batch, Drawer, Job
@@ -80,8 +81,8 @@ def score_distributed(
         DataError: There are no photos, none can be drawn, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
-    settings, out = settings or ScoreSettings(), places.absolute(places.locate(out))
-    if is_file_name(out) or places.kind(out) == "file":
+    settings, out = settings or ScoreSettings(), locations.absolute(locations.locate(out))
+    if is_file_name(out) or locations.kind(out) == "file":
         raise DataError(f"{out} is a file, and a cluster draws into a folder; name one for the maps.")
     tasks = plan(find_photos(sources), out, read_rows(out), settings)
     # Loaded here too: what is wrong with the model is told at once, and all actors take the same variant.
@@ -101,7 +102,9 @@ def score_distributed(
     seal(out, (outcome.row for outcome in drawn.outcomes))
     tell_of_lost_places(drawn.outcomes, settings)
     made_by = {"model": model, "variant": variant, "provider": drawn.provider}
-    return summarise(drawn.outcomes, seconds=drawn.seconds, out=out, manifest=places.inside(out, CSV_FILE), **made_by)
+    return summarise(
+        drawn.outcomes, seconds=drawn.seconds, out=out, manifest=locations.inside(out, CSV_FILE), **made_by
+    )
 
 
 def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> Pool:
@@ -246,16 +249,16 @@ def _hushed() -> Iterator[None]:
 
 def _leave_mark(out: str) -> str:
     """Write a file that the actors look for; it goes with the journal, which holds no row for it."""
-    mark = places.inside(out, JOURNAL_FOLDER, f"{uuid.uuid4().hex}.mark")
+    mark = locations.inside(out, JOURNAL_FOLDER, f"{uuid.uuid4().hex}.mark")
     place_writing.write_bytes(mark, b"\n")
     return mark
 
 
 def _one_of_each_folder(tasks: Sequence[Task]) -> tuple[str, ...]:
     """Choose photos that the actors look for: what is on no disk is reached or not, and tells so itself."""
-    local = (task.photo.place for task in tasks if not places.is_remote(task.photo.place))
+    local = (task.photo.place for task in tasks if not locations.is_remote(task.photo.place))
     chosen: dict[Path, str] = {}
     for place in local:
-        if Path(place).parent not in chosen and places.kind(place) == "file":
+        if Path(place).parent not in chosen and locations.kind(place) == "file":
             chosen[Path(place).parent] = place
     return tuple(chosen.values())

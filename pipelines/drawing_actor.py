@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import ray
 
-from model import places
 from model.bundle import Bundle, BundleManifest, variant_file
 from model.errors import Sat2mapError
-from model.places import PlaceError
+from model.io import locations
+from model.io.locations import PlaceError
 from model.spec import Frozen
 from model.translator import Translator
 from pipelines import handover
@@ -106,7 +106,7 @@ def _get_ready(job: Job, threads: int, content: bytes) -> Ready:
         BundleError: The model can't be loaded.
     """
     for place in (job.mark, *job.photos):
-        if places.kind(place) != "file":
+        if locations.kind(place) != "file":
             raise PlaceError(
                 f"{place} is not there, though the driver sees it; photos and maps must lie on storage that every node "
                 "sees under the same path, or at an address."

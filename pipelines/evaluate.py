@@ -13,19 +13,19 @@ import numpy as np
 from PIL import Image
 
 from model.bundle import FP32, Bundle, BundleManifest
-from model.files import new_folder, write_text
+from model.io.files import new_folder, write_text
+from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
-from model.progress import quiet_stderr, stage, track
 from model.spec import Palette
 from model.translator import Translate, Translator
 from pipelines import report_page, tracking
 from pipelines.baselines import TrainingMaps
+from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.dataset import load_all
 from pipelines.evaluation_config import EvaluationConfig
 from pipelines.intervals import Tally, Values, bootstrap
 from pipelines.judge import CORE, Judge, each, open_judge
 from pipelines.pairs import PairIndex
-from pipelines.palette import NoPaletteError, find_palette
 from pipelines.report_page import Evaluation
 from pipelines.scores import NamedScores, Scores
 from pipelines.sheets import comparison

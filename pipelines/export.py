@@ -18,21 +18,21 @@ from model.bundle import (
     variant_file,
     write_manifest,
 )
-from model.casting import take_pixels
 from model.errors import ExportError, MissingStepError
-from model.files import new_folder, sha256
-from model.lowering import lower
+from model.graph.lowering import lower
+from model.graph.precision import take_pixels
+from model.io.files import new_folder, sha256
+from model.io.progress import quiet_stderr, stage
 from model.pixels import Pixels, Tensor, to_tensor
-from model.progress import quiet_stderr, stage
 from model.spec import Palette, signature
 from model.translator import Translator
 from pipelines.config import RunConfig
+from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.dataset import load_all
 from pipelines.evaluation_config import EvaluationConfig
 from pipelines.export_config import ExportConfig
 from pipelines.judge import open_judge
 from pipelines.pairs import Pair, PairIndex
-from pipelines.palette import NoPaletteError, find_palette
 from pipelines.tracking import git_revision
 from pipelines.variants import Jury, add_variant, attempts_at
 from pipelines.workspace import RunFolder

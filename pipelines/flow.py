@@ -1,6 +1,6 @@
 """The whole road: prepare -> train -> export -> evaluate -> register."""
 
-from model.progress import stage
+from model.io.progress import stage
 from model.spec import Frozen
 from pipelines import tracking
 from pipelines.config import RunConfig

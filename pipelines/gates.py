@@ -7,8 +7,8 @@ from pathlib import Path
 
 from model.bundle import FP32, Bundle
 from model.errors import DataError
+from model.io.progress import stage
 from model.pixels import Pixels
-from model.progress import stage
 from model.spec import Frozen
 from model.translator import Translator
 from pipelines.catalogue import BASELINES, METRICS

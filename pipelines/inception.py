@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model import files
-from model.addresses import hide_passwords, is_address, refuse_password
 from model.errors import DataError
+from model.io import files
+from model.io.addresses import hide_passwords, is_address, refuse_password
+from model.io.progress import stage
 from model.pixels import Pixels, to_tensor
-from model.progress import stage
 from pipelines.image_scores import check_images
 from pipelines.onnx_layers import Layers, run
 from pipelines.set_scores import Features

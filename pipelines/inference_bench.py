@@ -22,10 +22,10 @@ from rasterio.transform import from_origin
 
 from model import providers
 from model.bundle import FP32, Bundle, variant_file
-from model.cores import usable_cores
 from model.errors import TrainingError
-from model.files import write_text
-from model.progress import quiet_stderr, stage
+from model.hardware import usable_cores
+from model.io.files import write_text
+from model.io.progress import quiet_stderr, stage
 from model.spec import signature
 from model.translator import BATCH, Translator
 from pipelines.bench_report import PLAIN, REFERENCE, EndToEnd, InferenceBench, Line, inference_table

@@ -11,9 +11,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.cores import usable_cores
 from model.errors import DataError
-from model.files import new_file
+from model.hardware import usable_cores
+from model.io.files import new_file
 from model.pixels import Pixels
 from model.spec import Palette
 from pipelines import cartography, image_scores

@@ -7,7 +7,7 @@ no held-out set  only train/, only trainA/ and trainB/, or side-by-side images i
                  about a tenth is held out by a hash of the name, so that new files move nobody
 ```
 Where val and test both stand, val is used and test is left alone. Hidden files and files without an image's suffix are
-not looked at. The folder is any place that `model.places` can list; each folder is listed once.
+not looked at. The folder is any place that `model.io.locations` can list; each folder is listed once.
 """
 
 import hashlib
@@ -16,9 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from model import places
 from model.errors import DataError
-from model.images import is_image_name, short_name
+from model.io import locations
+from model.io.images import is_image_name, short_name
 
 LAYOUTS = (
     "Put the pairs (JPEG, PNG or WebP) in train/ and val/, each image with the photo left and the map right; "
@@ -49,9 +49,9 @@ def find_candidates(folder: str | Path, val_fraction: float) -> list[Candidate]:
     Raises:
         DataError: The folder is not there, or in none of the layouts.
     """
-    folder = places.locate(folder)
-    listing = places.list_folder(folder)
-    folder = places.absolute(folder)
+    folder = locations.locate(folder)
+    listing = locations.list_folder(folder)
+    folder = locations.absolute(folder)
     two_folders = bool(listing.folders & {"trainA", "trainB"})
     if two_folders and "train" in listing.folders:
         raise DataError(f"{folder} has both train/ and trainA/ or trainB/: keep one of the two layouts.")
@@ -62,7 +62,7 @@ def find_candidates(folder: str | Path, val_fraction: float) -> list[Candidate]:
     elif held_out:
         raise DataError(f"{folder} has {held_out}/ but no train/. {LAYOUTS}")
     else:
-        train = [_Half(places.as_path(folder).name, _images(folder, listing))]
+        train = [_Half(locations.as_path(folder).name, _images(folder, listing))]
     if held_out:
         held = _list_halves(folder, listing, held_out, sides)
         candidates = [
@@ -76,21 +76,21 @@ def find_candidates(folder: str | Path, val_fraction: float) -> list[Candidate]:
     return sorted(candidates, key=lambda candidate: candidate.name)
 
 
-def _found(listing: places.Listing) -> str:
+def _found(listing: locations.Listing) -> str:
     names = sorted([*(f"{_printable(name)}/" for name in listing.folders), *map(_printable, listing.files)])
     return first(names, 8, ", ") or "nothing"
 
 
-def _images(folder: str, listing: places.Listing) -> list[str]:
+def _images(folder: str, listing: locations.Listing) -> list[str]:
     """Return the files that look like images, in order."""
-    return [places.inside(folder, name) for name in sorted(filter(is_image_name, listing.files))]
+    return [locations.inside(folder, name) for name in sorted(filter(is_image_name, listing.files))]
 
 
-def _list_halves(folder: str, listing: places.Listing, split: str, sides: Sequence[str]) -> list[_Half]:
+def _list_halves(folder: str, listing: locations.Listing, split: str, sides: Sequence[str]) -> list[_Half]:
     """List the folders of a split; one that is not there has no images."""
     names = [split + side for side in sides]
-    below = {name: places.inside(folder, name) for name in names if name in listing.folders}
-    images = {name: _images(place, places.list_folder(place)) for name, place in below.items()}
+    below = {name: locations.inside(folder, name) for name in names if name in listing.folders}
+    images = {name: _images(place, locations.list_folder(place)) for name, place in below.items()}
     return [_Half(name, images.get(name, [])) for name in names]
 
 
@@ -99,7 +99,7 @@ def _join(halves: Sequence[_Half]) -> Iterator[tuple[str, list[_Half]]]:
     listings: list[dict[str, list[str]]] = [{} for _ in halves]
     for half, listing in zip(halves, listings, strict=True):
         for file in half.images:
-            listing.setdefault(places.as_path(file).stem, []).append(file)
+            listing.setdefault(locations.as_path(file).stem, []).append(file)
     for key in sorted(set().union(*listings)):
         yield key, [_Half(half.name, listing.get(key, [])) for half, listing in zip(halves, listings, strict=True)]
 
@@ -111,7 +111,7 @@ def _candidate(split: str, name: str, halves: list[_Half]) -> Candidate:
         if not half.images:
             problem = f"its {part} is missing in {half.name}/"
         elif len(half.images) > 1:
-            names = ", ".join(_printable(short_name(places.as_path(file))) for file in half.images)
+            names = ", ".join(_printable(short_name(locations.as_path(file))) for file in half.images)
             problem = f"several files have this name: {names}"
     if name != _printable(name):
         problem = "its file name is not UTF-8"
@@ -125,7 +125,7 @@ def _hash_split(name: str, val_fraction: float) -> str:
 
 def is_paired(folder: Path) -> bool:
     """Tell whether `folder` has images in `train/`, or in both `trainA/` and `trainB/`; opens no image."""
-    listing = places.list_folder(str(folder))
+    listing = locations.list_folder(str(folder))
     return any(
         all(half.images for half in _list_halves(str(folder), listing, "train", sides)) for sides in (("",), ("A", "B"))
     )

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from model.errors import TrainingError
-from model.files import new_file
-from model.networks import build_generator
+from model.io.files import new_file
+from model.networks.pix2pix import build_generator
+from model.networks.train_step import TrainState, equalise_moving_statistics, train_step
 from model.pixels import Pixels, to_pixels, to_tensor
-from model.step import TrainState, equalise_moving_statistics, train_step
 from pipelines import checkpoint, image_scores
 from pipelines.checkpoint import Position
 from pipelines.checkpoint_store import CheckpointStore

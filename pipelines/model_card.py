@@ -7,9 +7,9 @@ from urllib.parse import urlencode
 from PIL import Image
 from pydantic import ValidationError
 
-from model.addresses import hide_passwords
 from model.bundle import BundleManifest
 from model.errors import MissingStepError
+from model.io.addresses import hide_passwords
 from pipelines.catalogue import BASELINES, BRIEF, METRICS
 from pipelines.config import RunConfig
 from pipelines.evaluate import REPORT_FILE

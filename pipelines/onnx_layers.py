@@ -8,9 +8,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from model.cores import usable_cores
 from model.errors import DataError
-from model.progress import track
+from model.hardware import usable_cores
+from model.io.progress import track
 from pipelines.torch_weights import Weights
 
 Array = NDArray[np.float32]

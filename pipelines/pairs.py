@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from model import places
-from model.cores import usable_cores
 from model.errors import DataError, MissingStepError
-from model.files import write_text
-from model.images import decode, pixel_size, short_name
+from model.hardware import usable_cores
+from model.io import locations
+from model.io.files import write_text
+from model.io.images import decode, pixel_size, short_name
+from model.io.progress import track
 from model.pixels import Pixels
-from model.progress import track
 from pipelines.layouts import LAYOUTS, Candidate, find_candidates, first
 
 REMOTE_READERS = 8
@@ -30,7 +30,7 @@ class Pair(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         name: Unique in the index: `val/12` for `val/12.jpg`, plain `12` where the split is by hash.
-        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses (`model.places`).
+        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses (`model.io.locations`).
         sha256: Of the file's bytes; of both files' bytes in order when there are two.
         size: Width and height in pixels of one half.
     """
@@ -91,7 +91,7 @@ def index_folder(
     """Check every pair in `folder` and return those that can be used, with the others by name and reason.
 
     Args:
-        folder: In one of the layouts of `pipelines.layouts`: a path, or an address that `model.places` opens.
+        folder: In one of the layouts of `pipelines.layouts`: a path, or an address that `model.io.locations` opens.
         source: Where the data came from, for the record; the folder when left out.
         min_side: Least width and height of one half, in pixels.
         val_fraction: Share held out by a hash of the name where the folder has no held-out set of its own.
@@ -125,11 +125,11 @@ def read(pair: Pair) -> tuple[Pixels, Pixels]:
         DataError: A file is gone, can't be read, or is not the one that was indexed.
     """
     try:
-        contents = [places.read_bytes(file) for file in pair.files]
+        contents = [locations.read_bytes(file) for file in pair.files]
         if _sha256(contents) != pair.sha256:
             raise DataError("its content is not what was indexed")
         photo, street_map = _halves(pair.files, contents)
-    except places.PlaceError:
+    except locations.PlaceError:
         raise
     except DataError as error:
         files = " and ".join(pair.files)
@@ -154,7 +154,7 @@ def rejected_report(index: PairIndex) -> str:
 
 def _check_all(candidates: list[Candidate], min_side: int) -> list[Pair | Rejected]:
     """Check all candidates on a few threads (Pillow decodes outside the GIL); the results keep their order."""
-    remote = any(places.is_remote(file) for candidate in candidates[:1] for file in candidate.files)
+    remote = any(locations.is_remote(file) for candidate in candidates[:1] for file in candidate.files)
     with ThreadPoolExecutor(max_workers=REMOTE_READERS if remote else min(4, usable_cores())) as pool:
         try:
             results = pool.map(lambda candidate: _check(candidate, min_side), candidates)
@@ -168,9 +168,9 @@ def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
     if candidate.problem:
         return Rejected(name=candidate.name, reason=candidate.problem)
     try:
-        contents = [places.read_bytes(file) for file in candidate.files]
+        contents = [locations.read_bytes(file) for file in candidate.files]
         photo, _ = _halves(candidate.files, contents)
-    except places.PlaceError:
+    except locations.PlaceError:
         # The place is at fault, and would be at every other file.
         raise
     except DataError as error:
@@ -231,12 +231,12 @@ def _sha256(contents: list[bytes]) -> str:
 
 def _halves(files: Sequence[str], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
     """Decode a pair fully into the photo and the map: RGB images of one size."""
-    images = [decode(places.as_path(file), content) for file, content in zip(files, contents, strict=True)]
+    images = [decode(locations.as_path(file), content) for file, content in zip(files, contents, strict=True)]
     if len(images) == 1:
         width, height = images[0].size
         if width != 2 * height:
             raise DataError(
-                f"{short_name(places.as_path(files[0]))} has {pixel_size(images[0])} pixels; "
+                f"{short_name(locations.as_path(files[0]))} has {pixel_size(images[0])} pixels; "
                 "photo and map side by side are twice as wide as high"
             )
         return images[0].crop((0, 0, height, height)), images[0].crop((height, 0, width, height))

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from model.addresses import is_address
 from model.errors import DataError
-from model.files import write_text
+from model.io.addresses import is_address
+from model.io.files import write_text
 from pipelines import kaggle
 from pipelines.config import RunConfig
 from pipelines.pairs import PairIndex, index_folder, rejected_report

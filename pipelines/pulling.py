@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 
 from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle, read_manifest, variant_file
 from model.errors import BundleError, DataError
-from model.files import new_folder, sha256, write_text
+from model.io.files import new_folder, sha256, write_text
 from model.spec import Frozen
 from pipelines import registry, tracking
 from pipelines.artifacts import Artifacts

@@ -20,9 +20,9 @@ from mlflow.types import Schema, TensorSpec
 
 from model.bundle import FP32, MANIFEST_FILE, Bundle, variant_file
 from model.errors import MissingStepError, TrackingError
-from model.files import sha256
+from model.io.files import sha256
+from model.io.progress import quiet_stderr
 from model.pixels import Pixels, to_tensor
-from model.progress import quiet_stderr
 from model.spec import Frozen, TensorSignature
 from pipelines import model_card, tracking
 from pipelines.artifacts import Artifacts, transfer

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.addresses import is_address
 from model.errors import ConfigError
+from model.io.addresses import is_address
 
 if TYPE_CHECKING:
     from serving.image_scorer import ScoreSettings
@@ -159,7 +159,7 @@ def image_settings(place: str, *, format: str, resize: bool, scene: "SceneReadin
     Raises:
         ConfigError: There is no such format, or two are named.
     """
-    from model.places import as_path, locate
+    from model.io.locations import as_path, locate
     from serving.encoding import SUFFIXES
     from serving.image_scorer import ScoreSettings
     from serving.scorer import is_file_name

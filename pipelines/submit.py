@@ -21,8 +21,8 @@ import requests
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from model.addresses import hide_passwords, is_address
 from model.errors import ClusterError, ConfigError
+from model.io.addresses import hide_passwords, is_address
 from pipelines import handover, tracking
 from pipelines.config import RunConfig
 from pipelines.interrupt import STOPPED

@@ -21,8 +21,8 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from model.addresses import hide_passwords
 from model.errors import ConfigError, Stopped, TrackingError
+from model.io.addresses import hide_passwords
 from pipelines import handover
 from pipelines.config import RunConfig
 from pipelines.curve import StepLosses

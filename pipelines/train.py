@@ -15,8 +15,8 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model.errors import DataError, Stopped, TrainingError
-from model.files import write_text
-from model.progress import quiet_stderr
+from model.io.files import write_text
+from model.io.progress import quiet_stderr
 from pipelines import cluster, handover, interrupt, tracking
 from pipelines import config as settings_of
 from pipelines.config import RunConfig

@@ -15,9 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.cores import usable_cores
-from model.files import write_text
-from model.progress import stage
+from model.hardware import usable_cores
+from model.io.files import write_text
+from model.io.progress import stage
 from pipelines.bench_report import Inside, Scaling, StepSpeed, TrainingBench, table
 from pipelines.config import RunConfig, with_settings
 from pipelines.curve import CURVE, LossCurve

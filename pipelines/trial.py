@@ -6,7 +6,7 @@ from typing import Any
 
 from ray import tune as ray_tune
 
-from model.files import write_text
+from model.io.files import write_text
 from pipelines import handover, tracking
 from pipelines.config import RunConfig, with_settings
 from pipelines.dataset import Shard

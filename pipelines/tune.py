@@ -10,7 +10,7 @@ from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
 from model.errors import ConfigError, TrainingError
-from model.files import write_text
+from model.io.files import write_text
 from model.spec import Frozen
 from pipelines import cluster, handover, tracking
 from pipelines.config import BEST_IS_LOWEST, RunConfig

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import onnx
 
 from model.bundle import Bundle, BundleManifest, Variant, variant_file
-from model.calibration import calibrate
-from model.casting import to_half
-from model.files import sha256
-from model.openvino_file import equalise, write_for_openvino
+from model.graph.calibration import calibrate
+from model.graph.openvino import equalise, write_for_openvino
+from model.graph.precision import to_half
+from model.graph.quantisation import quantise
+from model.graph.sensitivity import Quantise, from_fastest
+from model.io.files import sha256
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.providers import CPU, CUDA, OPENVINO
-from model.quantisation import quantise
-from model.sensitivity import Quantise, from_fastest
 from model.translator import Translate, Translator
 from pipelines.catalogue import METRICS, OF_SETS
 from pipelines.export_config import ExportConfig, VariantName

@@ -8,8 +8,8 @@ import ray.train
 import tensorflow as tf
 
 from model.errors import Sat2mapError
+from model.networks.train_step import LinearDecay, TrainState, build_state
 from model.pixels import Pixels
-from model.step import LinearDecay, TrainState, build_state
 from pipelines.config import RunConfig
 from pipelines.dataset import Shard, load_all, steps_per_epoch
 from pipelines.line import ActorLine

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from model.addresses import is_address
 from model.bundle import Bundle
 from model.errors import DataError, MissingStepError
-from model.files import write_text
+from model.io.addresses import is_address
+from model.io.files import write_text
 from model.spec import Frozen
 from pipelines.config import RunConfig
 from pipelines.curve import CURVE, LossCurve

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
-from model.images import short_name
+from model.io.images import short_name
 from model.pixels import Pixels
 
 STRETCH = (2.0, 98.0)

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.colours import cells, nearest_classes
 from model.errors import DataError
-from model.images import short_name
-from model.progress import track
+from model.io.images import short_name
+from model.io.progress import track
+from model.palette import cells, nearest_classes
 from model.spec import Palette
 
 Codes = NDArray[np.uint8]

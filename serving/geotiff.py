@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import DataError
-from model.images import short_name
+from model.io.images import short_name
 from model.pixels import Pixels
 
 MAX_PIXELS = 4_000_000_000

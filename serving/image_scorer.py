@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from model import files, images, place_writing, places
+from model import place_writing
 from model.errors import ConfigError, DataError
-from model.images import SCANS
+from model.io import files, images, locations
+from model.io.images import SCANS
+from model.io.locations import PlaceError
 from model.pixels import Pixels
-from model.places import PlaceError
 from model.spec import Frozen
 from model.translator import Translator
 from serving.encoding import SUFFIXES, Format, encode, suffix
@@ -67,7 +68,7 @@ class Task:
     @property
     def is_scene(self) -> bool:
         """Tell whether a TIFF on a disk is to become one on a disk: it is drawn in windows, with its georeference."""
-        return self.keeps_tiff and not (places.is_remote(self.photo.place) or places.is_remote(self.place))
+        return self.keeps_tiff and not (locations.is_remote(self.photo.place) or locations.is_remote(self.place))
 
 
 class Outcome(NamedTuple):
@@ -117,7 +118,7 @@ def plan(photos: list[Photo], out: str, earlier: list[Row], settings: ScoreSetti
     tasks = []
     for photo in photos:
         output = photo.name + suffix(settings.format)
-        tasks.append(Task(photo, places.inside(out, *output.split("/")), output, rows.get(output)))
+        tasks.append(Task(photo, locations.inside(out, *output.split("/")), output, rows.get(output)))
     if drawn_over := {photo.place for photo in photos} & {task.place for task in tasks}:
         raise DataError(f"The map of {min(drawn_over)} would take its place; name another folder for the maps.")
     check_settings(tasks, settings)
@@ -189,17 +190,17 @@ class ImageScorer:
         if task.photo.problem:
             return Outcome(Row(source=place, error=task.photo.problem))
         # From the file, for it may be too large to be read whole.
-        located = _is_tiff(place) and not places.is_remote(place) and is_georeferenced(Path(place))
+        located = _is_tiff(place) and not locations.is_remote(place) and is_georeferenced(Path(place))
         try:
-            content = places.read_bytes(place)
-            if places.is_remote(place):
+            content = locations.read_bytes(place)
+            if locations.is_remote(place):
                 located = is_georeferenced(content)
             if located and task.keeps_tiff:
-                raise DataError(f"{images.short_name(places.as_path(place))} is georeferenced")
+                raise DataError(f"{images.short_name(locations.as_path(place))} is georeferenced")
             row = replace(self._origin, source=place, source_sha256=hashlib.sha256(content).hexdigest())
             if kept := find_kept(task, row):
                 return kept._replace(georeferenced=located)
-            image = images.decode(places.as_path(place), content, formats=SCANS)
+            image = images.decode(locations.as_path(place), content, formats=SCANS)
         except PlaceError:
             raise
         except DataError as error:
@@ -252,7 +253,7 @@ class ImageScorer:
 
 
 def _is_tiff(place: str) -> bool:
-    return SUFFIXES.get(places.as_path(place).suffix.lower()) == "tiff"
+    return SUFFIXES.get(locations.as_path(place).suffix.lower()) == "tiff"
 
 
 def _drawn_alike(earlier: Row, row: Row) -> bool:
@@ -264,8 +265,8 @@ def _drawn_alike(earlier: Row, row: Row) -> bool:
 def _is_there(task: Task, earlier: Row) -> bool:
     """Tell whether the map lies there as it was written; one on a disk may be larger than the memory."""
     try:
-        if places.is_remote(task.place):
-            return hashlib.sha256(places.read_bytes(task.place)).hexdigest() == earlier.output_sha256
+        if locations.is_remote(task.place):
+            return hashlib.sha256(locations.read_bytes(task.place)).hexdigest() == earlier.output_sha256
         return Path(task.place).is_file() and files.sha256(Path(task.place)) == earlier.output_sha256
     except PlaceError:
         raise

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
-from model.images import short_name
+from model.io.images import short_name
 from model.pixels import Pixels
 from serving.bands import Colours, choose_colours
 from serving.geotiff import MAX_PIXELS, MAX_SIDE, open_geotiff

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from model.errors import DataError, Sat2mapError
-from model.files import write_bytes
-from model.images import short_name
+from model.io.files import write_bytes
+from model.io.images import short_name
+from model.io.locations import PlaceError
+from model.io.progress import track, working
 from model.pixels import Pixels
-from model.places import PlaceError
-from model.progress import track, working
 from model.spec import Frozen
 from model.translator import Translate
 from serving.ahead import run_ahead

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from model import files
 from model.errors import ConfigError, DataError
-from model.images import short_name
-from model.places import PlaceError
+from model.io import files
+from model.io.images import short_name
+from model.io.locations import PlaceError
 from model.translator import Translator
 from serving.image_scorer import Outcome, ScoreSettings, Task, find_kept, make_origin
 from serving.scene import SceneReport, draw_scene

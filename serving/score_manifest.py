@@ -21,8 +21,9 @@ from typing import IO, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from model import place_writing, places
+from model import place_writing
 from model.errors import DataError
+from model.io import locations
 
 CSV_FILE = "manifest.csv"
 PARQUET_FILE = "manifest.parquet"
@@ -74,11 +75,11 @@ class Journal:
             PlaceError: Nothing can be written there.
         """
         # A name that no other writer has, on this machine or another.
-        self._folder = places.inside(out, JOURNAL_FOLDER)
+        self._folder = locations.inside(out, JOURNAL_FOLDER)
         self._name = uuid.uuid4().hex
         self._parts, self._waiting, self._uploaded = 0, bytearray(), time.monotonic()
         self._file: IO[bytes] | None = None
-        if places.is_remote(out):
+        if locations.is_remote(out):
             return
         try:
             Path(self._folder).mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ class Journal:
 
     def _upload(self) -> None:
         name = f"{self._name}-{self._parts:06d}.jsonl"
-        place_writing.write_bytes(places.inside(self._folder, name), bytes(self._waiting))
+        place_writing.write_bytes(locations.inside(self._folder, name), bytes(self._waiting))
         self._waiting.clear()
         self._parts, self._uploaded = self._parts + 1, time.monotonic()
 
@@ -133,18 +134,18 @@ def read_rows(out: str) -> list[Row]:
         DataError: The folder holds something else, or its manifest was made or altered by others.
         PlaceError: The place does not answer.
     """
-    if places.kind(out) is None:
+    if locations.kind(out) is None:
         return []
-    listing = places.list_folder(out)
+    listing = locations.list_folder(out)
     if CSV_FILE not in listing.files and JOURNAL_FOLDER not in listing.folders:
         if listing.files or listing.folders:
             raise DataError(f"{out} holds files that no earlier scoring made; name a new or an empty folder.")
         return []
-    rows = _read_csv(places.inside(out, CSV_FILE)) if CSV_FILE in listing.files else []
+    rows = _read_csv(locations.inside(out, CSV_FILE)) if CSV_FILE in listing.files else []
     if JOURNAL_FOLDER in listing.folders:
-        journal = places.inside(out, JOURNAL_FOLDER)
-        for name in sorted(places.list_folder(journal).files):
-            rows += _read_lines(places.inside(journal, name))
+        journal = locations.inside(out, JOURNAL_FOLDER)
+        for name in sorted(locations.list_folder(journal).files):
+            rows += _read_lines(locations.inside(journal, name))
     return rows
 
 
@@ -158,9 +159,9 @@ def seal(out: str, rows: Iterable[Row]) -> list[Row]:
         PlaceError: Nothing can be written there.
     """
     merged = merge([*read_rows(out), *rows])
-    place_writing.write_bytes(places.inside(out, PARQUET_FILE), _parquet(merged))
-    place_writing.write_bytes(places.inside(out, CSV_FILE), _csv(merged))
-    place_writing.remove_folder(places.inside(out, JOURNAL_FOLDER))
+    place_writing.write_bytes(locations.inside(out, PARQUET_FILE), _parquet(merged))
+    place_writing.write_bytes(locations.inside(out, CSV_FILE), _csv(merged))
+    place_writing.remove_folder(locations.inside(out, JOURNAL_FOLDER))
     return merged
 
 
@@ -197,7 +198,7 @@ def _parquet(rows: list[Row]) -> bytes:
 
 def _read_csv(file: str) -> list[Row]:
     try:
-        lines = csv.DictReader(io.StringIO(places.read_bytes(file).decode(), newline=""), strict=True)
+        lines = csv.DictReader(io.StringIO(locations.read_bytes(file).decode(), newline=""), strict=True)
         return [
             _ROW.validate_python({name: value for name, value in line.items() if value != ""}, strict=False)
             for line in lines
@@ -211,7 +212,7 @@ def _read_csv(file: str) -> list[Row]:
 
 def _read_lines(file: str) -> list[Row]:
     rows = []
-    for line in places.read_bytes(file).splitlines():
+    for line in locations.read_bytes(file).splitlines():
         try:
             rows.append(_ROW.validate_json(line))
         except ValidationError:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from model import places
 from model.bundle import Bundle
 from model.errors import DataError
-from model.progress import track
+from model.io import locations
+from model.io.progress import track
 from model.spec import Frozen
 from model.translator import Translator
 from serving.ahead import run_ahead
@@ -86,14 +86,14 @@ def score(
         DataError: There are no photos, none can be drawn, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
-    settings, out = settings or ScoreSettings(), places.locate(out)
+    settings, out = settings or ScoreSettings(), locations.locate(out)
     model = model or origin_of(bundle)
     photos = find_photos(sources)
     if alone := is_file_name(out):
         tasks = [_single(photos, out)]
         check_settings(tasks, settings)
     else:
-        tasks = plan(photos, places.absolute(out), _earlier(out), settings)
+        tasks = plan(photos, locations.absolute(out), _earlier(out), settings)
     translator = Translator(bundle, variant=variant)
     scorers = make_scorers(translator, settings, model=model, describe=describe)
     began = time.perf_counter()
@@ -107,7 +107,7 @@ def score(
         outcomes,
         seconds=seconds,
         out=out,
-        manifest=None if alone else places.inside(out, CSV_FILE),
+        manifest=None if alone else locations.inside(out, CSV_FILE),
         model=model,
         variant=translator.variant,
         provider=translator.provider,
@@ -134,21 +134,21 @@ def summarise(outcomes: Sequence[Outcome], *, seconds: float, **known: str | Non
 
 def is_file_name(out: str) -> bool:
     """Tell whether maps go to a file, by its suffix, and not to a folder."""
-    place = places.locate(out)
-    return places.as_path(place).suffix.lower() in SUFFIXES and places.kind(place) != "folder"
+    place = locations.locate(out)
+    return locations.as_path(place).suffix.lower() in SUFFIXES and locations.kind(place) != "folder"
 
 
 def _single(photos: list[Photo], out: str) -> Task:
     if len(photos) > 1:
         raise DataError(f"{len(photos)} photos can't go to the file {out}; name a folder for their maps.")
-    place = places.absolute(out)
+    place = locations.absolute(out)
     if place == photos[0].place:
         raise DataError(f"The map of {place} would take its place; name another file.")
-    return Task(photos[0], place, places.as_path(place).name)
+    return Task(photos[0], place, locations.as_path(place).name)
 
 
 def _earlier(out: str) -> list[Row]:
-    if places.kind(out) == "file":
+    if locations.kind(out) == "file":
         raise DataError(f"{out} is a file; name a folder for the maps.")
     return read_rows(out)
 
@@ -231,7 +231,7 @@ def draw_all(scorers: Scorers, tasks: Sequence[Task]) -> Iterator[Outcome]:
 
 
 def _draw_photos(scorer: ImageScorer, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    remote = any(places.is_remote(place) for task in tasks for place in (task.photo.place, task.place))
+    remote = any(locations.is_remote(place) for task in tasks for place in (task.photo.place, task.place))
     threads, ahead = (REMOTE_THREADS, REMOTE_AHEAD) if remote else (THREADS, AHEAD)
     with ThreadPoolExecutor(threads, "read") as readers, ThreadPoolExecutor(threads, "write") as writers:
         read = run_ahead(readers, scorer.read, tasks, ahead)

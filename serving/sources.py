@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from model import places
-from model.addresses import parse
 from model.errors import DataError
-from model.images import is_image_name
+from model.io import locations
+from model.io.addresses import parse
+from model.io.images import is_image_name
 
 _MAGIC = re.compile(r"[*?\[]")
 _REMOTE_MAGIC = re.compile(r"[*\[]")
@@ -58,16 +58,16 @@ def find_photos(sources: Sequence[str]) -> list[Photo]:
 
 def _expand(source: str) -> Iterable[Photo]:
     if source.startswith("@"):
-        return _in_list(places.absolute(places.locate(source[1:])))
+        return _in_list(locations.absolute(locations.locate(source[1:])))
     # As it stands first: a name may hold what is magic in a glob.
-    place = places.absolute(places.locate(source))
-    magic = _REMOTE_MAGIC if places.is_remote(place) else _MAGIC
-    globbed = magic.search(str(places.as_path(place))) is not None
-    kind = None if globbed and places.is_remote(place) else places.kind(place)
+    place = locations.absolute(locations.locate(source))
+    magic = _REMOTE_MAGIC if locations.is_remote(place) else _MAGIC
+    globbed = magic.search(str(locations.as_path(place))) is not None
+    kind = None if globbed and locations.is_remote(place) else locations.kind(place)
     if kind == "folder":
         return _in_folder(place)
     if kind == "file":
-        return _in_list(place) if places.as_path(place).suffix.lower() == ".txt" else [_photo(place)]
+        return _in_list(place) if locations.as_path(place).suffix.lower() == ".txt" else [_photo(place)]
     if globbed:
         return _in_glob(place)
     raise DataError(f"There is no {source}: name photos, a folder of them, a glob or a list (@LIST).")
@@ -75,8 +75,8 @@ def _expand(source: str) -> Iterable[Photo]:
 
 def _photo(place: str, folder: str = "") -> Photo:
     """Name the map after the path below `folder`, or else after the file alone."""
-    path = PurePosixPath(places.as_path(place))
-    name = path.relative_to(PurePosixPath(places.as_path(folder))) if folder else PurePosixPath(path.name)
+    path = PurePosixPath(locations.as_path(place))
+    name = path.relative_to(PurePosixPath(locations.as_path(folder))) if folder else PurePosixPath(path.name)
     readable = _readable(place)
     if readable != place:
         return Photo(readable, "", f"{readable!r} is no name in UTF-8; rename it")
@@ -84,22 +84,22 @@ def _photo(place: str, folder: str = "") -> Photo:
 
 
 def _in_folder(folder: str) -> list[Photo]:
-    names = [name for name in places.list_folder(folder).files if is_image_name(name)]
+    names = [name for name in locations.list_folder(folder).files if is_image_name(name)]
     if not names:
         raise DataError(
             f"{folder} holds no photos; put images straight into it, or give a glob such as 'FOLDER/**/*.jpg'."
         )
-    return [_photo(places.inside(folder, name)) for name in names]
+    return [_photo(locations.inside(folder, name)) for name in names]
 
 
 def _in_list(file: str) -> list[Photo]:
-    if places.kind(file) != "file":
+    if locations.kind(file) != "file":
         raise DataError(f"There is no list {file}: name a text file with the place of one photo a line.")
     try:
-        lines = places.read_bytes(file).decode("utf-8-sig").splitlines()
+        lines = locations.read_bytes(file).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is no list of photos: a list is UTF-8 text, one place a line.") from error
-    photos = [_photo(places.absolute(places.locate(line.strip()))) for line in lines if line.strip()]
+    photos = [_photo(locations.absolute(locations.locate(line.strip()))) for line in lines if line.strip()]
     if not photos:
         raise DataError(f"{file} is an empty list; write the place of one photo a line.")
     return photos
@@ -107,8 +107,8 @@ def _in_list(file: str) -> list[Photo]:
 
 def _in_glob(pattern: str) -> list[Photo]:
     folder, parts = _split(pattern)
-    matches = _remote_matches(folder, parts) if places.is_remote(folder) else _local_matches(folder, parts)
-    photos = [_photo(match, folder) for match in matches if is_image_name(places.as_path(match).name)]
+    matches = _remote_matches(folder, parts) if locations.is_remote(folder) else _local_matches(folder, parts)
+    photos = [_photo(match, folder) for match in matches if is_image_name(locations.as_path(match).name)]
     if not photos:
         raise DataError(f"No photos match {pattern}; mind its spelling, and put quotes around it.")
     return photos
@@ -116,7 +116,7 @@ def _in_glob(pattern: str) -> list[Photo]:
 
 def _split(pattern: str) -> tuple[str, list[str]]:
     """Cut a glob into the folder before the first magic name, and the names from there on."""
-    remote = places.is_remote(pattern)
+    remote = locations.is_remote(pattern)
     address = parse(pattern) if remote else None
     names = (address.path if address else pattern).split("/")
     magic = _REMOTE_MAGIC if remote else _MAGIC
@@ -138,18 +138,18 @@ def _local_matches(folder: str, parts: list[str]) -> Iterator[str]:
 
 def _remote_matches(folder: str, parts: list[str], depth: int = 0) -> Iterator[str]:
     """Walk down an address, a listing a folder."""
-    listing, (part, *rest) = places.list_folder(folder), parts
+    listing, (part, *rest) = locations.list_folder(folder), parts
     below = [name for name in listing.folders if name and not name.startswith(".")]
     if part == "**":
         yield from _remote_matches(folder, rest, depth) if rest else ()
         for name in below if depth < MAX_DEPTH else ():
-            yield from _remote_matches(places.inside(folder, name), parts, depth + 1)
+            yield from _remote_matches(locations.inside(folder, name), parts, depth + 1)
     elif rest:
         for name in below:
             if fnmatchcase(name, part):
-                yield from _remote_matches(places.inside(folder, name), rest, depth)
+                yield from _remote_matches(locations.inside(folder, name), rest, depth)
     else:
-        yield from (places.inside(folder, name) for name in listing.files if fnmatchcase(name, part))
+        yield from (locations.inside(folder, name) for name in listing.files if fnmatchcase(name, part))
 
 
 def _name_once(photos: list[Photo]) -> list[Photo]:
@@ -160,7 +160,7 @@ def _name_once(photos: list[Photo]) -> list[Photo]:
     for photo in photos:
         name = photo.name
         if photo.name in shared and not photo.problem:
-            name += PurePosixPath(places.as_path(photo.place)).suffix
+            name += PurePosixPath(locations.as_path(photo.place)).suffix
         first = named.setdefault(name, photo)
         problem = photo.problem
         if first is not photo and not problem:

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from model.errors import ConfigError, DataError
-from model.files import sha256, write_text
-from model.images import short_name
+from model.io.files import sha256, write_text
+from model.io.images import short_name
 from model.spec import Frozen
 from serving.geotiff import gdal, open_geotiff
 from serving.ground import Ground, metres_per_pixel

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
-from model.files import new_file
-from model.images import short_name
-from model.progress import track, working
+from model.io.files import new_file
+from model.io.images import short_name
+from model.io.progress import track, working
 from model.spec import Frozen, Palette
 from serving.borders import Polygons, dissolve, touches_edge, trace
 from serving.classes import BACKGROUND, BLOCK, Codes, drop_blends, drop_specks, read_classes, windows

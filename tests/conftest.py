@@ -20,7 +20,7 @@ from scorings import draw_noise
 from stores import Store, s3_credentials
 
 from model.bundle import MODEL_FILE, Bundle, BundleManifest, Parity, write_manifest
-from model.files import sha256
+from model.io.files import sha256
 from model.spec import NetworkConfig, signature
 from pipelines.pairs import index_folder
 

@@ -7,7 +7,7 @@ from onnx import helper
 from PIL import Image
 
 from model.bundle import MODEL_FILE, BundleManifest, Parity, Variant, variant_file, write_manifest
-from model.files import sha256
+from model.io.files import sha256
 from model.spec import NetworkConfig, signature
 from pipelines.config import load as load_config
 from pipelines.config import with_settings

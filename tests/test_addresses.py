@@ -2,8 +2,8 @@
 
 import pytest
 
-from model.addresses import Address, hide_passwords, is_address, parse
 from model.errors import ConfigError, DataError
+from model.io.addresses import Address, hide_passwords, is_address, parse
 from pipelines.config import load
 
 

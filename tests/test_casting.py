@@ -6,12 +6,12 @@ import onnxruntime
 import pytest
 from random_generators import photos, plain
 
-from model.calibration import calibrate, drawer
-from model.casting import take_pixels, to_half
 from model.errors import ExportError
-from model.lowering import lower
+from model.graph.calibration import calibrate, drawer
+from model.graph.lowering import lower
+from model.graph.precision import take_pixels, to_half
+from model.graph.quantisation import quantise
 from model.pixels import to_pixels, to_tensor
-from model.quantisation import quantise
 from model.spec import NetworkConfig
 
 NETWORKS = [

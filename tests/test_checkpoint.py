@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from model.errors import CheckpointError
+from model.networks.train_step import build_state, train_step
 from model.spec import NetworkConfig
-from model.step import build_state, train_step
 from pipelines.checkpoint import ARRAYS, MANIFEST, Position, arrays, restore, save, verify
 from pipelines.config import RunConfig
 from pipelines.curve import CURVE, LossCurve, StepLosses

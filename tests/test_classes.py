@@ -5,7 +5,7 @@ import pytest
 import rasterio
 
 from model.spec import Palette
-from pipelines.palette import classify
+from pipelines.data.palette_extraction import classify
 from serving.classes import BLOCK, BLUR, NOTHING, drop_blends, drop_specks, read_classes
 from serving.geotiff import gdal, open_geotiff
 

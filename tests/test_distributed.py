@@ -14,7 +14,7 @@ from ray_nodes import drawing_actors
 from scorings import assert_same, draw_noise, maps_in, timeless
 
 from model.errors import BundleError, ClusterError, ConfigError, DataError
-from model.places import PlaceError
+from model.io.locations import PlaceError
 from pipelines import cluster
 from pipelines.distributed import Pool, draw_in_pool, score_distributed, size_pool
 from pipelines.drawing_actor import Job

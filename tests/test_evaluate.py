@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from model.bundle import Bundle
 from model.errors import ConfigError, DataError
-from model.networks import build_generator
+from model.networks.pix2pix import build_generator
 from model.pixels import to_pixels, to_tensor
 from model.spec import NetworkConfig, Palette, signature
 from pipelines.catalogue import BASELINES, METRICS

@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.adam import FusedAdam
-from model.convolution import CHANNEL_PAIRS_TO_FILTER, FEW_CHANNELS, convolve, convolve_transposed, convolve_valid
-from model.layers import FAST, KERAS
-from model.networks import build_discriminator, build_generator
+from model.networks.convolution import (
+    CHANNEL_PAIRS_TO_FILTER,
+    FEW_CHANNELS,
+    convolve,
+    convolve_transposed,
+    convolve_valid,
+)
+from model.networks.layers import FAST, KERAS
+from model.networks.optimizers import FusedAdam
+from model.networks.pix2pix import build_discriminator, build_generator
 from model.spec import NetworkConfig
 
 

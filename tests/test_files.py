@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.files import new_folder, sha256, write_text
+from model.io.files import new_folder, sha256, write_text
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from model.files import write_bytes
+from model.io.files import write_bytes
 resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 write_bytes(Path(sys.argv[1]), bytes(4096))
 """

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.layers import FastConv2D
+from model.networks.layers import FastConv2D
+from model.networks.train_step import build_state, train_step
 from model.spec import NetworkConfig
-from model.step import build_state, train_step
 
 GPUS = tf.config.list_physical_devices("GPU")
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="no GPU here")]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model import images
 from model.errors import DataError
-from model.images import SCANS, decode, is_image_name, pixel_size, read_bytes, short_name
+from model.io import images
+from model.io.images import SCANS, decode, is_image_name, pixel_size, read_bytes, short_name
 
 WIDTH, HEIGHT = 12, 8
 FILE = Path("photos/x.png")

@@ -32,33 +32,33 @@ HOMES = {
         "pipelines.trial",
     },
     "tf2onnx": {"pipelines.conversion"},
-    "onnxruntime": {"model.calibration", "model.providers", "model.translator", "pipelines.onnx_layers"},
+    "onnxruntime": {"model.graph.calibration", "model.providers", "model.translator", "pipelines.onnx_layers"},
     "tensorflow": {
-        "model.adam",
-        "model.convolution",
-        "model.layers",
-        "model.losses",
-        "model.minimal_filtering",
-        "model.networks",
-        "model.step",
+        "model.networks.optimizers",
+        "model.networks.convolution",
+        "model.networks.layers",
+        "model.networks.losses",
+        "model.networks.winograd",
+        "model.networks.pix2pix",
+        "model.networks.train_step",
         "pipelines.bare_step",
         "pipelines.worker",
         "pipelines.loop",
         "pipelines.conversion",
     },
     "keras": {
-        "model.adam",
-        "model.layers",
-        "model.losses",
-        "model.networks",
-        "model.step",
+        "model.networks.optimizers",
+        "model.networks.layers",
+        "model.networks.losses",
+        "model.networks.pix2pix",
+        "model.networks.train_step",
         "pipelines.bare_step",
         "pipelines.conversion",
         "pipelines.worker",
     },
     "kagglehub": {"pipelines.kaggle"},
     "kagglesdk": {"pipelines.kaggle"},
-    "pyarrow": {"model.places", "model.place_writing", "serving.score_manifest"},
+    "pyarrow": {"model.io.locations", "model.place_writing", "serving.score_manifest"},
     "imagecodecs": {"serving.encoding"},
     "pyogrio": {"serving.vectors"},
     "rasterio": {
@@ -86,7 +86,7 @@ def tree(module):
 
 
 def imports(nodes, module):
-    """Return the modules that import statements name; `from model import losses` names model.losses."""
+    """Return the modules that import statements name; `from model.networks import losses` names the module."""
     found = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -140,7 +140,9 @@ def closure(module):
 
 
 def test_the_modules_are_found():
-    assert len(FILES) > 40 and {"model", "model.step", "pipelines.__main__", "serving.scorer"} <= set(FILES)
+    assert len(FILES) > 40 and {"model", "model.networks.train_step", "pipelines.__main__", "serving.scorer"} <= set(
+        FILES
+    )
 
 
 def test_imports_are_read_wherever_they_stand():
@@ -195,7 +197,7 @@ def test_a_heavy_library_is_imported_at_home_alone(library):
 
 
 def test_tensorflow_comes_with_few_modules():
-    """The driver, the verbs and the service import none of them, but the checkpoint, by way of model.step."""
+    """The driver, the verbs and the service import none of them, but the checkpoint, by way of the training step."""
     loading = {module for module in FILES if {package(name) for name in closure(module)} & {"tensorflow", "keras"}}
     assert loading == LOADS_TENSORFLOW
 
@@ -264,7 +266,8 @@ def test_a_wrong_setting_is_told_before_anything_heavy_is_loaded():
 
 
 def test_module_names_are_unique_across_the_packages():
-    names = [module.rpartition(".")[2] for module in FILES if not module.endswith("__main__")]
+    modules = [module for module, path in FILES.items() if path.name not in ("__init__.py", "__main__.py")]
+    names = [module.rpartition(".")[2] for module in modules]
     assert sorted(names) == sorted(set(names))
 
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy.special import expit as sigmoid
 from scipy.special import xlogy
 
-from model.losses import adversarial, l1
+from model.networks.losses import adversarial, l1
 
 
 @pytest.fixture

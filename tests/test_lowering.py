@@ -6,10 +6,10 @@ import pytest
 from onnx import helper
 from random_generators import photos, plain
 
-from model.calibration import drawer
 from model.errors import ExportError
-from model.graph import Wiring
-from model.lowering import fold_norms, lower, phases, read_generator
+from model.graph.builder import Wiring
+from model.graph.calibration import drawer
+from model.graph.lowering import fold_norms, lower, phases, read_generator
 from model.spec import NetworkConfig
 
 SMALL = [
@@ -84,7 +84,7 @@ def test_any_batch_size_is_drawn(batch):
 
 def test_a_generator_that_was_never_trained_is_read_too():
     """Its norms add nothing, and tf2onnx leaves out what does nothing."""
-    from model.networks import build_generator
+    from model.networks.pix2pix import build_generator
     from model.spec import signature
     from pipelines.conversion import to_onnx
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.networks import build_discriminator, build_generator
+from model.networks.pix2pix import build_discriminator, build_generator
 from model.spec import NetworkConfig
 
 TINY = NetworkConfig(image_size=32, width=2, depth=4)

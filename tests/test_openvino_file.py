@@ -5,12 +5,12 @@ import onnx
 import pytest
 from random_generators import photos, plain
 
-from model.calibration import calibrate, drawer
 from model.errors import ExportError
-from model.graph import Wiring, attribute
-from model.lowering import fold_norms, lower, read_generator
-from model.openvino_file import LEAST_SHARE, equalise, pixel_kernels, write_for_openvino
-from model.quantisation import layers_of
+from model.graph.builder import Wiring, attribute
+from model.graph.calibration import calibrate, drawer
+from model.graph.lowering import fold_norms, lower, read_generator
+from model.graph.openvino import LEAST_SHARE, equalise, pixel_kernels, write_for_openvino
+from model.graph.quantisation import layers_of
 from model.spec import NetworkConfig
 
 SMALL = [

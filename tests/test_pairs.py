@@ -13,8 +13,8 @@ import pytest
 from pair_folders import SIDE, index, names, picture, reasons, refused, save, side_by_side, two_folders
 from PIL import Image
 
-from model import images
 from model.errors import DataError, MissingStepError
+from model.io import images
 from pipelines.pairs import PairIndex, fingerprint, read, rejected_report
 
 

@@ -8,9 +8,9 @@ import pytest
 from pair_folders import index
 from stores import BUCKET
 
-from model import places
 from model.errors import DataError
-from model.places import PlaceError
+from model.io import locations
+from model.io.locations import PlaceError
 
 pytestmark = pytest.mark.usefixtures("store")
 
@@ -26,9 +26,9 @@ def stops(place):
 def test_a_missing_folder_a_missing_bucket_and_a_file_are_told_apart(store):
     store.put("file.txt", b"text")
     nowhere, file = store.address("nowhere"), store.address("file.txt")
-    normal = str(places.parse(nowhere))
+    normal = str(locations.parse(nowhere))
     assert stops(nowhere) == f"There is no folder {normal}: nothing lies below it. Mind its spelling."
-    assert stops(file) == f"{places.parse(file)} is a file, not a folder."
+    assert stops(file) == f"{locations.parse(file)} is a file, not a folder."
     assert stops(nowhere.replace(BUCKET, "other")).startswith("There is no bucket other for s3://other/nowhere?")
 
 
@@ -59,9 +59,9 @@ def test_a_port_where_nobody_listens_is_told_in_time():
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_silent_server_is_given_up(port, scheme, monkeypatch):
     """S3's client by its own limits, Google's, which has none, by ours."""
-    monkeypatch.setattr(places, "_S3_SECONDS", 1)
-    monkeypatch.setattr(places, "_S3_ATTEMPTS", 1)
-    monkeypatch.setattr(places, "ANSWER_SECONDS", 4 if scheme == "s3" else 1)
+    monkeypatch.setattr(locations, "_S3_SECONDS", 1)
+    monkeypatch.setattr(locations, "_S3_ATTEMPTS", 1)
+    monkeypatch.setattr(locations, "ANSWER_SECONDS", 4 if scheme == "s3" else 1)
     bucket = "bucket" if scheme == "s3" else "anonymous@bucket"
     said = stops(f"{scheme}://{bucket}/a?endpoint_override=127.0.0.1:{port}&scheme=http")
     assert "can't be reached" in said and ("no answer in 1 s" in said) == (scheme == "gs")

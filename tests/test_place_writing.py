@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from stores import GoogleStore, Store, s3_credentials
 
-from model import place_writing, places
+from model import place_writing
 from model.errors import DataError
-from model.places import PlaceError
+from model.io import locations
+from model.io.locations import PlaceError
 
 
 @pytest.fixture(scope="module", params=["folder", "s3", "google"])
@@ -27,19 +28,19 @@ def at(request, tmp_path_factory):
 def test_what_was_written_is_read(at):
     for content in (b"first", b"", bytes(range(256)) * 30_000):
         place_writing.write_bytes(at("new/folder/x y.bin"), content)
-        assert places.read_bytes(at("new/folder/x y.bin")) == content
-    assert places.list_folder(at("new/folder")).files == ("x y.bin",)
+        assert locations.read_bytes(at("new/folder/x y.bin")) == content
+    assert locations.list_folder(at("new/folder")).files == ("x y.bin",)
 
 
 def test_any_number_of_threads_may_write(at):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: place_writing.write_bytes(at(f"many/{number}"), b"%d" % number), range(40)))
-    assert len(places.list_folder(at("many")).files) == 40 and places.read_bytes(at("many/17")) == b"17"
+    assert len(locations.list_folder(at("many")).files) == 40 and locations.read_bytes(at("many/17")) == b"17"
 
 
 def test_what_lies_at_a_place_is_told(at):
     place_writing.write_bytes(at("kinds/deep/file"), b"x")
-    assert [places.kind(at(name)) for name in ("kinds/deep/file", "kinds/deep", "kinds", "kinds/none")] == [
+    assert [locations.kind(at(name)) for name in ("kinds/deep/file", "kinds/deep", "kinds", "kinds/none")] == [
         "file",
         "folder",
         "folder",
@@ -52,7 +53,7 @@ def test_a_folder_goes_with_all_that_is_in_it(at):
         place_writing.write_bytes(at(name), b"x")
     for _ in range(2):
         place_writing.remove_folder(at("gone"))
-        assert places.kind(at("gone")) is None and places.kind(at("stays/c")) == "file"
+        assert locations.kind(at("gone")) is None and locations.kind(at("stays/c")) == "file"
 
 
 def test_a_name_that_can_t_be_is_the_fault_of_the_file_and_a_place_that_can_t_is_not(tmp_path):
@@ -79,6 +80,6 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
 def test_a_server_that_is_not_there_is_told():
     nowhere = "s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http"
     with s3_credentials():
-        for ask in (places.kind, place_writing.remove_folder, lambda place: place_writing.write_bytes(place, b"x")):
+        for ask in (locations.kind, place_writing.remove_folder, lambda place: place_writing.write_bytes(place, b"x")):
             with pytest.raises(PlaceError, match="can't be reached"):
                 ask(nowhere)

@@ -12,8 +12,8 @@ import pytest
 from pair_folders import SIDE, index, names, picture, reasons, save, side_by_side, two_folders
 from stores import BUCKET, GoogleStore
 
-from model import images, places
 from model.errors import DataError
+from model.io import images, locations
 from pipelines.config import load as load_config
 from pipelines.dataset import TrainingPairs, load
 from pipelines.pairs import PairIndex, read
@@ -34,7 +34,7 @@ def same(store, folder, key, **options):
     assert (there.fingerprint, there.rejected) == (here.fingerprint, here.rejected)
     for mine, other in zip((*here.train, *here.val), (*there.train, *there.val), strict=True):
         assert mine.model_copy(update={"files": other.files}) == other
-        assert all(places.is_remote(file) and BUCKET in file for file in other.files)
+        assert all(locations.is_remote(file) and BUCKET in file for file in other.files)
     return there
 
 
@@ -129,7 +129,7 @@ def test_a_folder_is_listed_once_and_not_file_by_file(store, tmp_path, key, capl
     address = store.upload(side_by_side(tmp_path, (("train", 30), ("val", 3))), key)
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="werkzeug"):
-        places.list_folder(places.inside(address, "train"))
+        locations.list_folder(locations.inside(address, "train"))
     assert 1 <= len([record for record in caplog.records if record.name == "werkzeug"]) <= 3
 
 
@@ -138,7 +138,7 @@ def test_a_long_listing_is_whole(store, key):
     expected = {f"{number:04}.png" for number in range(1001)}
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: store.client.put_object(Bucket=BUCKET, Key=f"long/{name}", Body=b""), expected))
-    assert set(places.list_folder(store.address("long")).files) == expected
+    assert set(locations.list_folder(store.address("long")).files) == expected
 
 
 # Pixels

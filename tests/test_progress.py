@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from model.progress import quiet_stderr, stage, track, working
+from model.io.progress import quiet_stderr, stage, track, working
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_pythons_own_stderr_is_held_too(fails, shown):
     """In a process of its own, where sys.stderr really is file descriptor 2."""
     program = f"""
 import os, sys
-from model.progress import quiet_stderr
+from model.io.progress import quiet_stderr
 sys.stderr.write("before ")
 try:
     with quiet_stderr():

@@ -19,7 +19,7 @@ from onnx import helper
 
 from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle
 from model.errors import BundleError, MissingStepError, TrackingError
-from model.files import sha256
+from model.io.files import sha256
 from model.translator import Translator
 from pipelines import artifacts, pulling, registry
 from pipelines.dataset import load_all

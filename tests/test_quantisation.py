@@ -6,12 +6,12 @@ import onnxruntime
 import pytest
 from random_generators import photos, plain
 
-from model.calibration import SATURATION, calibrate, drawer
 from model.errors import ExportError
-from model.graph import Wiring
-from model.lowering import lower
+from model.graph.builder import Wiring
+from model.graph.calibration import SATURATION, calibrate, drawer
+from model.graph.lowering import lower
+from model.graph.quantisation import Scale, layers_of, quantise
 from model.pixels import to_pixels
-from model.quantisation import Scale, layers_of, quantise
 from model.spec import NetworkConfig
 
 SMALL = [

@@ -14,7 +14,7 @@ from PIL import Image
 
 from model.bundle import MODEL_FILE
 from model.errors import BundleError, MissingStepError, TrackingError
-from model.files import sha256
+from model.io.files import sha256
 from model.pixels import to_tensor
 from pipelines import model_card, registry
 from pipelines.artifacts import Artifacts

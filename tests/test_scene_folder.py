@@ -126,7 +126,7 @@ def test_scenes_of_a_folder_become_maps_of_their_places_and_photos_become_maps(s
 
 
 def test_the_row_of_a_scene_says_what_was_made_of_what(bundle, survey, maps):
-    from model.files import sha256
+    from model.io.files import sha256
 
     draw(bundle, survey / "east.tif", maps, resolution=4.0, bands=(3, 2, 1), stretch=(0, 99.5))
     row = rows(maps)["east.tif"]
@@ -154,8 +154,8 @@ def test_a_single_scene_of_a_folder_may_go_to_a_file(bundle, survey, tmp_path):
 
 
 def test_scenes_beyond_the_limits_of_photos_are_drawn(bundle, tmp_path, maps, monkeypatch):
-    monkeypatch.setattr("model.images.MAX_PIXELS", 3000)
-    monkeypatch.setattr("model.images.MAX_BYTES", 5000)
+    monkeypatch.setattr("model.io.images.MAX_PIXELS", 3000)
+    monkeypatch.setattr("model.io.images.MAX_BYTES", 5000)
     write(tmp_path / "survey/large.tif", noise(3, 70, 90))
     for kept in (0, 1):
         assert draw(bundle, tmp_path / "survey", maps).kept == kept
@@ -227,7 +227,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}]
 from test_scene_folder import draw
 from model.bundle import Bundle
-from model.places import PlaceError
+from model.io.locations import PlaceError
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 try:
     draw(Bundle.open(Path({bundle!r})), {survey!r}, {maps!r})
@@ -329,7 +329,7 @@ def test_scenes_that_become_pictures_are_warned_of_once(sat2map, survey, make_bu
 
 
 def test_it_is_told_even_where_nothing_can_be_drawn(bundle, survey, maps, monkeypatch, capsys):
-    monkeypatch.setattr("model.images.MAX_BYTES", 5000)
+    monkeypatch.setattr("model.io.images.MAX_BYTES", 5000)
     with pytest.raises(DataError, match="None of the photos can be drawn"):
         draw(bundle, survey, maps, format="jpeg")
     assert "2 of the photos are georeferenced, and a jpeg map is not" in capsys.readouterr().err

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from model import place_writing, places
+from model import place_writing
 from model.errors import DataError
-from model.places import PlaceError
+from model.io import locations
+from model.io.locations import PlaceError
 from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, Journal, Row, merge, read_rows, seal
 
 GOOD = Row(
@@ -57,7 +58,7 @@ def test_rows_outlive_their_writer(out):
 def test_rows_are_sealed_into_two_manifests_and_read_from_them(out):
     noted(out, named(2), BAD)
     assert seal(out, [GOOD]) == [named(2), GOOD, BAD] == read_rows(out)
-    listing = places.list_folder(out)
+    listing = locations.list_folder(out)
     assert set(listing.files) == {CSV_FILE, PARQUET_FILE} and JOURNAL_FOLDER not in listing.folders
 
 
@@ -106,7 +107,7 @@ def test_rows_at_an_address_are_sent_before_the_end(store, monkeypatch):
 
 
 def test_a_folder_of_others_is_refused(out):
-    place_writing.write_bytes(places.inside(out, "diary.txt"), b"dear diary")
+    place_writing.write_bytes(locations.inside(out, "diary.txt"), b"dear diary")
     with pytest.raises(DataError, match="holds files that no earlier scoring made; name a new or an empty folder"):
         read_rows(out)
 

@@ -3,10 +3,10 @@
 import pytest
 from scorings import content, draw, drawn_names, errors, refused
 
-from model import places
 from model.bundle import Bundle
 from model.errors import BundleError
-from model.places import PlaceError
+from model.io import locations
+from model.io.locations import PlaceError
 from serving.score_manifest import CSV_FILE, read_rows
 
 # The folder of maps
@@ -66,13 +66,13 @@ def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_p
     source, out = store.upload(photos, "in/my photos"), store.address("out/my maps")
     here, there = draw(bundle, photos, maps), draw(bundle, source, out)
     assert (there.drawn, len(there.failed), there.images_per_second > 0) == (here.drawn, 1, True)
-    assert set(places.list_folder(out).files) == set(content(maps)) and not places.list_folder(out).folders
+    assert set(locations.list_folder(out).files) == set(content(maps)) and not locations.list_folder(out).folders
     for name in drawn_names(maps):
-        assert places.read_bytes(places.inside(out, name)) == content(maps)[name]
+        assert locations.read_bytes(locations.inside(out, name)) == content(maps)[name]
     again = draw(bundle, source, out)
     assert (again.drawn, again.kept) == (0, 3)
     single = draw(bundle, photos / "a.png", store.address("out/one.png"))
-    assert single.drawn == 1 and places.read_bytes(store.address("out/one.png")) == content(maps)["a.png"]
+    assert single.drawn == 1 and locations.read_bytes(store.address("out/one.png")) == content(maps)["a.png"]
 
 
 def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("serving.scorer.seal", lambda *_: None)
         draw(bundle, photos, out)
-    assert CSV_FILE not in places.list_folder(out).files
+    assert CSV_FILE not in locations.list_folder(out).files
     assert (draw(bundle, photos, out).kept, len(read_rows(out))) == (3, 3)
 
 

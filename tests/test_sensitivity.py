@@ -6,10 +6,10 @@ import numpy as np
 import onnx
 from random_generators import photos, plain
 
-from model.calibration import calibrate
-from model.lowering import lower
-from model.quantisation import layers_of, quantise
-from model.sensitivity import draw_all, from_fastest
+from model.graph.calibration import calibrate
+from model.graph.lowering import lower
+from model.graph.quantisation import layers_of, quantise
+from model.graph.sensitivity import draw_all, from_fastest
 from model.spec import NetworkConfig
 
 NETWORK = NetworkConfig(image_size=64, width=6, depth=4)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from model.cores import usable_cores
+from model.hardware import usable_cores
 from pipelines.bench_report import Inside, Scaling, StepSpeed, TrainingBench, table
 
 TINY = "network.image_size=32 network.depth=4 network.width=2"

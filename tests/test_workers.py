@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model.networks.train_step import build_state, train_step
 from model.spec import NetworkConfig
-from model.step import build_state, train_step
 
 BETA_1 = 0.5
 STEPS = 5

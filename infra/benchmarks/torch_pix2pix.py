@@ -1,7 +1,7 @@
 """The reference that the training step is measured against: plain Pix2Pix in PyTorch.
 
-The networks are those of model/networks.py (seven-level U-Net, PatchGAN, 64 base filters, 256x256), written the usual
-PyTorch way, with the settings a PyTorch user would pick on a processor: bfloat16 autocast, channels_last.
+The networks are those of model/networks/pix2pix.py (seven-level U-Net, PatchGAN, 64 base filters, 256x256), written
+the usual PyTorch way, with the settings a PyTorch user would pick on a processor: bfloat16 autocast, channels_last.
 
     python3 -m venv torch-env && torch-env/bin/pip install torch==2.13.0
     torch-env/bin/python infra/benchmarks/torch_pix2pix.py --batch 4

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from model.cores import usable_cores
 from model.errors import ConfigError
-from model.files import new_folder
+from model.hardware import usable_cores
+from model.io.files import new_folder
+from model.io.progress import track
 from model.pixels import Pixels
-from model.progress import track
 from pipelines.scenery.aerial import photograph
 from pipelines.scenery.districts import lay_out
 from pipelines.scenery.streets import AreaKind, Layout, Points, RoadKind, ribbon

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import keras
 import tensorflow as tf
 
-from model import losses
-from model.adam import FusedAdam
-from model.layers import FAST, KERAS
-from model.networks import build_discriminator, build_generator
+from model.networks import losses
+from model.networks.layers import FAST, KERAS
+from model.networks.optimizers import FusedAdam
+from model.networks.pix2pix import build_discriminator, build_generator
 from model.spec import NetworkConfig
 
 Losses = dict[str, tf.Tensor]

@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from model.cores import usable_cores
 from model.errors import ExportError
-from model.graph import MOVES, Array, Wiring
+from model.graph.builder import MOVES, Array, Wiring
+from model.hardware import usable_cores
 from model.pixels import Tensor
 
 if TYPE_CHECKING:

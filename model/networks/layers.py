@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from model.convolution import convolve, convolve_transposed, convolve_valid
+from model.networks.convolution import convolve, convolve_transposed, convolve_valid
 
 
 class FastConv2D(keras.layers.Conv2D):  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """The seam to where files lie: a folder on this machine, or an address that one of pyarrow's file systems opens.
 
-A place is a text: a path, or an address (`model.addresses`). Files at an address are listed a folder at a time and
+A place is a text: a path, or an address (`model.io.addresses`). Files at an address are listed a folder at a time and
 read one by one; nothing is copied to this machine. `model.place_writing` writes.
 """
 
@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from model import images
-from model.addresses import Address, is_address, parse
 from model.errors import DataError
+from model.io import images
+from model.io.addresses import Address, is_address, parse
 
 ANSWER_SECONDS = 25
 """A place that has not answered by then is given up."""

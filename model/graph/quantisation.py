@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from model.calibration import Ranges
 from model.errors import ExportError
-from model.graph import MOVES, Array, Graph, Wiring
+from model.graph.builder import MOVES, Array, Graph, Wiring
+from model.graph.calibration import Ranges
 
 CONVOLUTIONS = {"Conv": 0, "ConvTranspose": 1}
 """The operators that are quantised, and the axis of their kernels that counts the output channels."""

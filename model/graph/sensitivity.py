@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from model.calibration import drawer
+from model.graph.calibration import drawer
+from model.graph.quantisation import layers_of
 from model.pixels import Tensor
-from model.quantisation import layers_of
 
 Quantise = Callable[[Collection[str]], onnx.ModelProto]
 """From the layers to leave in float to the int8 model."""

@@ -1,6 +1,6 @@
 """Convolutions of kernel 4, each calculated in the way that a processor is fastest at.
 
-Large images of many channels take minimal filtering (`model/minimal_filtering.py`), small ones plain matrix products:
+Large images of many channels take minimal filtering (`model/networks/winograd.py`), small ones plain matrix products:
 oneDNN's convolutions are fast for large images and slow for the deep levels of a U-Net: the gradient of a kernel that
 meets 4x4 pixels runs at 1/20 of the speed of a matrix product, and every use of a deep kernel puts its 4 to 8
 million weights into another order first. `python -m pipelines bench training` prints what the whole step gains.
@@ -12,8 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from model import minimal_filtering
-from model.minimal_filtering import Geometry
+from model.networks import winograd
+from model.networks.winograd import Geometry
 
 KERNEL = 4
 # The widest large image, in pixels, for which the matrix product wins at batch 1 to 16.
@@ -33,7 +33,7 @@ def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     n, height, width, channels = image.shape
     geometry = Geometry(2, n, height, width, channels, kernel.shape[-1])
     if _filters_well(geometry):
-        return minimal_filtering.convolve(image, kernel, geometry)
+        return winograd.convolve(image, kernel, geometry)
     return _convolve(image, kernel)
 
 
@@ -42,7 +42,7 @@ def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     n, height, width, filters = small.shape
     geometry = Geometry(2, n, 2 * height, 2 * width, kernel.shape[2], filters)
     if _filters_well(geometry):
-        return minimal_filtering.convolve_transposed(small, kernel, geometry)
+        return winograd.convolve_transposed(small, kernel, geometry)
     return _convolve_transposed(small, kernel)
 
 
@@ -51,7 +51,7 @@ def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     n, height, width, channels = image.shape
     geometry = Geometry(1, n, height, width, channels, kernel.shape[-1])
     if _filters_well(geometry):
-        return minimal_filtering.convolve(image, kernel, geometry)
+        return winograd.convolve(image, kernel, geometry)
     return _convolve_valid(image, kernel)
 
 

@@ -5,7 +5,7 @@ import onnx
 from onnx import TensorProto
 
 from model.errors import ExportError
-from model.graph import Graph, Wiring
+from model.graph.builder import Graph, Wiring
 
 WHITE = 255
 

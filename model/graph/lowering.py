@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from model.errors import ExportError
-from model.graph import Array, Graph, Wiring, attribute
+from model.graph.builder import Array, Graph, Wiring, attribute
 
 Weights = NDArray[np.float32]
 _CONVOLUTIONS = {"Conv": 0, "ConvTranspose": 1}

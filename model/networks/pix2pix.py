@@ -3,8 +3,8 @@
 import keras
 from keras import layers
 
-from model.convolution import KERNEL
-from model.layers import KERAS, Make
+from model.networks.convolution import KERNEL
+from model.networks.layers import KERAS, Make
 from model.spec import NetworkConfig
 
 SLOPE = 0.2

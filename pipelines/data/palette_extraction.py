@@ -8,8 +8,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from model.colours import BITS, cells, nearest_classes
 from model.errors import DataError
+from model.palette import BITS, cells, nearest_classes
 from model.pixels import Pixels
 from model.spec import MAX_CLASSES, Palette
 from pipelines.image_scores import check_images

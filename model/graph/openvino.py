@@ -13,12 +13,12 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from model.calibration import Ranges, calibrate
 from model.errors import ExportError
-from model.graph import Graph
-from model.lowering import Generator, Layer, Weights, fold_norms, read_generator, write_generator
+from model.graph.builder import Graph
+from model.graph.calibration import Ranges, calibrate
+from model.graph.lowering import Generator, Layer, Weights, fold_norms, read_generator, write_generator
+from model.graph.quantisation import LARGEST, LEVELS, MAX_BIAS, TINY
 from model.pixels import Tensor
-from model.quantisation import LARGEST, LEVELS, MAX_BIAS, TINY
 
 SCALES = {np.int8: np.float32(1 / LARGEST), np.uint8: np.float32(1 / LEVELS)}
 """Of equalised values: of [-1, 1] and, after a ReLU, of [0, 1]. Both have their zero at level 0."""

@@ -1,0 +1,1 @@
+"""Rewrites of the exported ONNX graph: folding, precision, quantisation."""

@@ -1,0 +1,1 @@
+"""Files and streams: atomic writes, images, storage on disk and in the cloud, progress on the terminal."""

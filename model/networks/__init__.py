@@ -1,0 +1,1 @@
+"""The Keras networks of Pix2Pix and one training step. Needs TensorFlow."""

@@ -1,0 +1,1 @@
+"""From any source to checked, split, fingerprinted pairs, and to training batches."""
