@@ -25,10 +25,10 @@ from model.io.progress import track
 from model.translator import Translator
 from pipelines import cluster, handover
 from pipelines.drawing_actor import Answer, Batch, Drawer, Job
-from serving.image_scorer import Outcome, ScoreSettings, Task, plan
-from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
-from serving.scorer import ScoreReport, is_file_name, origin_of, summarise, tell, tell_of_lost_places
-from serving.sources import find_photos
+from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, plan
+from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
+from serving.scoring.scorer import ScoreReport, is_file_name, origin_of, summarise, tell, tell_of_lost_places
+from serving.scoring.sources import find_photos
 
 BATCH = 16
 """Photos that an actor is handed at once, and that are drawn again if it is lost."""
@@ -58,7 +58,7 @@ def score_distributed(
     actors: int | None = None,
     cpus: int | None = None,
 ) -> ScoreReport:
-    """Do what `serving.scorer.score` does for a folder of maps, with a pool of actors over a Ray cluster.
+    """Do what `serving.scoring.scorer.score` does for a folder of maps, with a pool of actors over a Ray cluster.
 
     Maps and manifest are the same, but for the milliseconds. What was in work where an actor or a node is lost is drawn
     again; an actor is started anew as soon as the cluster has room for it, and the others go on in the meantime. One

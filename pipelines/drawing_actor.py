@@ -18,9 +18,9 @@ from model.translator import Translator
 from pipelines import handover
 from pipelines.chosen_model import ChosenModel
 from pipelines.scene_score import describer
-from serving.image_scorer import Outcome, ScoreSettings, Task
-from serving.score_manifest import Journal
-from serving.scorer import Scorers, draw_all, make_scorers
+from serving.scoring.image_scorer import Outcome, ScoreSettings, Task
+from serving.scoring.manifest import Journal
+from serving.scoring.scorer import Scorers, draw_all, make_scorers
 
 
 class Job(Frozen):

@@ -11,17 +11,17 @@ from model.place_writing import write_bytes
 from model.spec import Frozen, Palette
 from model.translator import Translator
 from pipelines.chosen_model import ChosenModel
-from serving.scene import SceneReading, SceneReport, draw_scene
-from serving.scene_scorer import Describe
-from serving.stac import ModelFacts, item_file, write_item
-from serving.vectors import VectorReport, check_vector_name, write_vectors
+from serving.inference.scene import SceneReading, SceneReport, draw_scene
+from serving.scoring.scene_scorer import Describe
+from serving.scoring.stac import ModelFacts, item_file, write_item
+from serving.vectors.vector_layer import VectorReport, check_vector_name, write_vectors
 
 MANIFEST_SUFFIX = ".manifest.json"
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
 
 
 class SceneSettings(NamedTuple):
-    """What a user may say of a scene; see `serving.scene.draw_scene` and `serving.vectors.write_vectors`."""
+    """What a user may say of a scene; see `scene.draw_scene` and `vector_layer.write_vectors`."""
 
     reading: SceneReading
     """The resolution is by default what the bundle says."""

@@ -11,8 +11,8 @@ from model.errors import ConfigError
 from model.io.addresses import is_address
 
 if TYPE_CHECKING:
-    from serving.image_scorer import ScoreSettings
-    from serving.scene import SceneReading
+    from serving.inference.scene import SceneReading
+    from serving.scoring.image_scorer import ScoreSettings
 
 HELP = """Draw maps of photos: of one, of a folder, of all at an address; or of a whole scene.
 
@@ -161,8 +161,8 @@ def image_settings(place: str, *, format: str, resize: bool, scene: "SceneReadin
     """
     from model.io.locations import as_path, locate
     from serving.encoding import SUFFIXES
-    from serving.image_scorer import ScoreSettings
-    from serving.scorer import is_file_name
+    from serving.scoring.image_scorer import ScoreSettings
+    from serving.scoring.scorer import is_file_name
 
     formats = sorted(set(SUFFIXES.values()))
     if format and format not in formats:
@@ -179,7 +179,7 @@ def scene_reading(resolution: float | None, *, bands: str, stretch: str) -> "Sce
     Raises:
         ConfigError: Bands or percentiles are no numbers.
     """
-    from serving.scene import SceneReading
+    from serving.inference.scene import SceneReading
 
     percentiles = tuple(_numbers("--stretch", stretch))
     if percentiles and len(percentiles) != 2:

@@ -13,9 +13,9 @@ from pipelines.options import AsJson, Config, Run, Settings, load, tell
 
 if TYPE_CHECKING:
     from pipelines.scene_score import SceneManifest
-    from serving.image_scorer import ScoreSettings
-    from serving.scene import SceneReading
-    from serving.scorer import ScoreReport
+    from serving.inference.scene import SceneReading
+    from serving.scoring.image_scorer import ScoreSettings
+    from serving.scoring.scorer import ScoreReport
 
 PARTLY = 4
 """The exit code when some photos have maps now, and some can't be drawn."""
@@ -93,7 +93,7 @@ def _draw(
     words: Any = {"settings": settings, "variant": variant or None, "model": model.origin}
     if pool is None:
         from pipelines.scene_score import describer
-        from serving.scorer import score as draw
+        from serving.scoring.scorer import score as draw
 
         return draw(model.bundle, sources, place, **words, describe=describer(model))
     from pipelines.distributed import score_distributed

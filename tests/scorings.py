@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from model.errors import DataError
-from serving.image_scorer import ScoreSettings
-from serving.score_manifest import CSV_FILE, PARQUET_FILE, read_rows
-from serving.scorer import score
+from serving.scoring.image_scorer import ScoreSettings
+from serving.scoring.manifest import CSV_FILE, PARQUET_FILE, read_rows
+from serving.scoring.scorer import score
 
 PROJECT = Path(__file__).resolve().parent.parent
 SIDE = 32
@@ -106,9 +106,8 @@ def refused(bundle, photos, out):
 
 def command(bundle, photos, out):
     """Return a command that scores, prints the report, and ends with 1 and a sentence on an error of ours."""
-    program = (
-        "import sys; from pathlib import Path; from model.bundle import Bundle; from serving.scorer import score\n"
-    )
+    program = "import sys; from pathlib import Path; from model.bundle import Bundle\n"
+    program += "from serving.scoring.scorer import score\n"
     program += "from model.errors import Sat2mapError\n"
     program += "try: print(score(Bundle.open(Path(sys.argv[1])), [sys.argv[2]], sys.argv[3]).model_dump_json())\n"
     program += "except Sat2mapError as error: sys.exit(str(error))"

@@ -5,7 +5,7 @@ import pytest
 import shapely
 from scipy.ndimage import gaussian_filter
 
-from serving.borders import dissolve, touches_edge, trace
+from serving.vectors.polygons import dissolve, touches_edge, trace
 
 OUTSIDE = 255
 

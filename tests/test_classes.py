@@ -6,8 +6,8 @@ import rasterio
 
 from model.spec import Palette
 from pipelines.data.palette_extraction import classify
-from serving.classes import BLOCK, BLUR, NOTHING, drop_blends, drop_specks, read_classes
-from serving.geotiff import gdal, open_geotiff
+from serving.geo.geotiff import gdal, open_geotiff
+from serving.vectors.classes import BLOCK, BLUR, NOTHING, drop_blends, drop_specks, read_classes
 
 PALETTE = Palette(
     classes={

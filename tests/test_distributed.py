@@ -18,10 +18,10 @@ from model.io.locations import PlaceError
 from pipelines import cluster
 from pipelines.distributed import Pool, draw_in_pool, score_distributed, size_pool
 from pipelines.drawing_actor import Job
-from serving.image_scorer import ScoreSettings, plan
-from serving.scene import SceneReading
-from serving.scorer import score
-from serving.sources import find_photos
+from serving.inference.scene import SceneReading
+from serving.scoring.image_scorer import ScoreSettings, plan
+from serving.scoring.scorer import score
+from serving.scoring.sources import find_photos
 
 LARGE = 800
 """Pixels a side of photos that take a while, for they are drawn in many tiles."""

@@ -12,8 +12,8 @@ from ray_nodes import Cluster, drawing_actors, kill_family, wait_until
 from scorings import PROJECT, assert_same, draw_noise, timeless
 from stores import BUCKET
 
-from serving.score_manifest import read_rows
-from serving.scorer import score
+from serving.scoring.manifest import read_rows
+from serving.scoring.scorer import score
 
 LARGE, COUNT = 800, 40
 """Pixels a side of photos that take a while, for they are drawn in many tiles, and how many there are of these."""

@@ -5,7 +5,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from serving.geotiff import BLOCK, encode_strip, gdal, join_strips
+from serving.geo.geotiff import BLOCK, encode_strip, gdal, join_strips
 
 WIDTH = 600
 

@@ -9,8 +9,8 @@ import shapely
 from affine import Affine
 
 from model.errors import DataError
-from serving.geotiff import gdal, open_geotiff
-from serving.ground import Ground, metres_per_pixel
+from serving.geo.footprint import Ground, metres_per_pixel
+from serving.geo.geotiff import gdal, open_geotiff
 
 SIZE = (200, 300)
 UTM = Affine(0.5, 0, 500000, 0, -0.5, 5540000)

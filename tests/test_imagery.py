@@ -8,9 +8,9 @@ from PIL import Image
 from rasterio.control import GroundControlPoint
 
 from model.errors import ConfigError, DataError
-from serving import geotiff
-from serving.geotiff import gdal
-from serving.imagery import open_imagery
+from serving.geo import geotiff
+from serving.geo.geotiff import gdal
+from serving.geo.imagery import open_imagery
 
 HALF_METRE = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 600_000)
 
@@ -402,7 +402,7 @@ def test_a_scene_of_too_many_pixels_is_refused(write, monkeypatch):
 
 def test_a_map_of_too_many_pixels_is_refused(write, monkeypatch):
     path = write(noise(3))
-    monkeypatch.setattr("serving.imagery.MAX_PIXELS", 8000)
+    monkeypatch.setattr("serving.geo.imagery.MAX_PIXELS", 8000)
     assert "at 0.25 m a pixel would be 160x128 pixels; at most 8000" in refusal(path, resolution=0.25)
 
 

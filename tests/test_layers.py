@@ -58,20 +58,20 @@ HOMES = {
     },
     "kagglehub": {"pipelines.kaggle"},
     "kagglesdk": {"pipelines.kaggle"},
-    "pyarrow": {"model.io.locations", "model.place_writing", "serving.score_manifest"},
+    "pyarrow": {"model.io.locations", "model.place_writing", "serving.scoring.manifest"},
     "imagecodecs": {"serving.encoding"},
-    "pyogrio": {"serving.vectors"},
+    "pyogrio": {"serving.vectors.vector_layer"},
     "rasterio": {
         "pipelines.inference_bench",
-        "serving.bands",
-        "serving.borders",
-        "serving.classes",
-        "serving.geotiff",
-        "serving.ground",
-        "serving.imagery",
-        "serving.vectors",
+        "serving.geo.bands",
+        "serving.vectors.polygons",
+        "serving.vectors.classes",
+        "serving.geo.geotiff",
+        "serving.geo.footprint",
+        "serving.geo.imagery",
+        "serving.vectors.vector_layer",
     },
-    "shapely": {"serving.borders", "serving.vectors"},
+    "shapely": {"serving.vectors.polygons", "serving.vectors.vector_layer"},
     "jinja2": {"pipelines.report_page"},
     "matplotlib": {"pipelines.pictures"},
 }
@@ -140,9 +140,12 @@ def closure(module):
 
 
 def test_the_modules_are_found():
-    assert len(FILES) > 40 and {"model", "model.networks.train_step", "pipelines.__main__", "serving.scorer"} <= set(
-        FILES
-    )
+    assert len(FILES) > 40 and {
+        "model",
+        "model.networks.train_step",
+        "pipelines.__main__",
+        "serving.scoring.scorer",
+    } <= set(FILES)
 
 
 def test_imports_are_read_wherever_they_stand():
@@ -232,7 +235,7 @@ HEAVY = {
 
 
 def test_importing_the_scorer_loads_nothing_of_the_training():
-    loaded, _ = modules_after("import serving.scorer")
+    loaded, _ = modules_after("import serving.scoring.scorer")
     assert {"serving", "model", "onnxruntime"} <= loaded
     assert loaded & (HEAVY | {"pipelines", "scipy", "onnx", "yaml", "typer"}) == set()
 

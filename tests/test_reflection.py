@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.reflection import reflect
+from serving.geo.reflection import reflect
 
 
 def noise(height=64, width=64):
@@ -45,7 +45,7 @@ def test_a_photo_without_a_gap_is_given_back():
 
 
 def test_after_some_rounds_the_nearest_pixel_does_too(monkeypatch):
-    monkeypatch.setattr("serving.reflection.ROUNDS", 1)
+    monkeypatch.setattr("serving.geo.reflection.ROUNDS", 1)
     photo, valid = noise(), np.zeros((64, 64), bool)
     valid[:, :9] = True
     assert (reflect(photo, valid)[:, 9:] == photo[:, 8:9]).all()

@@ -14,8 +14,8 @@ import rasterio
 from rio_cogeo.cogeo import cog_validate
 
 from model.errors import ConfigError, DataError
-from serving.geotiff import gdal
-from serving.scene import SceneReport, draw_scene
+from serving.geo.geotiff import gdal
+from serving.inference.scene import SceneReport, draw_scene
 
 SIDE = 32
 HALF_METRE = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 600_000)
@@ -352,7 +352,7 @@ def test_settings_out_of_range_leave_nothing(scene, tmp_path):
 
 
 def test_importing_it_loads_no_rasterio():
-    program = "import sys, json, serving.scene; print(json.dumps(sorted(sys.modules)))"
+    program = "import sys, json, serving.inference.scene; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
     assert not {"rasterio", "scipy", "tensorflow", "pipelines"} & set(json.loads(done.stdout))
 
@@ -364,7 +364,7 @@ BOMB = """
 import resource, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
-from serving.scene import draw_scene
+from serving.inference.scene import draw_scene
 report = draw_scene(lambda images: images, Path({source!r}), Path({out!r}), side=256, model="none", overlap=0)
 print(report.width * report.height, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -18,10 +18,10 @@ from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 
 from model.errors import ConfigError, DataError
-from serving.geotiff import gdal
-from serving.image_scorer import ScoreSettings
-from serving.scene import SceneReading
-from serving.scorer import score
+from serving.geo.geotiff import gdal
+from serving.inference.scene import SceneReading
+from serving.scoring.image_scorer import ScoreSettings
+from serving.scoring.scorer import score
 
 PROJECT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(PROJECT), "COLUMNS": "100"}
@@ -277,7 +277,7 @@ def test_a_scene_that_can_t_be_drawn_is_a_row_and_the_rest_is_drawn(bundle, surv
 
 
 def test_a_scene_too_large_to_be_hashed_is_told(bundle, survey, maps, monkeypatch):
-    monkeypatch.setattr("serving.scene_scorer.MAX_BYTES", 10_000)
+    monkeypatch.setattr("serving.scoring.scene_scorer.MAX_BYTES", 10_000)
     (failure,) = draw(bundle, survey, maps).failed
     assert failure.error.startswith("survey/east.tif has ") and failure.error.endswith("at most 10000 are allowed")
 

@@ -14,7 +14,7 @@ from affine import Affine
 from rio_cogeo.cogeo import cog_validate
 
 from model.spec import Palette
-from serving.geotiff import gdal
+from serving.geo.geotiff import gdal
 
 PROJECT = Path(__file__).resolve().parent.parent
 PALETTE = Palette(classes={"road": ("#ffffff",), "water": ("#aad3df",), "ground": ("#f2efe9",)})

@@ -23,7 +23,7 @@ from scorings import (
 
 from model.bundle import Bundle
 from model.spec import NetworkConfig
-from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER, read_rows
+from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from model import place_writing
 from model.errors import DataError
 from model.io import locations
 from model.io.locations import PlaceError
-from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, Journal, Row, merge, read_rows, seal
+from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, Journal, Row, merge, read_rows, seal
 
 GOOD = Row(
     source='/photos/Straße 1, "ü".jpg',
@@ -99,7 +99,7 @@ def test_a_row_that_was_torn_off_is_left_out_and_the_others_stay(tmp_path):
 
 def test_rows_at_an_address_are_sent_before_the_end(store, monkeypatch):
     out = store.address("slow/maps")
-    monkeypatch.setattr("serving.score_manifest.UPLOAD_SECONDS", 0)
+    monkeypatch.setattr("serving.scoring.manifest.UPLOAD_SECONDS", 0)
     journal = Journal(out)
     for number in range(3):
         journal.add(named(number))

@@ -7,7 +7,7 @@ from model.bundle import Bundle
 from model.errors import BundleError
 from model.io import locations
 from model.io.locations import PlaceError
-from serving.score_manifest import CSV_FILE, read_rows
+from serving.scoring.manifest import CSV_FILE, read_rows
 
 # The folder of maps
 
@@ -78,9 +78,9 @@ def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_p
 def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
     """The journal is sent every few seconds; what was sent counts."""
     out = store.address("killed/maps")
-    monkeypatch.setattr("serving.score_manifest.UPLOAD_SECONDS", 0)
+    monkeypatch.setattr("serving.scoring.manifest.UPLOAD_SECONDS", 0)
     with monkeypatch.context() as patch:
-        patch.setattr("serving.scorer.seal", lambda *_: None)
+        patch.setattr("serving.scoring.scorer.seal", lambda *_: None)
         draw(bundle, photos, out)
     assert CSV_FILE not in locations.list_folder(out).files
     assert (draw(bundle, photos, out).kept, len(read_rows(out))) == (3, 3)

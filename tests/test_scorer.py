@@ -23,8 +23,8 @@ from scorings import (
 from model.bundle import Bundle
 from model.errors import DataError
 from model.spec import NetworkConfig, signature
-from serving.score_manifest import CSV_FILE, JOURNAL_FOLDER
-from serving.scorer import is_file_name
+from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER
+from serving.scoring.scorer import is_file_name
 
 # Maps
 

@@ -7,7 +7,7 @@ import pytest
 from stores import BUCKET, GoogleStore
 
 from model.errors import DataError
-from serving.sources import find_photos
+from serving.scoring.sources import find_photos
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
 from model.errors import ConfigError, DataError
-from serving.geotiff import gdal
-from serving.stac import ModelFacts, item_file, write_item
+from serving.geo.geotiff import gdal
+from serving.scoring.stac import ModelFacts, item_file, write_item
 
 MODEL = ModelFacts(name="sat2map", version="7", sha256="ab" * 32, variant="int8", run_id="1f0c", software="0.1.0")
 TRANSFORM = Affine(0.5, 0, 500000, 0, -0.5, 5540000)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from model.errors import ConfigError, DataError
-from serving.seams import Seams
-from serving.tiling import draw_large, draw_tiles, hann, tile_starts
+from serving.inference.seams import Seams
+from serving.inference.tiling import draw_large, draw_tiles, hann, tile_starts
 
 SIDE = 32
 
@@ -171,7 +171,7 @@ def test_blending_takes_the_seams_away():
 
 
 def test_an_even_mean_of_the_tiles_would_show_seams(monkeypatch):
-    monkeypatch.setattr("serving.tiling.hann", lambda side: np.ones(side, np.float32))
+    monkeypatch.setattr("serving.inference.tiling.hann", lambda side: np.ones(side, np.float32))
     assert seams_of(strips_of(noise(300, 300) // 8, moody, overlap=0.25)).ratio > 1.5
 
 

@@ -14,9 +14,9 @@ from scipy.ndimage import gaussian_filter
 
 from model.errors import ConfigError, DataError
 from model.spec import Palette
-from serving.classes import BLOCK
-from serving.geotiff import gdal
-from serving.vectors import write_vectors
+from serving.geo.geotiff import gdal
+from serving.vectors.classes import BLOCK
+from serving.vectors.vector_layer import write_vectors
 
 CLASSES = {
     "road": ("#ffffff", "#ffaa33"),
@@ -344,7 +344,7 @@ import resource, signal, sys
 from pathlib import Path
 from model.errors import DataError
 from model.spec import Palette
-from serving.vectors import write_vectors
+from serving.vectors.vector_layer import write_vectors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:

@@ -28,7 +28,7 @@ def read_classes(dataset: Any, path: Path, palette: Palette) -> Codes:  # noqa: 
     """Return the class of every pixel of an opened map, (H, W): that of the nearest colour, Euclidean in RGB.
 
     Args:
-        dataset: A map as `serving.geotiff.open_geotiff` opens it: uint8 RGB, or RGB and alpha.
+        dataset: A map as `serving.geo.geotiff.open_geotiff` opens it: uint8 RGB, or RGB and alpha.
         path: Its file, for messages.
         palette: The classes.
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.classes import Codes
+from serving.vectors.classes import Codes
 
 Polygons = NDArray[np.object_]
 """Shapely polygons in pixel coordinates: x to the right, y down, the first pixel from (0, 0) to (1, 1)."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from model.errors import ConfigError, DataError
 from model.io.images import short_name
 from model.pixels import Pixels
-from serving.bands import Colours, choose_colours
-from serving.geotiff import MAX_PIXELS, MAX_SIDE, open_geotiff
-from serving.reflection import reflect
+from serving.geo.bands import Colours, choose_colours
+from serving.geo.geotiff import MAX_PIXELS, MAX_SIDE, open_geotiff
+from serving.geo.reflection import reflect
 
 FAR_OFF = 2
 """Times that the model's ground resolution may be coarser or finer than the scene's without a warning."""
@@ -199,7 +199,7 @@ def open_imagery(
     Args:
         path: The file; nothing beside it is read.
         resolution: Metres on the ground of one pixel of the photo; None: the file's own pixels.
-        bands: One or three band numbers, from 1; None: by the rule of `serving.bands`.
+        bands: One or three band numbers, from 1; None: by the rule of `serving.geo.bands`.
         stretch: Two percentiles that become black and white; None: by the same rule.
 
     Raises:

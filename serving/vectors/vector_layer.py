@@ -16,10 +16,10 @@ from model.io.files import new_file
 from model.io.images import short_name
 from model.io.progress import track, working
 from model.spec import Frozen, Palette
-from serving.borders import Polygons, dissolve, touches_edge, trace
-from serving.classes import BACKGROUND, BLOCK, Codes, drop_blends, drop_specks, read_classes, windows
-from serving.geotiff import gdal, open_geotiff
-from serving.ground import Ground, Points, metres_per_pixel
+from serving.geo.footprint import Ground, Points, metres_per_pixel
+from serving.geo.geotiff import gdal, open_geotiff
+from serving.vectors.classes import BACKGROUND, BLOCK, Codes, drop_blends, drop_specks, read_classes, windows
+from serving.vectors.polygons import Polygons, dissolve, touches_edge, trace
 
 FORMATS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 LAYER = "map"
@@ -80,7 +80,7 @@ def write_vectors(
 ) -> VectorReport:
     """Write the areas of a drawn map's classes as polygons: valid, without overlaps, with common borders.
 
-    Each pixel has the class of the nearest colour; the blur of a border is none of its own (`serving.classes`). Areas
+    Each pixel has the class of the nearest colour; the blur of a border is none of its own (`vectors.classes`). Areas
     below `min_area` go to the largest area beside them; specks among specks may stay. Where the map is transparent
     there is no feature. A feature is one area in one piece. Memory: 1.5 GB for 20,000 x 20,000 pixels, 700,000 pieces.
 
@@ -94,7 +94,7 @@ def write_vectors(
         palette: The classes.
         classes: Those to write; None: all but `ground`, the background.
         min_area: In square metres; None: that of 25 pixels.
-        tolerance: In pixels, as of `serving.borders.trace`.
+        tolerance: In pixels, as of `serving.vectors.polygons.trace`.
 
     Raises:
         ConfigError: An argument is out of range, or names a class that the palette does not have.

@@ -12,8 +12,8 @@ from model.errors import ConfigError, DataError
 from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
-from serving.geotiff import gdal, open_geotiff
-from serving.ground import Ground, metres_per_pixel
+from serving.geo.footprint import Ground, metres_per_pixel
+from serving.geo.geotiff import gdal, open_geotiff
 
 SUFFIX = ".stac.json"
 EXTENSIONS = (

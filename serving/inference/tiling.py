@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
+from model.io.prefetch import run_ahead
 from model.pixels import Pixels
 from model.translator import BATCH, Translate
-from serving.ahead import run_ahead
-from serving.seams import Lines, Seams, find_lines, measure_steps
+from serving.inference.seams import Lines, Seams, find_lines, measure_steps
 
 Read = Callable[[int, int, int, int], Pixels | None]
 """From (top, left, height, width) to that window of a photo, uint8 (height, width, 3); None: nothing to draw there."""

@@ -19,11 +19,11 @@ from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translator
 from serving.encoding import SUFFIXES, Format, encode, suffix
-from serving.georeference import is_georeferenced
-from serving.scene import SceneReading
-from serving.score_manifest import Row
-from serving.sources import Photo
-from serving.tiling import MAX_OVERLAP, OVERLAP, draw_large
+from serving.geo.georeference import is_georeferenced
+from serving.inference.scene import SceneReading
+from serving.inference.tiling import MAX_OVERLAP, OVERLAP, draw_large
+from serving.scoring.manifest import Row
+from serving.scoring.sources import Photo
 
 _AT_ADDRESS = " (TIFFs that are large or georeferenced become TIFFs on a disk alone: copy it to one, and draw there)"
 

@@ -9,15 +9,15 @@ from typing import NamedTuple
 from model.bundle import Bundle
 from model.errors import DataError
 from model.io import locations
+from model.io.prefetch import run_ahead
 from model.io.progress import track
 from model.spec import Frozen
 from model.translator import Translator
-from serving.ahead import run_ahead
 from serving.encoding import SUFFIXES
-from serving.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, check_settings, plan
-from serving.scene_scorer import Describe, SceneScorer
-from serving.score_manifest import CSV_FILE, Journal, Row, read_rows, seal
-from serving.sources import Photo, find_photos
+from serving.scoring.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, check_settings, plan
+from serving.scoring.manifest import CSV_FILE, Journal, Row, read_rows, seal
+from serving.scoring.scene_scorer import Describe, SceneScorer
+from serving.scoring.sources import Photo, find_photos
 
 THREADS, AHEAD = 2, 4
 """Threads that read, and as many that write; photos, and maps, that may wait for the next step: memory is theirs."""
@@ -69,7 +69,7 @@ def score(
     What an earlier scoring into `out` drew of the same photos, with the same model and settings, is kept, whether that
     was killed or came to its end; what it could not draw is tried again.
 
-    A TIFF on a disk that becomes a TIFF on a disk is a scene: it is drawn by `serving.scene.draw_scene`.
+    A TIFF on a disk that becomes a TIFF on a disk is a scene: it is drawn by `serving.inference.scene.draw_scene`.
 
     Args:
         bundle: The model.

@@ -24,15 +24,15 @@ from model.errors import DataError, Sat2mapError
 from model.io.files import write_bytes
 from model.io.images import short_name
 from model.io.locations import PlaceError
+from model.io.prefetch import run_ahead
 from model.io.progress import track, working
 from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translate
-from serving.ahead import run_ahead
-from serving.geotiff import encode_strip, gdal, join_strips, read_note
-from serving.imagery import Imagery, open_imagery
-from serving.seams import Seams
-from serving.tiling import OVERLAP, Strip, draw_tiles, tile_starts
+from serving.geo.geotiff import encode_strip, gdal, join_strips, read_note
+from serving.geo.imagery import Imagery, open_imagery
+from serving.inference.seams import Seams
+from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
 
 FORMAT = 1
 """Of strips: those of another number are not gone on with."""
@@ -79,7 +79,7 @@ class SceneReport(Frozen):
     skipped: int
     """Tiles left out because nothing in them is valid."""
     seams: float | None
-    """Mean step between pixels across the edges of tiles divided by that beside them; see `serving.seams.Seams`."""
+    """Mean step between pixels across the edges of tiles divided by that beside them; see `Seams`."""
     resumed: int
     """Rows of the map that were there when this run began."""
     milliseconds: int
@@ -119,7 +119,7 @@ def draw_scene(
         model: Names what draws, for instance by its sha256. It is written into the map (tag MODEL), and strips of
             another model are not gone on with.
         resolution: Metres on the ground of a pixel in the model's photos; None: the scene's own pixels are drawn.
-        bands: One or three band numbers, from 1; None: red, green and blue by the rule of `serving.bands`.
+        bands: One or three band numbers, from 1; None: red, green and blue by the rule of `serving.geo.bands`.
         stretch: Two percentiles that become black and white; None: 2 and 98 of what is not 8 bits.
         overlap: Part of a tile's side that neighbours share at least.
 

@@ -10,9 +10,9 @@ from model.io import files
 from model.io.images import short_name
 from model.io.locations import PlaceError
 from model.translator import Translator
-from serving.image_scorer import Outcome, ScoreSettings, Task, find_kept, make_origin
-from serving.scene import SceneReport, draw_scene
-from serving.score_manifest import Row
+from serving.inference.scene import SceneReport, draw_scene
+from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, find_kept, make_origin
+from serving.scoring.manifest import Row
 
 MAX_BYTES = 64 * 2**30
 """Of a scene: more than 4 billion pixels of eight 16-bit bands have. It is read whole for its hash."""

@@ -1,0 +1,1 @@
+"""Georeferenced rasters: read, place on the ground, write as COG."""

@@ -1,0 +1,1 @@
+"""Images of any size through one model: tiles, blending, whole scenes."""

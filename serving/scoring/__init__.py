@@ -1,0 +1,1 @@
+"""Batches of photos and scenes to folders of maps with a manifest."""
