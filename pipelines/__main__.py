@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from model.errors import ConfigError, PromotionRefused, Sat2mapError, Stopped
-from pipelines import bench_verbs, judging_verbs, registry_verbs, score_verb
-from pipelines.interrupt import STOPPED
-from pipelines.options import AsJson, Config, Run, Settings, load, run_folder, tell
+from pipelines.cli import bench_commands, evaluation_commands, registry_commands, score_command
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder, tell
+from pipelines.cluster.signals import STOPPED
 
 REFUSED = 3
 """The exit code of a promotion that did not pass its gates."""
@@ -34,7 +34,8 @@ STAY_HERE = {"submit", "bench"}
 def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Do it all: prepare, train, export, evaluate, register."""
     settings_read = load(config, settings)
-    from pipelines import flow, summary
+    from pipelines import flow
+    from pipelines.cli import summary
 
     folder, result = flow.run(settings_read)
     tell(as_json, result, lambda: summary.flow(folder, result))
@@ -44,8 +45,8 @@ def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson 
 def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Get the pairs and check every file of them."""
     settings_read = load(config, settings)
-    from pipelines import summary
-    from pipelines.prepare import prepare as prepare_pairs
+    from pipelines.cli import summary
+    from pipelines.data.prepare import prepare as prepare_pairs
 
     index = prepare_pairs(settings_read)
     tell(as_json, index, lambda: summary.pairs(settings_read, index))
@@ -68,9 +69,9 @@ def train(
 ) -> None:
     """Train on the prepared pairs, with Ray Train, tracked by MLflow."""
     settings_read = load(config, settings)
-    from pipelines import summary
-    from pipelines.train import fit
-    from pipelines.train import resume as resume_run
+    from pipelines.cli import summary
+    from pipelines.training.train import fit
+    from pipelines.training.train import resume as resume_run
     from pipelines.workspace import Workspace
 
     workspace = Workspace(settings_read.workspace)
@@ -90,9 +91,9 @@ def tune(
 ) -> None:
     """Search learning rate, L1 weight, norm and width (settings tune.*) with Ray Tune."""
     settings_read = load(config, settings)
-    from pipelines import summary
-    from pipelines.tune import resume as resume_search
-    from pipelines.tune import search
+    from pipelines.cli import summary
+    from pipelines.training.tune import resume as resume_search
+    from pipelines.training.tune import search
     from pipelines.workspace import Workspace
 
     workspace = Workspace(settings_read.workspace)
@@ -109,17 +110,17 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
     """
     settings_read = load(config, settings)
     folder = run_folder(settings_read, run)
-    from pipelines import summary
-    from pipelines.export import to_bundle
+    from pipelines.cli import summary
+    from pipelines.export.export import to_bundle
 
     bundle = to_bundle(folder, settings_read.export)
     tell(as_json, bundle.manifest, lambda: summary.bundle(bundle))
 
 
-app.add_typer(judging_verbs.app)
-app.add_typer(registry_verbs.app)
-app.add_typer(score_verb.app)
-app.add_typer(bench_verbs.app, name="bench")
+app.add_typer(evaluation_commands.app)
+app.add_typer(registry_commands.app)
+app.add_typer(score_command.app)
+app.add_typer(bench_commands.app, name="bench")
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -153,7 +154,7 @@ def submit(
     verb, *options = words if words and not words[0].startswith("-") else ["main", *(words or [])]
     arguments = _arguments(verb, options)
     config = load(arguments.get("config"), arguments.get("settings"))
-    from pipelines import submit as jobs
+    from pipelines.cluster import jobs
 
     jobs.check(config, arguments)
     job = jobs.submit(address, [verb, *options], config_file=arguments.get("config") or "")
@@ -172,9 +173,9 @@ def submit(
 
 def main() -> None:
     """Run the command line; a user's mistake exits with 2 and its message alone."""
-    from pipelines import handover
+    from pipelines.cluster import environment
 
-    handover.take()
+    environment.take()
     # TensorFlow's notes on instruction sets and missing GPUs help nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # What Pillow finds odd about a photo's metadata can be read all the same; what can't be read is an error.

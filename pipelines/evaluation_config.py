@@ -5,7 +5,7 @@ from typing import Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from model.spec import Frozen, Palette
-from pipelines.catalogue import BASELINES, METRICS, OF_SETS
+from pipelines.metrics.catalogue import BASELINES, METRICS, OF_SETS
 
 MAX_LOSS = {"ssim": 0.01, "psnr": 0.02, "frechet_lite0": 0.05}
 

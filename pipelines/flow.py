@@ -2,14 +2,14 @@
 
 from model.io.progress import stage
 from model.spec import Frozen
-from pipelines import tracking
-from pipelines.config import RunConfig
-from pipelines.evaluate import evaluate
-from pipelines.export import to_bundle
-from pipelines.prepare import prepare
-from pipelines.registry import RegisteredVersion, register
-from pipelines.scores import Scores
-from pipelines.train import fit
+from pipelines.config.loading import RunConfig
+from pipelines.data.prepare import prepare
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.export.export import to_bundle
+from pipelines.metrics.scores import Scores
+from pipelines.registry.versions import RegisteredVersion, register
+from pipelines.tracking import mlflow_runs
+from pipelines.training.train import fit
 from pipelines.workspace import RunFolder, RunRecord
 
 
@@ -23,7 +23,7 @@ class FlowResult(Frozen):
 
 def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     """Go from pairs to a registered model; each step leaves what the next one, or a person, can take up."""
-    tracking.connect()
+    mlflow_runs.connect()
     with stage("Preparing pairs"):
         pairs = prepare(config)
     with stage(f"Training on {len(pairs.train)} pairs for {config.training.epochs} epochs"):

@@ -28,9 +28,9 @@ from model.errors import DataError, MissingStepError
 from model.io.addresses import is_address
 from model.io.files import write_text
 from model.spec import Frozen
-from pipelines.config import RunConfig
-from pipelines.curve import CURVE, LossCurve
-from pipelines.pairs import PairIndex
+from pipelines.config.loading import RunConfig
+from pipelines.data.pairs import PairIndex
+from pipelines.tracking.loss_curve import CURVE, LossCurve
 
 GENERATOR_FILE = "generator.keras"
 

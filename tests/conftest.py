@@ -22,7 +22,7 @@ from stores import Store, s3_credentials
 from model.bundle import MODEL_FILE, Bundle, BundleManifest, Parity, write_manifest
 from model.io.files import sha256
 from model.spec import NetworkConfig, signature
-from pipelines.pairs import index_folder
+from pipelines.data.pairs import index_folder
 
 
 @pytest.fixture(scope="session", autouse=True)

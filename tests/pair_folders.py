@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from pipelines.pairs import index_folder
+from pipelines.data.pairs import index_folder
 
 SIDE = 32
 

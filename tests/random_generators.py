@@ -13,7 +13,7 @@ from model.spec import NetworkConfig, signature
 def converted(network: NetworkConfig, seed: int = 0) -> bytes:
     """Return the ONNX file of a generator: norms with factors of both signs and zero, values of about one."""
     from model.networks.pix2pix import build_generator
-    from pipelines.conversion import to_onnx
+    from pipelines.export.conversion import to_onnx
 
     generator, random = build_generator(network), np.random.default_rng(seed)
     for layer in generator.layers:

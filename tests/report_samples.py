@@ -7,20 +7,20 @@ from scipy.ndimage import gaussian_filter
 
 from model.bundle import BundleManifest, Parity
 from model.spec import NetworkConfig, signature
-from pipelines import image_scores
-from pipelines.catalogue import METRICS
-from pipelines.config import RunConfig
-from pipelines.curve import StepLosses
-from pipelines.intervals import Score, Tally, bootstrap, paired_difference
-from pipelines.pairs import Pair, PairIndex, Rejected
-from pipelines.report_page import Evaluation
-from pipelines.scenery.painter import paint
-from pipelines.scores import ClassScore, Comparison, Scores, gain
+from pipelines.config.loading import RunConfig
+from pipelines.data.pairs import Pair, PairIndex, Rejected
+from pipelines.data.sample.painter import paint
+from pipelines.metrics import image_metrics
+from pipelines.metrics.catalogue import METRICS
+from pipelines.metrics.intervals import Score, Tally, bootstrap, paired_difference
+from pipelines.metrics.scores import ClassScore, Comparison, Scores, gain
+from pipelines.report.page import Evaluation
+from pipelines.tracking.loss_curve import StepLosses
 from pipelines.workspace import RunRecord
 
 RUN = "7c1b90d2f3a84e55b0c6a9e0f1d2c3b4"
 OTHER = "e41f02aa9b7d4c6c8d5500bb12aa34cd"
-PAIRED = {"l1": image_scores.l1, "psnr": image_scores.psnr, "ssim": image_scores.ssim}
+PAIRED = {"l1": image_metrics.l1, "psnr": image_metrics.psnr, "ssim": image_metrics.ssim}
 CLASSES = {
     "ground": (("#f2efe9",), 0.61, 0.83),
     "road": (("#ffffff", "#f7c35f"), 0.17, 0.58),

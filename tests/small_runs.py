@@ -9,14 +9,14 @@ from PIL import Image
 from model.bundle import MODEL_FILE, BundleManifest, Parity, Variant, variant_file, write_manifest
 from model.io.files import sha256
 from model.spec import NetworkConfig, signature
-from pipelines.config import load as load_config
-from pipelines.config import with_settings
-from pipelines.dataset import load_all
-from pipelines.evaluate import REPORT_FILE, SCORES_FILE, SHEET_FILE
-from pipelines.intervals import Score
-from pipelines.pairs import index_folder
-from pipelines.scores import Scores
-from pipelines.sheets import comparison
+from pipelines.config.loading import load as load_config
+from pipelines.config.loading import with_settings
+from pipelines.data.dataset import load_all
+from pipelines.data.pairs import index_folder
+from pipelines.evaluation.evaluate import REPORT_FILE, SCORES_FILE, SHEET_FILE
+from pipelines.metrics.intervals import Score
+from pipelines.metrics.scores import Scores
+from pipelines.report.sheets import comparison
 from pipelines.workspace import RunRecord, Workspace
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)

@@ -4,7 +4,7 @@ import pytest
 
 from model.errors import ConfigError, DataError
 from model.io.addresses import Address, hide_passwords, is_address, parse
-from pipelines.config import load
+from pipelines.config.loading import load
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.baselines import TrainingMaps
-from pipelines.catalogue import BASELINES
-from pipelines.dataset import load_all
-from pipelines.pairs import index_folder
+from pipelines.data.dataset import load_all
+from pipelines.data.pairs import index_folder
+from pipelines.evaluation.baselines import TrainingMaps
+from pipelines.metrics.catalogue import BASELINES
 
 SIDE = 32
 TRAIN, VAL = 5, 4

@@ -6,8 +6,8 @@ from scipy.ndimage import distance_transform_edt
 
 from model.errors import DataError
 from model.spec import Palette
-from pipelines.cartography import measure
-from pipelines.intervals import bootstrap, paired_difference
+from pipelines.metrics.class_metrics import measure
+from pipelines.metrics.intervals import bootstrap, paired_difference
 
 PALETTE = Palette(
     classes={

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.errors import DataError
-from pipelines import charts
+from pipelines.report import charts
 
 
 def test_a_histogram_of_equal_values_is_one_bar():

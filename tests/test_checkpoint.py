@@ -9,9 +9,9 @@ import tensorflow as tf
 from model.errors import CheckpointError
 from model.networks.train_step import build_state, train_step
 from model.spec import NetworkConfig
-from pipelines.checkpoint import ARRAYS, MANIFEST, Position, arrays, restore, save, verify
-from pipelines.config import RunConfig
-from pipelines.curve import CURVE, LossCurve, StepLosses
+from pipelines.config.loading import RunConfig
+from pipelines.tracking.loss_curve import CURVE, LossCurve, StepLosses
+from pipelines.training.checkpoint import ARRAYS, MANIFEST, Position, arrays, restore, save, verify
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=2)
 POSITION = Position(epoch=3, step=70, seen=4)

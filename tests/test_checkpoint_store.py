@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.checkpoint import ARRAYS, MANIFEST, Position, save
-from pipelines.checkpoint_store import CheckpointStore
-from pipelines.config import RunConfig
-from pipelines.curve import LossCurve
+from pipelines.config.loading import RunConfig
+from pipelines.tracking.loss_curve import LossCurve
+from pipelines.training.checkpoint import ARRAYS, MANIFEST, Position, save
+from pipelines.training.checkpoint_store import CheckpointStore
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -113,7 +113,7 @@ def test_a_process_killed_while_it_writes_leaves_the_one_before(store):
     put(store, 10)
     writer = (
         "import sys, time; from pathlib import Path\n"
-        "from pipelines.checkpoint_store import CheckpointStore\n"
+        "from pipelines.training.checkpoint_store import CheckpointStore\n"
         "with CheckpointStore(Path(sys.argv[1]), keep=2, best_by='val_l1').new(20) as folder:\n"
         "    (folder / 'state.npz').write_bytes(bytes(1 << 20))\n"
         "    print('writing', flush=True)\n"

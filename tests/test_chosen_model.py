@@ -6,8 +6,9 @@ import small_runs
 
 from model.bundle import MANIFEST_FILE, MODEL_FILE
 from model.errors import BundleError, ConfigError, MissingStepError
-from pipelines import pulling, registry
-from pipelines.chosen_model import open_model
+from pipelines.registry import pull as pulling
+from pipelines.registry import versions as registry
+from pipelines.registry.resolve import open_model
 from pipelines.workspace import Workspace
 
 

@@ -9,10 +9,10 @@ import pytest
 from model.bundle import Bundle, write_manifest
 from model.errors import BundleError, ConfigError, DataError, MissingStepError
 from model.spec import NetworkConfig, signature
-from pipelines.comparison import COMPARISON_FILE, PAGE_FILE, compare
+from pipelines.data.pairs import fingerprint
+from pipelines.evaluation.comparison import COMPARISON_FILE, PAGE_FILE, compare
 from pipelines.evaluation_config import EvaluationConfig
-from pipelines.pairs import fingerprint
-from pipelines.scores import Comparison
+from pipelines.metrics.scores import Comparison
 from pipelines.workspace import RunFolder
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)

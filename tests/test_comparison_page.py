@@ -6,10 +6,10 @@ import report_samples
 from page_reading import check_page, decoded, read, rows_of, text
 
 from model.errors import DataError
-from pipelines import pictures
-from pipelines.intervals import Score
-from pipelines.report_page import render_comparison
-from pipelines.score_tables import judged
+from pipelines.metrics.intervals import Score
+from pipelines.report import pictures
+from pipelines.report.page import render_comparison
+from pipelines.report.tables import judged
 
 
 @pytest.fixture(scope="module")

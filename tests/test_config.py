@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.errors import ConfigError
-from pipelines.config import CONFIGS, RunConfig, change, load
+from pipelines.config.loading import CONFIGS, RunConfig, change, load
 
 
 def refused(*overrides, file=None):

@@ -9,9 +9,9 @@ from PIL import Image
 
 from model.errors import DataError
 from model.pixels import to_pixels
-from pipelines import dataset
-from pipelines.dataset import AHEAD, Shard, TrainingPairs, load, load_all
-from pipelines.pairs import index_folder
+from pipelines.data import dataset
+from pipelines.data.dataset import AHEAD, Shard, TrainingPairs, load, load_all
+from pipelines.data.pairs import index_folder
 
 SIDE, LARGE = 32, 40
 COUNT = 12

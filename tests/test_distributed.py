@@ -15,9 +15,9 @@ from scorings import assert_same, draw_noise, maps_in, timeless
 
 from model.errors import BundleError, ClusterError, ConfigError, DataError
 from model.io.locations import PlaceError
-from pipelines import cluster
-from pipelines.distributed import Pool, draw_in_pool, score_distributed, size_pool
-from pipelines.drawing_actor import Job
+from pipelines.cluster import resources
+from pipelines.cluster.distributed_scoring import Pool, draw_in_pool, score_distributed, size_pool
+from pipelines.cluster.scoring_actor import Job
 from serving.inference.scene import SceneReading
 from serving.scoring.image_scorer import ScoreSettings, plan
 from serving.scoring.scorer import score
@@ -73,7 +73,7 @@ def test_a_pool_that_does_not_fit_is_refused(nodes, actors, cpus, told):
 @pytest.fixture(scope="module")
 def ray_here():
     """Start Ray once for several tests."""
-    with cluster.joined():
+    with resources.joined():
         yield
 
 

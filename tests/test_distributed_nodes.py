@@ -21,7 +21,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from model.bundle import Bundle
-from pipelines.distributed import score_distributed
+from pipelines.cluster.distributed_scoring import score_distributed
 bundle, photos, out = sys.argv[1:]
 print(score_distributed(Bundle.open(Path(bundle)), [photos], out, cpus=1).model_dump_json())
 """

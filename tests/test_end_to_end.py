@@ -16,8 +16,8 @@ from PIL import Image
 from model.bundle import Bundle
 from model.pixels import to_pixels, to_tensor
 from model.translator import Translator
-from pipelines.dataset import load_all
-from pipelines.scores import Scores
+from pipelines.data.dataset import load_all
+from pipelines.metrics.scores import Scores
 from pipelines.workspace import Workspace
 
 

@@ -13,13 +13,13 @@ from model.errors import ConfigError, DataError
 from model.networks.pix2pix import build_generator
 from model.pixels import to_pixels, to_tensor
 from model.spec import NetworkConfig, Palette, signature
-from pipelines.catalogue import BASELINES, METRICS
-from pipelines.config import RunConfig, load, with_settings
-from pipelines.evaluate import draw_as_trained, hold_out, measure
+from pipelines.config.loading import RunConfig, load, with_settings
+from pipelines.data.pairs import index_folder
+from pipelines.evaluation.evaluate import draw_as_trained, hold_out, measure
 from pipelines.evaluation_config import EvaluationConfig
-from pipelines.intervals import Score
-from pipelines.pairs import index_folder
-from pipelines.scores import ClassScore, Scores, gain, verdict
+from pipelines.metrics.catalogue import BASELINES, METRICS
+from pipelines.metrics.intervals import Score
+from pipelines.metrics.scores import ClassScore, Scores, gain, verdict
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
 

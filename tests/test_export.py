@@ -10,10 +10,10 @@ from model.bundle import MODEL_FILE, variant_file
 from model.errors import ExportError, MissingStepError
 from model.pixels import to_tensor
 from model.translator import BATCH, Translator
-from pipelines import conversion, export
-from pipelines.config import load as load_config
-from pipelines.config import with_settings
-from pipelines.dataset import load_all
+from pipelines.config.loading import load as load_config
+from pipelines.config.loading import with_settings
+from pipelines.data.dataset import load_all
+from pipelines.export import conversion, export
 from pipelines.workspace import RunRecord, Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

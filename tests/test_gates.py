@@ -8,8 +8,8 @@ import pytest
 from model.bundle import Bundle, Parity
 from model.errors import ConfigError, DataError
 from model.spec import NetworkConfig
-from pipelines.config import RunConfig, with_settings
-from pipelines.gates import judge
+from pipelines.config.loading import RunConfig, with_settings
+from pipelines.evaluation.gates import judge
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
 PATIENT = {"promotion.max_latency_ratio": 1e6}

@@ -63,8 +63,8 @@ def test_workers_train_on_a_gpu_each(prepared, workers):
 def test_memory_is_taken_as_it_is_needed(prepared):
     code = (
         "import tensorflow as tf\n"
-        "from pipelines.config import RunConfig\n"
-        "from pipelines.worker import _set_up_devices\n"
+        "from pipelines.config.loading import RunConfig\n"
+        "from pipelines.training.worker import _set_up_devices\n"
         "_set_up_devices(RunConfig(), threads=1)\n"
         "tf.zeros(1) + 1\n"
         "assert tf.config.experimental.get_memory_growth(tf.config.list_physical_devices('GPU')[0])\n"

@@ -8,7 +8,7 @@ from scipy.ndimage import correlate
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from model.errors import DataError
-from pipelines import image_scores
+from pipelines.metrics import image_metrics
 
 SETTINGS = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
 
@@ -32,7 +32,7 @@ def test_l1_counts_levels_and_does_not_wrap_around():
     drawn = np.concatenate([grey(0), grey(255), grey(100)])
     true = np.concatenate([grey(255), grey(0), grey(100)])
     true[2, :8] = 110
-    assert image_scores.l1(drawn, true).tolist() == [255, 255, 5]
+    assert image_metrics.l1(drawn, true).tolist() == [255, 255, 5]
 
 
 def test_a_pixel_is_within_so_many_levels_if_all_its_channels_are():
@@ -40,35 +40,35 @@ def test_a_pixel_is_within_so_many_levels_if_all_its_channels_are():
     true[0, :4] = 105
     true[0, 4:8] = [100, 100, 106]
     true[0, 8:12] = [95, 100, 90]
-    assert image_scores.within(drawn, true, levels=5).tolist() == [0.5]
-    assert image_scores.within(drawn, true, levels=10).tolist() == [1.0]
-    assert image_scores.within(grey(0), grey(255), levels=10).tolist() == [0.0]
+    assert image_metrics.within(drawn, true, levels=5).tolist() == [0.5]
+    assert image_metrics.within(drawn, true, levels=10).tolist() == [1.0]
+    assert image_metrics.within(grey(0), grey(255), levels=10).tolist() == [0.0]
 
 
 def test_psnr_agrees_with_scikit_image(rng):
     drawn, true = noisy_pairs(rng)
     expected = [peak_signal_noise_ratio(b, a, data_range=255) for a, b in zip(drawn, true, strict=True)]
-    np.testing.assert_allclose(image_scores.psnr(drawn, true), expected, rtol=1e-12)
+    np.testing.assert_allclose(image_metrics.psnr(drawn, true), expected, rtol=1e-12)
 
 
 def test_psnr_of_identical_images_is_finite_and_above_one_level_of_error():
-    same = image_scores.psnr(grey(9), grey(9))[0]
+    same = image_metrics.psnr(grey(9), grey(9))[0]
     assert same == pytest.approx(10 * np.log10(255**2 * 12))
-    assert same > image_scores.psnr(grey(9), grey(10))[0] == pytest.approx(48.1308, abs=1e-4)
-    assert image_scores.psnr(grey(0), grey(255)) == pytest.approx(0)
+    assert same > image_metrics.psnr(grey(9), grey(10))[0] == pytest.approx(48.1308, abs=1e-4)
+    assert image_metrics.psnr(grey(0), grey(255)) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("noise", [2, 30, 200])
 def test_ssim_agrees_with_scikit_image(rng, noise):
     drawn, true = noisy_pairs(rng, noise=noise)
     expected = [structural_similarity(a, b, channel_axis=-1, **SETTINGS) for a, b in zip(drawn, true, strict=True)]
-    np.testing.assert_allclose(image_scores.ssim(drawn, true), expected, atol=1e-9)
+    np.testing.assert_allclose(image_metrics.ssim(drawn, true), expected, atol=1e-9)
 
 
 def test_ssim_is_one_for_identical_flat_images_and_near_zero_for_noise(rng):
-    assert image_scores.ssim(grey(0), grey(0)) == pytest.approx(1)
+    assert image_metrics.ssim(grey(0), grey(0)) == pytest.approx(1)
     one, other = rng.integers(0, 256, (2, 1, 64, 64, 3), np.uint8)
-    assert abs(image_scores.ssim(one, other)[0]) < 0.05
+    assert abs(image_metrics.ssim(one, other)[0]) < 0.05
 
 
 def structure(x, y):
@@ -90,7 +90,7 @@ def structure(x, y):
 @pytest.mark.parametrize("noise", [5, 60])
 def test_ms_ssim_is_the_paper_s_product_over_five_scales(rng, noise):
     drawn, true = noisy_pairs(rng, shape=(2, 181, 200, 3), noise=noise)
-    for a, b, found in zip(drawn, true, image_scores.ms_ssim(drawn, true), strict=True):
+    for a, b, found in zip(drawn, true, image_metrics.ms_ssim(drawn, true), strict=True):
         channels = []
         for channel in range(3):
             x, y = a[..., channel].astype(float), b[..., channel].astype(float)
@@ -105,12 +105,12 @@ def test_ms_ssim_is_the_paper_s_product_over_five_scales(rng, noise):
 
 def test_ms_ssim_is_one_for_equal_images_and_zero_for_their_negative(rng):
     _, true = noisy_pairs(rng, shape=(1, 176, 176, 3))
-    assert image_scores.ms_ssim(true, true) == pytest.approx(1)
-    assert image_scores.ms_ssim(255 - true, true) == pytest.approx(0)
+    assert image_metrics.ms_ssim(true, true) == pytest.approx(1)
+    assert image_metrics.ms_ssim(255 - true, true) == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
-    "score", [image_scores.l1, image_scores.psnr, image_scores.ssim, partial(image_scores.within, levels=5)]
+    "score", [image_metrics.l1, image_metrics.psnr, image_metrics.ssim, partial(image_metrics.within, levels=5)]
 )
 @pytest.mark.parametrize(
     ("drawn", "true", "message"),
@@ -126,7 +126,7 @@ def test_image_scores_refuse_what_is_no_pair_of_photos(score, drawn, true, messa
         score(drawn, true)
 
 
-@pytest.mark.parametrize(("score", "least"), [(image_scores.ssim, 11), (image_scores.ms_ssim, 176)])
+@pytest.mark.parametrize(("score", "least"), [(image_metrics.ssim, 11), (image_metrics.ms_ssim, 176)])
 def test_images_smaller_than_the_windows_are_refused(score, least):
     small = grey(1, side=least - 1)
     with pytest.raises(DataError, match=f"Images of {least - 1}x{least - 1} are smaller"):

@@ -19,10 +19,10 @@ from skimage import data
 from test_torch_weights import save, torch_python
 
 from model.errors import DataError
-from pipelines import inception
-from pipelines.inception import OFFICIAL_SHA256, OFFICIAL_URL, Inception, weights_file
-from pipelines.lite0 import FILE, PACKAGE, SHA256, installed_file
-from pipelines.set_scores import frechet_distance
+from pipelines.metrics.pretrained import inception
+from pipelines.metrics.pretrained.inception import OFFICIAL_SHA256, OFFICIAL_URL, Inception, weights_file
+from pipelines.metrics.pretrained.lite0 import FILE, PACKAGE, SHA256, installed_file
+from pipelines.metrics.set_metrics import frechet_distance
 
 
 def crops(count, height, width, *, seed=0):

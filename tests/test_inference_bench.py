@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipelines.bench_report import EndToEnd, InferenceBench, Line, inference_table
+from pipelines.benchmarks.results import EndToEnd, InferenceBench, Line, inference_table
 
 TINY = "network.image_size=32 network.depth=4 network.width=2"
 REFERENCE = """python -c 'import json; print(json.dumps({"images_per_second": 1e-3 * {batch}}))' {model}"""

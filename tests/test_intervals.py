@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.errors import DataError
-from pipelines.intervals import DRAWS, Score, Tally, bootstrap, jackknife, paired_difference, ratio
+from pipelines.metrics.intervals import DRAWS, Score, Tally, bootstrap, jackknife, paired_difference, ratio
 
 
 @pytest.fixture

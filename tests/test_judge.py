@@ -6,12 +6,12 @@ from scipy.ndimage import gaussian_filter
 
 from model.errors import DataError
 from model.spec import Palette
-from pipelines.catalogue import METRICS, OF_SETS
+from pipelines.evaluation.evaluator import CORE, each, open_judge, see
 from pipelines.evaluation_config import EvaluationConfig
-from pipelines.intervals import bootstrap
-from pipelines.judge import CORE, each, open_judge, see
-from pipelines.scores import better
-from pipelines.set_scores import Features
+from pipelines.metrics.catalogue import METRICS, OF_SETS
+from pipelines.metrics.intervals import bootstrap
+from pipelines.metrics.scores import better
+from pipelines.metrics.set_metrics import Features
 
 PALETTE = Palette(classes={"road": ("#ffffff",), "water": ("#aad2f0",), "park": ("#bee1b4",), "ground": ("#ebe6dc",)})
 PAIRED = {"l1", "psnr", "ssim", "within_5", "within_10"}

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from model.errors import DataError
-from pipelines.kaggle import Address, fetch, find_paired_folder
-from pipelines.pairs import index_folder
+from pipelines.data.kaggle import Address, fetch, find_paired_folder
+from pipelines.data.pairs import index_folder
 
 MAPS = "alincijov/pix2pix-maps"
 ALL = "vikramtiwari/pix2pix-dataset"
@@ -174,7 +174,7 @@ def test_without_a_version_the_newest_whole_copy_is_taken_and_said(cache, caplog
     folder = fill(cached(cache, MAPS, 10))
     fill(cached(cache, MAPS, 11, complete=False))
     (cache / MAPS / "12.complete").touch()
-    with caplog.at_level(logging.WARNING, "pipelines.kaggle"):
+    with caplog.at_level(logging.WARNING, "pipelines.data.kaggle"):
         assert fetch(f"kaggle://{MAPS}") == folder
     assert "using version 10 from the cache" in caplog.text and MAPS in caplog.text
 
@@ -290,6 +290,6 @@ def test_a_folder_inside_must_be_inside(tmp_path, inside):
 
 
 def test_importing_the_module_does_not_import_kagglehub():
-    code = "import sys, pipelines.kaggle; sys.exit('kagglehub' in sys.modules or 'requests' in sys.modules)"
+    code = "import sys, pipelines.data.kaggle; sys.exit('kagglehub' in sys.modules or 'requests' in sys.modules)"
     root = Path(__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

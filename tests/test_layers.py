@@ -19,20 +19,30 @@ FILES = {
 }
 
 HOMES = {
-    "mlflow": {"pipelines.artifacts", "pipelines.tracking", "pipelines.registry", "pipelines.registry_lock"},
-    "ray": {
-        "pipelines.cluster",
-        "pipelines.distributed",
-        "pipelines.drawing_actor",
-        "pipelines.submit",
-        "pipelines.train",
-        "pipelines.worker",
-        "pipelines.line",
-        "pipelines.tune",
-        "pipelines.trial",
+    "mlflow": {
+        "pipelines.registry.artifacts",
+        "pipelines.tracking.mlflow_runs",
+        "pipelines.registry.versions",
+        "pipelines.registry.promotion_lock",
     },
-    "tf2onnx": {"pipelines.conversion"},
-    "onnxruntime": {"model.graph.calibration", "model.providers", "model.translator", "pipelines.onnx_layers"},
+    "ray": {
+        "pipelines.cluster.resources",
+        "pipelines.cluster.distributed_scoring",
+        "pipelines.cluster.scoring_actor",
+        "pipelines.cluster.jobs",
+        "pipelines.training.train",
+        "pipelines.training.worker",
+        "pipelines.training.channel",
+        "pipelines.training.tune",
+        "pipelines.training.trial",
+    },
+    "tf2onnx": {"pipelines.export.conversion"},
+    "onnxruntime": {
+        "model.graph.calibration",
+        "model.providers",
+        "model.translator",
+        "pipelines.metrics.pretrained.onnx_layers",
+    },
     "tensorflow": {
         "model.networks.optimizers",
         "model.networks.convolution",
@@ -41,10 +51,10 @@ HOMES = {
         "model.networks.winograd",
         "model.networks.pix2pix",
         "model.networks.train_step",
-        "pipelines.bare_step",
-        "pipelines.worker",
-        "pipelines.loop",
-        "pipelines.conversion",
+        "pipelines.benchmarks.bare_step",
+        "pipelines.training.worker",
+        "pipelines.training.loop",
+        "pipelines.export.conversion",
     },
     "keras": {
         "model.networks.optimizers",
@@ -52,17 +62,17 @@ HOMES = {
         "model.networks.losses",
         "model.networks.pix2pix",
         "model.networks.train_step",
-        "pipelines.bare_step",
-        "pipelines.conversion",
-        "pipelines.worker",
+        "pipelines.benchmarks.bare_step",
+        "pipelines.export.conversion",
+        "pipelines.training.worker",
     },
-    "kagglehub": {"pipelines.kaggle"},
-    "kagglesdk": {"pipelines.kaggle"},
+    "kagglehub": {"pipelines.data.kaggle"},
+    "kagglesdk": {"pipelines.data.kaggle"},
     "pyarrow": {"model.io.locations", "model.place_writing", "serving.scoring.manifest"},
     "imagecodecs": {"serving.encoding"},
     "pyogrio": {"serving.vectors.vector_layer"},
     "rasterio": {
-        "pipelines.inference_bench",
+        "pipelines.benchmarks.inference_bench",
         "serving.geo.bands",
         "serving.vectors.polygons",
         "serving.vectors.classes",
@@ -72,10 +82,10 @@ HOMES = {
         "serving.vectors.vector_layer",
     },
     "shapely": {"serving.vectors.polygons", "serving.vectors.vector_layer"},
-    "jinja2": {"pipelines.report_page"},
-    "matplotlib": {"pipelines.pictures"},
+    "jinja2": {"pipelines.report.page"},
+    "matplotlib": {"pipelines.report.pictures"},
 }
-LOADS_TENSORFLOW = HOMES["tensorflow"] | {"pipelines.checkpoint", "pipelines.checkpoint_store"}
+LOADS_TENSORFLOW = HOMES["tensorflow"] | {"pipelines.training.checkpoint", "pipelines.training.checkpoint_store"}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools", "shared", "core"}
 MAX_FILE, MAX_FUNCTION = 350, 60
 
@@ -145,10 +155,14 @@ def test_the_modules_are_found():
 
 
 def test_imports_are_read_wherever_they_stand():
-    assert "pipelines.kaggle" in all_imports("pipelines.prepare")
-    assert "kagglehub" in all_imports("pipelines.kaggle") and "kagglehub" not in import_time("pipelines.kaggle")
-    assert "pydantic" in all_imports("pipelines.options") and "pydantic" not in import_time("pipelines.options")
-    assert "tensorflow" in closure("pipelines.checkpoint") and "tensorflow" not in import_time("pipelines.checkpoint")
+    assert "pipelines.data.kaggle" in all_imports("pipelines.data.prepare")
+    assert "kagglehub" in all_imports("pipelines.data.kaggle") and "kagglehub" not in import_time(
+        "pipelines.data.kaggle"
+    )
+    assert "pydantic" in all_imports("pipelines.cli.options") and "pydantic" not in import_time("pipelines.cli.options")
+    assert "tensorflow" in closure("pipelines.training.checkpoint") and "tensorflow" not in import_time(
+        "pipelines.training.checkpoint"
+    )
 
 
 # Directions
@@ -163,8 +177,8 @@ def test_imports_point_downwards(module):
     elif package(module) == "serving":
         assert {package(name) for name in found} <= {"model", "serving"}
     else:
-        users = {"pipelines.distributed", "pipelines.drawing_actor", "pipelines.scene_score"}
-        users |= {"pipelines.score_options", "pipelines.score_verb"}
+        users = {"pipelines.cluster.distributed_scoring", "pipelines.cluster.scoring_actor", "pipelines.scene_score"}
+        users |= {"pipelines.cli.score_options", "pipelines.cli.score_command"}
         assert module in users or not {name for name in found if package(name) == "serving"}
 
 
@@ -178,7 +192,7 @@ def test_nobody_imports_a_command_line():
 
 def test_the_flow_is_used_by_the_command_line_alone():
     users = {module for module in FILES if "pipelines.flow" in all_imports(module)}
-    assert users == {"pipelines.__main__", "pipelines.summary"}
+    assert users == {"pipelines.__main__", "pipelines.cli.summary"}
 
 
 @pytest.mark.parametrize("module", ["model.errors", "model.pixels", "model.spec"])

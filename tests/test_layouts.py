@@ -10,7 +10,7 @@ import pytest
 from pair_folders import SIDE, index, names, picture, reasons, refused, save, side_by_side, two_folders
 
 from model.errors import DataError
-from pipelines.pairs import PairIndex, read
+from pipelines.data.pairs import PairIndex, read
 
 
 def test_side_by_side_folders_give_named_hashed_pairs(tmp_path):

@@ -6,10 +6,10 @@ from scipy.ndimage import gaussian_filter
 from skimage import data
 
 from model.errors import DataError
-from pipelines import lite0
-from pipelines.lite0 import Lite0
-from pipelines.set_scores import frechet_distance, frechet_score
-from pipelines.torch_weights import read_weights
+from pipelines.metrics.pretrained import lite0
+from pipelines.metrics.pretrained.lite0 import Lite0
+from pipelines.metrics.pretrained.torch_weights import read_weights
+from pipelines.metrics.set_metrics import frechet_distance, frechet_score
 
 
 @pytest.fixture(scope="module")

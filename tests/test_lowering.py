@@ -86,7 +86,7 @@ def test_a_generator_that_was_never_trained_is_read_too():
     """Its norms add nothing, and tf2onnx leaves out what does nothing."""
     from model.networks.pix2pix import build_generator
     from model.spec import signature
-    from pipelines.conversion import to_onnx
+    from pipelines.export.conversion import to_onnx
 
     for norm in ("batch", "instance"):
         network = NetworkConfig(image_size=32, width=2, depth=3, norm=norm)

@@ -10,7 +10,7 @@ from skimage import data
 from test_torch_weights import save, torch_python
 
 from model.errors import DataError
-from pipelines.lpips import ALEXNET, HEADS, OFFICIAL_SHA256, Lpips
+from pipelines.metrics.pretrained.lpips import ALEXNET, HEADS, OFFICIAL_SHA256, Lpips
 
 WIDTHS = (64, 192, 384, 256, 256)
 

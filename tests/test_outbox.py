@@ -6,9 +6,9 @@ import time
 import pytest
 
 from model.errors import TrackingError
-from pipelines import outbox as outbox_module
-from pipelines.outbox import Outbox
-from pipelines.tracking import ServerAwayError
+from pipelines.tracking import outbox as outbox_module
+from pipelines.tracking.mlflow_runs import ServerAwayError
+from pipelines.tracking.outbox import Outbox
 
 
 @pytest.fixture(autouse=True)

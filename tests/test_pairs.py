@@ -15,7 +15,7 @@ from PIL import Image
 
 from model.errors import DataError, MissingStepError
 from model.io import images
-from pipelines.pairs import PairIndex, fingerprint, read, rejected_report
+from pipelines.data.pairs import PairIndex, fingerprint, read, rejected_report
 
 
 def png_header(width, height):

@@ -12,7 +12,7 @@ from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 from model.errors import DataError
 from model.spec import Palette
 from pipelines.data.palette_extraction import NoPaletteError, classify, find_palette
-from pipelines.scenery import painter
+from pipelines.data.sample import painter
 
 PAINTED = {
     "road": (painter.ROAD, painter.PRIMARY, painter.MOTORWAY),

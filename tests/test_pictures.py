@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from page_reading import decoded
 
-from pipelines import pictures
+from pipelines.report import pictures
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9, 10, 48])

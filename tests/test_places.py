@@ -14,10 +14,10 @@ from stores import BUCKET, GoogleStore
 
 from model.errors import DataError
 from model.io import images, locations
-from pipelines.config import load as load_config
-from pipelines.dataset import TrainingPairs, load
-from pipelines.pairs import PairIndex, read
-from pipelines.prepare import prepare
+from pipelines.config.loading import load as load_config
+from pipelines.data.dataset import TrainingPairs, load
+from pipelines.data.pairs import PairIndex, read
+from pipelines.data.prepare import prepare
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -167,7 +167,7 @@ def test_batches_are_those_of_the_folder(store, tmp_path, key):
 
 def test_another_process_needs_the_index_alone(store, tmp_path, key):
     same(store, side_by_side(tmp_path / "pairs"), key).save(tmp_path / "pairs.json")
-    program = "import sys; from pathlib import Path; from pipelines.pairs import PairIndex, read; "
+    program = "import sys; from pathlib import Path; from pipelines.data.pairs import PairIndex, read; "
     program += "print(read(PairIndex.load(Path(sys.argv[1])).train[0])[0].shape)"
     command = [sys.executable, "-c", program, str(tmp_path / "pairs.json")]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)

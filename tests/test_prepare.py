@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from model.errors import DataError
-from pipelines.config import load
-from pipelines.pairs import read
-from pipelines.prepare import prepare
+from pipelines.config.loading import load
+from pipelines.data.pairs import read
+from pipelines.data.prepare import prepare
 from pipelines.workspace import Workspace
 
 SIDE = 32

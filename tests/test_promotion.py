@@ -15,15 +15,16 @@ from PIL import Image
 
 from model.errors import BundleError, ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
 from model.translator import Translator
-from pipelines import registry, registry_lock
-from pipelines.dataset import load_all
-from pipelines.gates import Gate, Judgement
-from pipelines.intervals import Score
-from pipelines.pairs import PairIndex, fingerprint, index_folder
-from pipelines.promotion import promote, rollback
-from pipelines.pulling import pull
-from pipelines.registry import aliases, find, register
-from pipelines.registry_lock import turn
+from pipelines.data.dataset import load_all
+from pipelines.data.pairs import PairIndex, fingerprint, index_folder
+from pipelines.evaluation.gates import Gate, Judgement
+from pipelines.metrics.intervals import Score
+from pipelines.registry import promotion_lock
+from pipelines.registry import versions as registry
+from pipelines.registry.promotion import promote, rollback
+from pipelines.registry.promotion_lock import turn
+from pipelines.registry.pull import pull
+from pipelines.registry.versions import aliases, find, register
 
 
 @pytest.fixture
@@ -235,8 +236,8 @@ def test_a_champion_that_changed_meanwhile_stays(config, add):
 
 def test_a_lock_that_was_left_behind_is_outlived_and_removed(config, monkeypatch):
     name = config.tracking.model_name
-    monkeypatch.setattr(registry_lock, "STALE", 2)
-    left = registry_lock._make(name)
+    monkeypatch.setattr(promotion_lock, "STALE", 2)
+    left = promotion_lock._make(name)
     began = time.monotonic()
     with turn(name):
         assert 1 < time.monotonic() - began < 30
@@ -245,7 +246,7 @@ def test_a_lock_that_was_left_behind_is_outlived_and_removed(config, monkeypatch
 
 
 def test_a_lock_that_is_held_too_long_is_told_with_its_holder(config, monkeypatch):
-    monkeypatch.setattr(registry_lock, "PATIENCE", 1)
+    monkeypatch.setattr(promotion_lock, "PATIENCE", 1)
     name = config.tracking.model_name
     with turn(name), pytest.raises(TrackingError, match=rf"process {os.getpid()} moves aliases .* try again later"):
         turn(name).__enter__()
@@ -253,7 +254,7 @@ def test_a_lock_that_is_held_too_long_is_told_with_its_holder(config, monkeypatc
 
 
 def test_a_turn_ends_before_others_take_it_for_left_behind(config, monkeypatch):
-    monkeypatch.setattr(registry_lock, "STALE", 1)
+    monkeypatch.setattr(promotion_lock, "STALE", 1)
     with turn(config.tracking.model_name) as own:
         own.check()
         time.sleep(0.6)
@@ -280,8 +281,8 @@ RACER = """
 import sys
 from pathlib import Path
 from model.errors import Sat2mapError
-from pipelines.config import RunConfig
-from pipelines.promotion import promote
+from pipelines.config.loading import RunConfig
+from pipelines.registry.promotion import promote
 import test_promotion
 
 config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())

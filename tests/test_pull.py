@@ -21,9 +21,10 @@ from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle
 from model.errors import BundleError, MissingStepError, TrackingError
 from model.io.files import sha256
 from model.translator import Translator
-from pipelines import artifacts, pulling, registry
-from pipelines.dataset import load_all
-from pipelines.pulling import Pulled, pull
+from pipelines.data.dataset import load_all
+from pipelines.registry import artifacts, versions
+from pipelines.registry import pull as pulling
+from pipelines.registry.pull import Pulled, pull
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(store):
     run = small_runs.make_run(small_runs.configure(store))
-    registry.register(run)
+    versions.register(run)
     return run
 
 

@@ -16,11 +16,11 @@ from model.bundle import MODEL_FILE
 from model.errors import BundleError, MissingStepError, TrackingError
 from model.io.files import sha256
 from model.pixels import to_tensor
-from pipelines import model_card, registry
-from pipelines.artifacts import Artifacts
-from pipelines.dataset import load_all
-from pipelines.registry import find, register
-from pipelines.sheets import GAP, TITLE
+from pipelines.data.dataset import load_all
+from pipelines.registry import model_card, versions
+from pipelines.registry.artifacts import Artifacts
+from pipelines.registry.versions import find, register
+from pipelines.report.sheets import GAP, TITLE
 from pipelines.workspace import RunFolder
 
 OWN_FILES = {
@@ -113,7 +113,7 @@ def test_registering_needs_every_step_before_it(registered, tmp_path, file, verb
     (shutil.rmtree if file == "bundle" else type(copy.path).unlink)(copy.path / file)
     with pytest.raises(MissingStepError, match=f"run `{verb}` first"):
         register(copy)
-    assert registry.aliases("shown") == {"challenger": 1}
+    assert versions.aliases("shown") == {"challenger": 1}
 
 
 def test_scores_of_an_older_sat2map_are_told(registered, tmp_path):

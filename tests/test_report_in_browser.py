@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import report_samples
 
-from pipelines.report_page import render, render_comparison
+from pipelines.report.page import render, render_comparison
 
 browser_of_tests = pytest.importorskip("browser", reason="Playwright is not installed (pip install playwright)")
 pytestmark = pytest.mark.skipif(

@@ -12,13 +12,13 @@ import report_samples
 from page_reading import check_page, decoded, read, rows_of, text
 
 from model.errors import DataError
-from pipelines import pictures
-from pipelines.catalogue import METRICS, OF_SETS
-from pipelines.curve import StepLosses
-from pipelines.intervals import Score
-from pipelines.report_page import render, render_comparison
-from pipelines.score_tables import NOT_BEATEN
-from pipelines.scores import ClassScore, verdict
+from pipelines.metrics.catalogue import METRICS, OF_SETS
+from pipelines.metrics.intervals import Score
+from pipelines.metrics.scores import ClassScore, verdict
+from pipelines.report import pictures
+from pipelines.report.page import render, render_comparison
+from pipelines.report.tables import NOT_BEATEN
+from pipelines.tracking.loss_curve import StepLosses
 
 HOSTILE = "<img src=https://evil.example/x.png onerror=alert(1)></title><script>alert('\"&')</script>"
 
@@ -72,7 +72,7 @@ def test_the_sections_follow_one_another(soup):
 
 PRINT = """
 import hashlib, report_samples
-from pipelines.report_page import render, render_comparison
+from pipelines.report.page import render, render_comparison
 pages = render(report_samples.evaluation(4, steps=900)), render_comparison(*report_samples.comparison(4))
 print(*(hashlib.sha256(page.encode()).hexdigest() for page in pages))
 """

@@ -7,7 +7,7 @@ import mlflow
 import pytest
 from conftest import logged_steps, newest_run
 
-from pipelines.checkpoint import ARRAYS, read_manifest
+from pipelines.training.checkpoint import ARRAYS, read_manifest
 
 DETERMINISTIC = "training.deterministic=true training.decay=0 training.checkpoint_every=1 training.sheet_every=1000"
 STEPS_PER_EPOCH = 2

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from model.errors import ConfigError
-from pipelines.scenery import painter
-from pipelines.scenery.districts import lay_out
-from pipelines.scenery.painter import Scene, paint, paint_folder, scene_seed
-from pipelines.scenery.streets import AreaKind, RoadKind
+from pipelines.data.sample import painter
+from pipelines.data.sample.districts import lay_out
+from pipelines.data.sample.painter import Scene, paint, paint_folder, scene_seed
+from pipelines.data.sample.streets import AreaKind, RoadKind
 
 SEEDS = range(24)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.intervals import Score
-from pipelines.score_tables import CLEAR_GAIN, CLEAR_LOSS, UNCLEAR, judged, plain, signed
+from pipelines.metrics.intervals import Score
+from pipelines.report.tables import CLEAR_GAIN, CLEAR_LOSS, UNCLEAR, judged, plain, signed
 
 
 @pytest.mark.parametrize(

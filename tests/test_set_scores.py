@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import sqrtm
 
 from model.errors import DataError
-from pipelines.set_scores import Features, frechet_distance, frechet_score, inception_score, kernel_score
+from pipelines.metrics.set_metrics import Features, frechet_distance, frechet_score, inception_score, kernel_score
 
 
 @pytest.fixture

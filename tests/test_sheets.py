@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.sheets import GAP, PAPER, TITLE, comparison, sheet
+from pipelines.report.sheets import GAP, PAPER, TITLE, comparison, sheet
 
 
 def images(count, height=48, width=64, seed=0):

@@ -55,7 +55,7 @@ def gradients(state):
 
 
 def step_on(strategy, state, *, global_batch):
-    """Return the step that pipelines.worker traces; it gives each loss of the whole batch."""
+    """Return the step that pipelines.training.worker traces; it gives each loss of the whole batch."""
 
     def replica_step(photo, street_map):
         losses = train_step(state, photo, street_map, l1_weight=100.0, global_batch=global_batch)

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 from ray_nodes import Cluster, wait_until
 
-from pipelines import handover
 from pipelines.__main__ import main
-from pipelines.cluster import share
-from pipelines.submit import Log
+from pipelines.cluster import environment as handover
+from pipelines.cluster.jobs import Log
+from pipelines.cluster.resources import share
 
 PROJECT = Path(__file__).resolve().parent.parent
 SECRET = "canary-4711"

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from model.errors import DataError
-from pipelines import torch_weights
-from pipelines.lite0 import FILE, PACKAGE, SHA256, installed_file
-from pipelines.torch_weights import LEGACY_MAGIC, read_weights
+from pipelines.metrics.pretrained import torch_weights
+from pipelines.metrics.pretrained.lite0 import FILE, PACKAGE, SHA256, installed_file
+from pipelines.metrics.pretrained.torch_weights import LEGACY_MAGIC, read_weights
 
 # Files as torch.save writes them. The opcodes are those of pickle, protocol 2.
 
@@ -329,7 +329,7 @@ def test_a_missing_file_and_a_folder_are_refused(file, tmp_path):
 
 def test_reading_loads_no_torch(file):
     program = (
-        "import sys\nfrom pathlib import Path\nfrom pipelines.torch_weights import read_weights\n"
+        "import sys\nfrom pathlib import Path\nfrom pipelines.metrics.pretrained.torch_weights import read_weights\n"
         f"found = read_weights(Path({str(file)!r}), sha256={save(file, WEIGHTS)!r})\n"
         "assert len(found) == 3 and 'torch' not in sys.modules\n"
     )

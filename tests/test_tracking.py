@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from model.errors import TrackingError
-from pipelines import tracking
-from pipelines.scores import Scores
+from pipelines.metrics.scores import Scores
+from pipelines.tracking import mlflow_runs
 from pipelines.workspace import Workspace
 
 
@@ -30,7 +30,7 @@ def test_settings_and_data_are_logged(client, run):
     (dataset,) = logged.inputs.dataset_inputs
     assert run.pairs().fingerprint.startswith(dataset.dataset.digest)
     assert logged.data.tags["data.fingerprint"] == run.pairs().fingerprint
-    assert logged.data.tags["git.revision"] == tracking.git_revision()
+    assert logged.data.tags["git.revision"] == mlflow_runs.git_revision()
 
 
 def test_every_named_loss_is_logged_at_every_step(client, run):
@@ -100,13 +100,13 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(monkeypatch
     with pytest.raises(
         TrackingError, match=r"127\.0\.0\.1:9 does not answer; start it, or set MLFLOW_TRACKING_URI"
     ) as found:
-        tracking.connect()
+        mlflow_runs.connect()
     assert "secret" not in str(found.value)
 
 
 def test_a_run_that_the_server_does_not_know(client):
     with (
         pytest.raises(TrackingError, match="does not know run 1234abcd; set MLFLOW_TRACKING_URI"),
-        tracking.continue_run("1234abcd"),
+        mlflow_runs.continue_run("1234abcd"),
     ):
         pass

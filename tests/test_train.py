@@ -6,7 +6,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from pipelines.checkpoint import ARRAYS
+from pipelines.training.checkpoint import ARRAYS
 from pipelines.workspace import Workspace
 
 TWO_WORKERS = "training.workers=2 training.cpus_per_worker=1 training.epochs=2 training.checkpoint_every=1"

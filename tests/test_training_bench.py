@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from model.hardware import usable_cores
-from pipelines.bench_report import Inside, Scaling, StepSpeed, TrainingBench, table
+from pipelines.benchmarks.results import Inside, Scaling, StepSpeed, TrainingBench, table
 
 TINY = "network.image_size=32 network.depth=4 network.width=2"
 REFERENCE = """python -c 'import json; print("warming up"); print(json.dumps({"images_per_second": 1e-3 * {batch}}))'"""

@@ -7,8 +7,8 @@ import pytest
 
 from model.bundle import Bundle
 from model.errors import BundleError, DataError, MissingStepError
-from pipelines.config import load
-from pipelines.pairs import Pair, PairIndex, fingerprint
+from pipelines.config.loading import load
+from pipelines.data.pairs import Pair, PairIndex, fingerprint
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 RECORD = RunRecord(run_id="1f0c", config=load(None, ["seed=7"]), steps=120, seconds=61.5, images_per_second=7.8)

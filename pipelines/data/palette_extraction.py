@@ -12,8 +12,8 @@ from model.errors import DataError
 from model.palette import BITS, cells, nearest_classes
 from model.pixels import Pixels
 from model.spec import MAX_CLASSES, Palette
-from pipelines.image_scores import check_images
-from pipelines.intervals import Values
+from pipelines.metrics.image_metrics import check_images
+from pipelines.metrics.intervals import Values
 
 NAMES = ("road", "water", "park", "building", "ground")
 SAME = 11.0

@@ -1,0 +1,76 @@
+"""The verbs that judge models: evaluate, compare."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder, tell
+
+app = typer.Typer()
+
+InceptionWeights = Annotated[
+    str,
+    typer.Option(
+        "--inception-weights",
+        metavar="PATH|URL",
+        help="pt_inception-2015-12-05-6726825d.pth, the official network: adds FID, KID and Inception Score.",
+    ),
+]
+LpipsWeights = Annotated[
+    str,
+    typer.Option(
+        "--lpips-weights",
+        metavar="DIR",
+        help="A folder with alexnet-owt-7be5be79.pth and alex.pth: adds LPIPS.",
+    ),
+]
+
+
+@app.command()
+def evaluate(
+    config: Config = None,
+    settings: Settings = None,
+    run: Run = "",
+    inception_weights: InceptionWeights = "",
+    lpips_weights: LpipsWeights = "",
+    as_json: AsJson = False,
+) -> None:
+    """Score the exported model on the held-out pairs, beside trivial baselines, and write the report."""
+    settings_read = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
+    folder = run_folder(settings_read, run)
+    from pipelines.cli import summary
+    from pipelines.evaluation.evaluate import evaluate as evaluate_run
+
+    scores = evaluate_run(folder, settings_read.evaluation)
+    tell(as_json, scores, lambda: summary.scores(folder, scores))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Run ids; the first is compared with.")],
+    out: Annotated[
+        str, typer.Option("--out", metavar="DIR", help="The folder to make. [default: WORKSPACE/comparison]")
+    ] = "",
+    config: Config = None,
+    settings: Settings = None,
+    inception_weights: InceptionWeights = "",
+    lpips_weights: LpipsWeights = "",
+    as_json: AsJson = False,
+) -> None:
+    """Put models side by side on the held-out pairs of the first, with paired differences and a page to look at."""
+    settings_read = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
+    # `mlflow run -P runs="A B"` gives one word.
+    folders = [run_folder(settings_read, run) for words in runs for run in words.split()]
+    from pipelines.cli import summary
+    from pipelines.evaluation import comparison
+
+    folder = Path(out) if out else settings_read.workspace / "comparison"
+    found = comparison.compare(folders, settings_read.evaluation, folder)
+    tell(as_json, found, lambda: summary.comparison(folder / comparison.PAGE_FILE, found))
+
+
+def _weights(inception: str, lpips: str) -> list[str]:
+    given = {"inception_weights": inception, "lpips_weights": lpips}
+    return [f"evaluation.{key}={json.dumps(value)}" for key, value in given.items() if value]

@@ -1,0 +1,1 @@
+"""What runs on Ray: resources, jobs, distributed scoring."""

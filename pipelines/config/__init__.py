@@ -1,0 +1,1 @@
+"""Settings of a run: the schema with its defaults, YAML files, overrides."""

@@ -1,0 +1,248 @@
+"""Check, split and fingerprint the pairs of a folder: a `PairIndex`."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+
+from model.errors import DataError, MissingStepError
+from model.hardware import usable_cores
+from model.io import locations
+from model.io.files import write_text
+from model.io.images import decode, pixel_size, short_name
+from model.io.progress import track
+from model.pixels import Pixels
+from pipelines.data.layouts import LAYOUTS, Candidate, find_candidates, first
+
+REMOTE_READERS = 8
+"""Threads that check remote files; they wait for the network more than they decode."""
+
+
+class Pair(BaseModel, frozen=True, extra="forbid"):
+    """A photo and its map, checked.
+
+    Attributes:
+        name: Unique in the index: `val/12` for `val/12.jpg`, plain `12` where the split is by hash.
+        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses (`model.io.locations`).
+        sha256: Of the file's bytes; of both files' bytes in order when there are two.
+        size: Width and height in pixels of one half.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    sha256: str
+    size: tuple[int, int]
+
+
+class Rejected(BaseModel, frozen=True, extra="forbid"):
+    """A candidate that can't be used, and why."""
+
+    name: str
+    reason: str
+
+
+class PairIndex(BaseModel, frozen=True, extra="forbid"):
+    """The pairs of one data set, sorted by name; the fingerprint depends on their content and not on their place."""
+
+    source: str
+    train: tuple[Pair, ...]
+    val: tuple[Pair, ...]
+    rejected: tuple[Rejected, ...]
+    fingerprint: str
+
+    def save(self, path: Path) -> None:
+        """Write the index to `path` as JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "PairIndex":
+        """Read an index that `save` wrote; the images themselves are not looked at.
+
+        Raises:
+            MissingStepError: There is no such file.
+            DataError: The file is no index, or its pairs are not those of its fingerprint.
+        """
+        if not path.is_file():
+            raise MissingStepError(f"There is no index of pairs at {path}: run `sat2map prepare` first.")
+        try:
+            index = cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise DataError(f"{path} is not an index of pairs: run `sat2map prepare` again.") from error
+        if index.fingerprint != fingerprint(index.train, index.val):
+            raise DataError(f"{path} was altered since it was written: run `sat2map prepare` again.")
+        return index
+
+
+def index_folder(
+    folder: str | Path,
+    *,
+    source: str | None = None,
+    min_side: int = 256,
+    val_fraction: float = 0.1,
+    min_good: float = 0.9,
+) -> PairIndex:
+    """Check every pair in `folder` and return those that can be used, with the others by name and reason.
+
+    Args:
+        folder: In one of the layouts of `data.layouts`: a path, or an address that `model.io.locations` opens.
+        source: Where the data came from, for the record; the folder when left out.
+        min_side: Least width and height of one half, in pixels.
+        val_fraction: Share held out by a hash of the name where the folder has no held-out set of its own.
+        min_good: Least share of the candidates that must be good; duplicates count as bad.
+
+    Raises:
+        DataError: There are no pairs, too few of them are good, nothing is left to train on or to hold out, or the
+            place does not answer.
+    """
+    candidates = find_candidates(folder, val_fraction)
+    results = _check_all(candidates, min_side)
+    good = [(found.split, pair) for found, pair in zip(candidates, results, strict=True) if isinstance(pair, Pair)]
+    kept, duplicates = _drop_duplicates(good)
+    rejected = [result for result in results if isinstance(result, Rejected)] + duplicates
+    index = PairIndex(
+        source=source or str(folder),
+        train=tuple(kept["train"]),
+        val=tuple(kept["val"]),
+        rejected=tuple(sorted(rejected, key=lambda item: item.name)),
+        fingerprint=fingerprint(kept["train"], kept["val"]),
+    )
+    _judge(index, folder, min_good)
+    return index
+
+
+def read(pair: Pair) -> tuple[Pixels, Pixels]:
+    """Return the photo and the map of a pair, uint8 `(height, width, 3)` each.
+
+    Raises:
+        PlaceError: The place where the files lie does not answer.
+        DataError: A file is gone, can't be read, or is not the one that was indexed.
+    """
+    try:
+        contents = [locations.read_bytes(file) for file in pair.files]
+        if _sha256(contents) != pair.sha256:
+            raise DataError("its content is not what was indexed")
+        photo, street_map = _halves(pair.files, contents)
+    except locations.PlaceError:
+        raise
+    except DataError as error:
+        files = " and ".join(pair.files)
+        raise DataError(f"Pair {pair.name} ({files}) can't be read: {error}. Run `sat2map prepare` again.") from error
+    return np.array(photo), np.array(street_map)
+
+
+def fingerprint(train: Iterable[Pair], val: Iterable[Pair]) -> str:
+    """Return a sha256 over split, name and content of all pairs, whatever their order and place."""
+    lines = [("train", pair.name, pair.sha256) for pair in train] + [("val", pair.name, pair.sha256) for pair in val]
+    return hashlib.sha256(json.dumps(sorted(lines)).encode()).hexdigest()
+
+
+def rejected_report(index: PairIndex) -> str:
+    """Return the rejected candidates as CSV with the header `name,reason`."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("name", "reason"))
+    rows.writerows((item.name, item.reason) for item in index.rejected)
+    return text.getvalue()
+
+
+def _check_all(candidates: list[Candidate], min_side: int) -> list[Pair | Rejected]:
+    """Check all candidates on a few threads (Pillow decodes outside the GIL); the results keep their order."""
+    remote = any(locations.is_remote(file) for candidate in candidates[:1] for file in candidate.files)
+    with ThreadPoolExecutor(max_workers=REMOTE_READERS if remote else min(4, usable_cores())) as pool:
+        try:
+            results = pool.map(lambda candidate: _check(candidate, min_side), candidates)
+            return list(track(results, "Checking pairs", total=len(candidates)))
+        finally:
+            # Ctrl-C must not wait for the whole queue.
+            pool.shutdown(cancel_futures=True)
+
+
+def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
+    if candidate.problem:
+        return Rejected(name=candidate.name, reason=candidate.problem)
+    try:
+        contents = [locations.read_bytes(file) for file in candidate.files]
+        photo, _ = _halves(candidate.files, contents)
+    except locations.PlaceError:
+        # The place is at fault, and would be at every other file.
+        raise
+    except DataError as error:
+        return Rejected(name=candidate.name, reason=str(error))
+    if min(photo.size) < min_side:
+        reason = f"a half has {pixel_size(photo)} pixels; at least {min_side}x{min_side} are needed"
+        return Rejected(name=candidate.name, reason=reason)
+    return Pair(name=candidate.name, files=candidate.files, sha256=_sha256(contents), size=photo.size)
+
+
+def _drop_duplicates(good: list[tuple[str, Pair]]) -> tuple[dict[str, list[Pair]], list[Rejected]]:
+    """Keep the first of each content; held-out pairs come first, so that none of them is trained on."""
+    kept: dict[str, list[Pair]] = {"val": [], "train": []}
+    first: dict[str, str] = {}
+    duplicates = []
+    for split in kept:
+        for pair in (pair for where, pair in good if where == split):
+            if pair.sha256 in first:
+                duplicates.append(Rejected(name=pair.name, reason=f"has the same content as {first[pair.sha256]}"))
+            else:
+                first[pair.sha256] = pair.name
+                kept[split].append(pair)
+    return kept, duplicates
+
+
+def _judge(index: PairIndex, folder: str | Path, min_good: float) -> None:
+    """Stop if too few candidates are good, or if one of the splits is empty."""
+    good, bad = len(index.train) + len(index.val), len(index.rejected)
+    if not good:
+        raise DataError(f"None of the {bad} pairs in {folder} can be used. {LAYOUTS} Refused:\n{_reasons(index)}")
+    if good / (good + bad) < min_good:
+        raise DataError(
+            f"Only {good} of the {good + bad} pairs in {folder} can be used; at least {100 * min_good:.4g} % must "
+            f"be good (data.min_good). Mend or remove these:\n{_reasons(index)}"
+        )
+    if not index.val:
+        raise DataError(
+            f"{folder} leaves no pair to measure on: {good} to train on, {bad} refused. "
+            "Put some in val/ (or valA/ and valB/), or raise the share held out by name (data.val_fraction)."
+        )
+    if not index.train:
+        raise DataError(
+            f"{folder} leaves no pair to train on: {good} held out, {bad} refused. Put more in train/, or lower the "
+            "share held out by name (data.val_fraction)."
+        )
+
+
+def _reasons(index: PairIndex) -> str:
+    return first([f"  {item.name}: {item.reason}" for item in index.rejected], 20, "\n")
+
+
+def _sha256(contents: list[bytes]) -> str:
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _halves(files: Sequence[str], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
+    """Decode a pair fully into the photo and the map: RGB images of one size."""
+    images = [decode(locations.as_path(file), content) for file, content in zip(files, contents, strict=True)]
+    if len(images) == 1:
+        width, height = images[0].size
+        if width != 2 * height:
+            raise DataError(
+                f"{short_name(locations.as_path(files[0]))} has {pixel_size(images[0])} pixels; "
+                "photo and map side by side are twice as wide as high"
+            )
+        return images[0].crop((0, 0, height, height)), images[0].crop((height, 0, width, height))
+    photo, street_map = images
+    if photo.size != street_map.size:
+        raise DataError(
+            f"its photo has {pixel_size(photo)} pixels and its map {pixel_size(street_map)}; they must be equal"
+        )
+    return photo, street_map

@@ -1,0 +1,59 @@
+"""Get the pairs, wherever they come from, and check every one."""
+
+from pathlib import Path
+
+from model.errors import DataError
+from model.io.addresses import is_address
+from model.io.files import write_text
+from pipelines.config.loading import RunConfig
+from pipelines.data import kaggle
+from pipelines.data.pairs import PairIndex, index_folder, rejected_report
+from pipelines.data.sample.painter import STYLE, paint_folder
+from pipelines.workspace import Workspace
+
+MIN_VAL = 3
+"""Held-out pairs that a score with an error takes."""
+
+
+def prepare(config: RunConfig) -> PairIndex:
+    """Paint, fetch or find the pairs, and leave their index and the list of the refused in the workspace.
+
+    Raises:
+        DataError: There are no pairs, too few of them are good or held out, or the place does not answer.
+    """
+    workspace = Workspace(config.workspace)
+    index = index_folder(
+        _folder(config, workspace),
+        source=config.data.source,
+        min_side=config.network.image_size,
+        val_fraction=config.data.val_fraction,
+        min_good=config.data.min_good,
+    )
+    if len(index.val) < MIN_VAL:
+        raise DataError(
+            f"{config.data.source} holds {len(index.val)} held-out pairs; scores with an error take {MIN_VAL} or more: "
+            "put more into val/, or raise data.val_fraction (data.sample.val for painted scenes)."
+        )
+    index.save(workspace.pairs_file)
+    write_text(workspace.rejected_file, rejected_report(index))
+    return index
+
+
+def _folder(config: RunConfig, workspace: Workspace) -> str | Path:
+    source = config.data.source
+    if source == "sample":
+        return _sample(config, workspace)
+    if source.startswith("kaggle://"):
+        return kaggle.fetch(source)
+    if is_address(source):
+        return source
+    return Path(source).expanduser()
+
+
+def _sample(config: RunConfig, workspace: Workspace) -> Path:
+    """Paint the sample, unless the same one stands there already: its name says all that decides it."""
+    sample, side = config.data.sample, config.network.image_size
+    folder = workspace.root / f"sample-v{STYLE}-{side}px-{sample.train}+{sample.val}-seed{config.seed}"
+    if not folder.is_dir():
+        paint_folder(folder, train=sample.train, val=sample.val, size=side, seed=config.seed)
+    return folder

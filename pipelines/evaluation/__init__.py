@@ -1,0 +1,1 @@
+"""Evaluate, compare, and gate models on held-out pairs."""

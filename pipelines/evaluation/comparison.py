@@ -1,0 +1,96 @@
+"""Several models side by side on the same pairs, with paired differences."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from model.bundle import FP32, Bundle
+from model.errors import ConfigError, DataError
+from model.io.files import new_folder, write_text
+from model.io.progress import stage
+from model.pixels import Pixels
+from model.translator import Translator
+from pipelines.data.pairs import PairIndex
+from pipelines.evaluation.evaluate import HeldOut, draw, hold_out
+from pipelines.evaluation_config import EvaluationConfig
+from pipelines.metrics.intervals import Score, Tally, paired_difference
+from pipelines.metrics.scores import Comparison, gain
+from pipelines.report import page as report_page
+from pipelines.workspace import RunFolder
+
+COMPARISON_FILE, PAGE_FILE = "comparison.json", "comparison.html"
+
+
+def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) -> Comparison:
+    """Let the exported models of runs draw the held-out pairs of the first; leave JSON and a page in the folder `out`.
+
+    Raises:
+        ConfigError: There are fewer than two runs, or one twice.
+        DataError: The models draw images of other sizes or in other directions; or one was trained on these pairs.
+    """
+    ids = [run.run_id for run in runs]
+    if len(set(ids)) < 2 or len(set(ids)) < len(ids):
+        raise ConfigError(f"Found the runs {', '.join(ids) or 'none'}; name two or more different ones.")
+    first, pairs = runs[0], runs[0].pairs()
+    bundles = {run.run_id: run.open_bundle() for run in runs}
+    check_alike({f"run {run}": bundle for run, bundle in bundles.items()})
+    for run in runs:
+        check_unseen(run.pairs(), pairs, f"Run {run.run_id}")
+    held_out = hold_out(pairs, bundles[first.run_id].manifest, settings, cache=first.cache)
+    drawn = {run: draw(Translator(bundle, variant=FP32), held_out.sources) for run, bundle in bundles.items()}
+    with stage("Scoring"):
+        found = _compared(held_out, drawn, pairs)
+    with new_folder(out) as folder:
+        write_text(folder / COMPARISON_FILE, found.model_dump_json(indent=2) + "\n")
+        page = report_page.render_comparison(found, held_out.sources, held_out.targets, drawn)
+        write_text(folder / PAGE_FILE, page)
+    return found
+
+
+def check_alike(models: Mapping[str, Bundle]) -> None:
+    """Make sure that models draw the same kind of picture, so that they can be judged on the same pairs.
+
+    Raises:
+        DataError: They don't.
+    """
+    manifests = {name: bundle.manifest for name, bundle in models.items()}
+    if len({(manifest.direction, manifest.network.image_size) for manifest in manifests.values()}) > 1:
+        kinds = " and ".join(
+            f"{name} draws {manifest.direction} at {manifest.network.image_size} pixels"
+            for name, manifest in manifests.items()
+        )
+        raise DataError(f"No pair can be drawn by all: {kinds}. Compare models of one kind.")
+
+
+def check_unseen(trained: PairIndex, judged: PairIndex, who: str) -> None:
+    """Make sure that a model was not trained on the pairs that it is judged on.
+
+    Raises:
+        DataError: It was.
+    """
+    seen = {pair.sha256 for pair in trained.train} & {pair.sha256 for pair in judged.val}
+    if seen:
+        raise DataError(
+            f"{who} was trained on {len(seen)} of the {len(judged.val)} pairs that it would be judged on; "
+            "judge it on pairs that no model has seen."
+        )
+
+
+def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> Comparison:
+    judged = {run: held_out.judge.judge(images) for run, images in drawn.items()}
+    tallies = {run: found.tallies for run, found in judged.items()}
+    first, *others = drawn
+    return Comparison(
+        runs=tuple(drawn),
+        pairs=len(held_out.targets),
+        data_source=pairs.source,
+        data_fingerprint=pairs.fingerprint,
+        names=tuple(pair.name for pair in pairs.val),
+        scores={run: found.scores for run, found in judged.items()},
+        gains={run: _gains(tallies[run], tallies[first]) for run in others},
+        each={run: tuple(found["l1"].of_each().tolist()) for run, found in tallies.items()},
+        notes=held_out.notes(),
+    )
+
+
+def _gains(mine: dict[str, Tally], other: dict[str, Tally]) -> dict[str, Score]:
+    return {name: gain(name, paired_difference(mine[name], other[name])) for name in mine if name in other}

@@ -1,0 +1,171 @@
+"""The gates between a challenger and the title of champion: both draw the same frozen pairs, each limit is named."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from model.bundle import FP32, Bundle
+from model.errors import DataError
+from model.io.progress import stage
+from model.pixels import Pixels
+from model.spec import Frozen
+from model.translator import Translator
+from pipelines.config.loading import RunConfig
+from pipelines.data.pairs import PairIndex
+from pipelines.evaluation.comparison import check_alike
+from pipelines.evaluation.evaluate import draw, hold_out
+from pipelines.evaluation.evaluator import Judged
+from pipelines.evaluation_config import PromotionConfig
+from pipelines.metrics.catalogue import BASELINES, METRICS
+from pipelines.metrics.intervals import paired_difference
+from pipelines.metrics.scores import NamedScores, better, gain, loss
+
+TIMED = 20
+"""Maps that each model draws to be timed, in turn."""
+WARM_UP = 2
+
+
+class Gate(Frozen):
+    """One limit: what was measured, and whether it passed."""
+
+    name: str
+    value: float
+    limit: float
+    passed: bool
+    sentence: str
+
+
+class Judgement(Frozen):
+    """What was measured of a challenger, gate by gate."""
+
+    pairs: int
+    data_fingerprint: str
+    gates: tuple[Gate, ...]
+    scores: dict[str, NamedScores]
+    """Of `challenger`, `champion` if there is one, and the baselines."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate was passed."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[Gate, ...]:
+        """The gates that were not passed."""
+        return tuple(gate for gate in self.gates if not gate.passed)
+
+
+def judge(
+    challenger: Bundle, champion: Bundle | None, pairs: PairIndex, config: RunConfig, *, cache: Path
+) -> Judgement:
+    """Measure a challenger beside the champion on the held-out part of `pairs`, and hold it to `config.promotion`.
+
+    Without a champion, the gates that compare with one are left out.
+
+    Raises:
+        DataError: A pair can't be read; or the models draw images of other sizes, or in other directions.
+        ConfigError: The palette of the settings can't be used.
+    """
+    settings = config.promotion
+    models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
+    check_alike(models)
+    held_out = hold_out(pairs, challenger.manifest, config.evaluation, cache=cache)
+    translators = {name: Translator(bundle, variant=FP32) for name, bundle in models.items()}
+    drawn = {name: draw(translate, held_out.sources) for name, translate in translators.items()}
+    with stage("Scoring"):
+        judged = {name: held_out.judge.judge(images) for name, images in (drawn | held_out.trivial).items()}
+    scores = {name: found.scores for name, found in judged.items()}
+    _check_scored(settings, scores["challenger"])
+    gates = [*_baseline_gates(settings, scores)]
+    if champion is not None:
+        gates += [_gain_gate(settings, judged), *_loss_gates(settings, scores)]
+    parity = challenger.manifest.parity.max_difference
+    gates.append(_at_most("parity", parity, settings.max_parity, "differs from TensorFlow by up to {:.2g}"))
+    gates += _latency_gates(settings, translators, held_out.sources)
+    return Judgement(pairs=len(held_out.targets), data_fingerprint=pairs.fingerprint, gates=tuple(gates), scores=scores)
+
+
+def _check_scored(settings: PromotionConfig, scores: NamedScores) -> None:
+    """Make sure that every gate has its number: one that can't be measured is not passed in silence."""
+    missing = sorted({settings.primary, *settings.max_loss} - set(scores))
+    if missing:
+        raise DataError(
+            f"{', '.join(missing)} can't be measured on these pairs; there are: {', '.join(scores)}. Change "
+            "promotion.primary or promotion.max_loss."
+        )
+
+
+def _baseline_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -> Iterator[Gate]:
+    name = settings.primary
+    mine = scores["challenger"][name].value
+    for baseline in settings.beats:
+        other = scores[baseline][name].value
+        yield Gate(
+            name=f"{name} beside {baseline}",
+            value=mine,
+            limit=other,
+            passed=better(name, mine, other),
+            sentence=f"{METRICS[name].title} is {mine:.4g}, and {BASELINES[baseline]} has {other:.4g}",
+        )
+
+
+def _gain_gate(settings: PromotionConfig, judged: dict[str, Judged]) -> Gate:
+    name = settings.primary
+    mine, other = (judged[model].tallies[name] for model in ("challenger", "champion"))
+    found = gain(name, paired_difference(mine, other))
+    return Gate(
+        name=f"{name} gained",
+        value=found.low,
+        limit=settings.min_gain,
+        passed=found.low > settings.min_gain,
+        sentence=f"{METRICS[name].title} gains {found.value:.4g} [{found.low:.4g}, {found.high:.4g}] over the "
+        f"champion; the lower end must be above {settings.min_gain:g}",
+    )
+
+
+def _loss_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -> Iterator[Gate]:
+    for name, limit in settings.max_loss.items():
+        if name == settings.primary:
+            continue
+        mine, other = scores["challenger"][name].value, scores["champion"][name].value
+        lost = loss(name, mine, other)
+        yield Gate(
+            name=f"{name} lost",
+            value=lost,
+            limit=limit,
+            passed=lost <= limit,
+            sentence=f"{METRICS[name].title} is {mine:.4g} beside the champion's {other:.4g}, a loss of {lost:.1%}; "
+            f"at most {limit:.1%} is allowed",
+        )
+
+
+def _latency_gates(settings: PromotionConfig, translators: dict[str, Translator], sources: Pixels) -> Iterator[Gate]:
+    seconds = _seconds(translators, sources)
+    if "champion" in seconds:
+        ratio = seconds["challenger"] / seconds["champion"]
+        yield _at_most("latency ratio", ratio, settings.max_latency_ratio, "takes {:.2f} times as long as the champion")
+    if settings.max_latency_ms:
+        yield _at_most("latency ms", 1000 * seconds["challenger"], settings.max_latency_ms, "takes {:.1f} ms a map")
+
+
+def _seconds(translators: dict[str, Translator], sources: Pixels) -> dict[str, float]:
+    """Time one map of each model, in turn; medians."""
+    taken: dict[str, list[float]] = {name: [] for name in translators}
+    for number in range(WARM_UP + TIMED):
+        photo = sources[number % len(sources)][None]
+        for name, translate in translators.items():
+            began = time.perf_counter()
+            translate(photo)
+            taken[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds[WARM_UP:]) for name, seconds in taken.items()}
+
+
+def _at_most(name: str, value: float, limit: float, said: str) -> Gate:
+    return Gate(
+        name=name,
+        value=value,
+        limit=limit,
+        passed=value <= limit,
+        sentence=f"The challenger {said.format(value)}; at most {limit:g} is allowed",
+    )

@@ -1,0 +1,190 @@
+"""The files of a bundle beside fp32: made, judged beside fp32 on held-out pairs, shipped only if they draw as well."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import onnx
+
+from model.bundle import Bundle, BundleManifest, Variant, variant_file
+from model.graph.calibration import calibrate
+from model.graph.openvino import equalise, write_for_openvino
+from model.graph.precision import to_half
+from model.graph.quantisation import quantise
+from model.graph.sensitivity import Quantise, from_fastest
+from model.io.files import sha256
+from model.pixels import Pixels, Tensor, to_pixels, to_tensor
+from model.providers import CPU, CUDA, OPENVINO
+from model.translator import Translate, Translator
+from pipelines.evaluation.evaluator import Judge
+from pipelines.export_config import ExportConfig, VariantName
+from pipelines.metrics.catalogue import METRICS, OF_SETS
+from pipelines.metrics.image_metrics import ssim
+from pipelines.metrics.scores import FULL_RANK, NamedScores, loss
+
+PROVIDERS: dict[VariantName, tuple[str, ...]] = {
+    "fp16": (CUDA,),
+    "int8": (CPU,),
+    "int8-openvino": (OPENVINO,),
+}
+"""What runs each of them best."""
+
+
+COMPARED = 16
+"""Photos that decide which layers are the first to stay in float."""
+
+
+class Verdict(NamedTuple):
+    """What a variant's maps are beside those of fp32: mean SSIM, and the share that each score loses.
+
+    Fréchet distances are told and decide nothing below 2049 photos: on a few they move by percents where no map changes
+    by a level.
+    """
+
+    ssim: float
+    losses: dict[str, float]
+    photos: int
+
+    def objection(self, settings: ExportConfig) -> str:
+        """Say what is too bad to be shipped, if anything is."""
+        if not self.ssim >= settings.min_ssim:
+            return f"SSIM to fp32 is {self.ssim:.4f}; at least {settings.min_ssim:g} is allowed (export.min_ssim)"
+        decisive = {
+            name: share for name, share in self.losses.items() if self.photos >= FULL_RANK or name not in OF_SETS
+        }
+        name, worst = max(decisive.items(), key=lambda item: item[1])
+        if worst > settings.max_loss:
+            title = METRICS[name].title
+            return f"{title} loses {worst:.2%}; at most {settings.max_loss:.2%} is allowed (export.max_loss)"
+        return ""
+
+
+@dataclass(frozen=True)
+class Jury:
+    """Who judges variants: held-out photos, a judge with their true maps, and what fp32 draws and scores.
+
+    Attributes:
+        photos: (N, side, side, 3).
+        judge: Of maps of these photos.
+        drawn: By fp32.
+        scores: Of these.
+    """
+
+    photos: Pixels
+    judge: Judge
+    drawn: Pixels
+    scores: NamedScores
+
+    @classmethod
+    def appoint(cls, photos: Pixels, judge: Judge, fp32: Translate) -> "Jury":
+        """Let fp32 draw, and score it."""
+        drawn = fp32(photos)
+        return cls(photos, judge, drawn, judge.score(drawn))
+
+    def examine(self, translate: Translate) -> Verdict:
+        """Judge what a variant draws.
+
+        Kernel distances and Inception Scores are left out: the first lie around zero, where shares say nothing, and
+        the second do not look at the true maps.
+        """
+        drawn = translate(self.photos)
+        scores = self.judge.score(drawn)
+        compared = [name for name in self.scores if name not in OF_SETS or name.startswith(("frechet", "fid"))]
+        losses = {name: loss(name, scores[name].value, self.scores[name].value) for name in compared}
+        known = {name: share for name, share in losses.items() if not math.isnan(share)}
+        return Verdict(float(ssim(drawn, self.drawn).mean()), known, len(self.photos))
+
+
+class Made(NamedTuple):
+    """A variant's model, and the layers of an int8 one that stayed in float."""
+
+    model: onnx.ModelProto
+    float_layers: tuple[str, ...] = ()
+
+
+def add_variant(
+    folder: Path,
+    manifest: BundleManifest,
+    name: VariantName,
+    *,
+    attempts: Iterable[Made],
+    jury: Jury,
+    difference: Callable[[Callable[[Tensor], Tensor]], float],
+    settings: ExportConfig,
+) -> BundleManifest:
+    """Write the first attempt at a variant that draws well enough into a bundle's folder.
+
+    Args:
+        folder: Where fp32 lies already.
+        manifest: Of that bundle.
+        name: Which variant.
+        attempts: From the fastest to the most exact.
+        jury: Judges them.
+        difference: How far a model's answers are from TensorFlow's.
+        settings: What is well enough.
+
+    Returns:
+        The manifest with the variant, or with the reason why it was left out.
+    """
+    file, objection = folder / variant_file(name), ""
+    for made in attempts:
+        onnx.save_model(made.model, file)
+        variant = Variant(
+            sha256=sha256(file),
+            providers=PROVIDERS[name],
+            max_difference=0,
+            ssim=0,
+            losses={},
+            photos=len(jury.photos),
+            float_layers=made.float_layers,
+        )
+        draft = manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
+        translator = Translator(Bundle(folder, draft), variant=name)
+        verdict = jury.examine(translator)
+        measured = {
+            "max_difference": difference(translator.translate),
+            "ssim": verdict.ssim,
+            "losses": verdict.losses,
+        }
+        objection = verdict.objection(settings)
+        if not objection:
+            variant = variant.model_copy(update=measured)
+            return manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
+        if made.float_layers:
+            objection += f", with {', '.join(made.float_layers)} in float"
+    file.unlink()
+    return manifest.model_copy(update={"left_out": manifest.left_out | {name: objection}})
+
+
+def attempts_at(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Pixels) -> Iterator[Made]:
+    """Make a variant of a generator, from the fastest to the most exact.
+
+    Args:
+        name: Which.
+        exact: The lowered model.
+        plain: The model as it was converted.
+        photos: Training photos (N, side, side, 3): an int8 model takes its ranges from them, and the layers that suffer
+            most are found on them.
+    """
+    if name == "fp16":
+        yield Made(to_half(exact))
+        return
+    batch = to_tensor(photos)
+    quantised = _quantiser(name, exact, plain, batch)
+    for made in from_fastest(exact, quantised, batch[:COMPARED], similarity=_similarity):
+        yield Made(made.model, made.float_layers)
+
+
+def _quantiser(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Tensor) -> Quantise:
+    """Return what makes an int8 model with some layers in float."""
+    if name == "int8-openvino":
+        generator = equalise(plain, photos)
+        return lambda kept: write_for_openvino(generator, plain, keep_float=kept)
+    ranges = calibrate(exact, [photos])
+    return lambda kept: quantise(exact, ranges, keep_float=kept)
+
+
+def _similarity(wanted: Tensor, drawn: Tensor) -> float:
+    return float(ssim(to_pixels(drawn), to_pixels(wanted)).mean())

@@ -1,0 +1,1 @@
+"""Scores of drawn maps, with confidence intervals: arrays in, numbers out."""

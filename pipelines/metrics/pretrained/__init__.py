@@ -1,0 +1,1 @@
+"""The pretrained networks that perceptual and set metrics use, in onnxruntime."""

@@ -1,0 +1,1 @@
+"""Versions in MLflow's model registry: register, promote, roll back, pull, resolve."""

@@ -1,0 +1,219 @@
+"""Promote and roll back: which version of the registered model is the champion, and why.
+
+Judging takes minutes and happens before the lock; the switch takes a second and happens under it, after another look
+at what has moved meanwhile.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from model.bundle import Bundle
+from model.errors import ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
+from model.spec import Frozen
+from pipelines.config.loading import RunConfig
+from pipelines.data.pairs import PairIndex, read
+from pipelines.evaluation import gates
+from pipelines.evaluation.comparison import check_unseen
+from pipelines.evaluation.gates import Judgement
+from pipelines.registry import model_card
+from pipelines.registry import versions as registry
+from pipelines.registry.promotion_lock import turn
+from pipelines.registry.pull import fetch_bundle, fetch_pairs
+from pipelines.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
+from pipelines.tracking import mlflow_runs
+from pipelines.workspace import Workspace
+
+Judge = Callable[..., Judgement]
+"""As `gates.judge`."""
+
+
+class Promotion(Frozen):
+    """A decision, with all that was measured."""
+
+    name: str
+    version: int
+    champion: int | None
+    """The version that it was judged against; None if there was no champion."""
+    decision: Literal["promoted", "forced", "refused"]
+    reason: str
+    """Why it was forced."""
+    when: str
+    """UTC, as in ISO 8601."""
+    judgement: Judgement
+
+
+class Rollback(Frozen):
+    """A champion that was put back."""
+
+    name: str
+    version: int
+    """The champion now."""
+    rolled_back: int
+    """The version that was the champion before."""
+    when: str
+
+
+def promote(
+    config: RunConfig, version: int | str, *, force: bool = False, reason: str = "", judge: Judge = gates.judge
+) -> Promotion:
+    """Judge a version beside the champion on the same pairs, and make it the champion if it passes every gate.
+
+    The old champion becomes `previous`. Decision and numbers are written into the version's tags and description, and
+    as an artifact of its run, also when it is refused.
+
+    Args:
+        config: Its `tracking.model_name`, and its `promotion` with the gates and the frozen pairs.
+        version: A number or an alias.
+        force: Move it whatever the gates say; they are measured and recorded all the same.
+        reason: Why, if it is forced.
+        judge: What measures.
+
+    Raises:
+        PromotionRefused: It failed a gate; nothing moved.
+        ConfigError: It is to be forced without a reason.
+        MissingStepError: There is no such version, or it is the champion.
+        BundleError: What the registry holds can't be trusted.
+        DataError: The pairs can't be read here, or a model was trained on them.
+        TrackingError: MLflow does not answer, or another promotion was faster.
+    """
+    if force and not reason.strip():
+        raise ConfigError('A forced promotion needs a reason, which is recorded: --reason "...".')
+    mlflow_runs.connect()
+    name = config.tracking.model_name
+    challenger = registry.find(name, version)
+    champion = _champion(name)
+    if champion is not None and champion.number == challenger.number:
+        raise MissingStepError(
+            f"Version {champion.number} of {name} is the champion already; register a new one first."
+        )
+    judgement = _judge(config, challenger, champion, judge)
+    promotion = Promotion(
+        name=name,
+        version=challenger.number,
+        champion=None if champion is None else champion.number,
+        decision="promoted" if judgement.passed else "forced" if force else "refused",
+        reason=reason.strip() if force else "",
+        when=_now(),
+        judgement=judgement,
+    )
+    if promotion.decision == "refused":
+        _record(challenger, promotion)
+        failures = " ".join(f"{gate.sentence}." for gate in judgement.failures)
+        raise PromotionRefused(f"Version {challenger.number} of {name} was not promoted, and nothing moved. {failures}")
+    _switch(promotion)
+    _record(challenger, promotion)
+    return promotion
+
+
+def rollback(config: RunConfig) -> Rollback:
+    """Make `previous` the champion again; the version that is the champion now keeps no alias, but a tag that says so.
+
+    Raises:
+        MissingStepError: There is no previous champion.
+        TrackingError: MLflow does not answer, or others move aliases.
+    """
+    mlflow_runs.connect()
+    name = config.tracking.model_name
+    with turn(name) as own:
+        found = registry.aliases(name)
+        champion, previous = found.get(CHAMPION), found.get(PREVIOUS)
+        if champion is None or previous in (None, champion):
+            raise MissingStepError(
+                f"{name} has no previous champion to go back to (the champion is {_told(champion)}); "
+                "promote a version instead."
+            )
+        own.check()
+        registry.move(name, CHAMPION, previous)
+        registry.move(name, PREVIOUS, None)
+    done = Rollback(name=name, version=previous, rolled_back=champion, when=_now())
+    registry.note(registry.find(name, champion), {"promotion.rolled_back": done.when})
+    return done
+
+
+def _champion(name: str) -> Version | None:
+    number = registry.aliases(name).get(CHAMPION)
+    return None if number is None else registry.find(name, number)
+
+
+def _judge(config: RunConfig, challenger: Version, champion: Version | None, judge: Judge) -> Judgement:
+    """Fetch both models, checked, and measure them on the frozen pairs, which neither was trained on."""
+    versions = [version for version in (challenger, champion) if version is not None]
+    with TemporaryDirectory(prefix="sat2map-") as scratch:
+        bundles: dict[int, Bundle] = {}
+        for version in versions:
+            folder = Path(scratch, str(version.number))
+            folder.mkdir()
+            bundles[version.number] = fetch_bundle(version, folder)
+        trained = {version.number: fetch_pairs(version) for version in versions}
+        chosen = config.promotion.pairs
+        pairs = PairIndex.load(Path(chosen)) if chosen else trained[challenger.number]
+        for number, index in trained.items():
+            check_unseen(index, pairs, f"Version {number}")
+        if not chosen:
+            _check_here(pairs, challenger)
+        return judge(
+            bundles[challenger.number],
+            bundles[champion.number] if champion else None,
+            pairs,
+            config,
+            cache=Workspace(config.workspace).root / "cache",
+        )
+
+
+def _check_here(pairs: PairIndex, challenger: Version) -> None:
+    try:
+        read(pairs.val[0])
+    except DataError as error:
+        raise DataError(
+            f"The held-out pairs of version {challenger.number} can't be read on this machine: {error} Promote where "
+            "they lie, or name the index of pairs that do: --set promotion.pairs=FILE."
+        ) from error
+
+
+def _switch(promotion: Promotion) -> None:
+    """Move the aliases, if the champion is still the one that was judged against."""
+    name, number = promotion.name, promotion.version
+    with turn(name) as own:
+        found = registry.aliases(name)
+        if found.get(CHAMPION) != promotion.champion:
+            raise TrackingError(
+                f"The champion became {_told(found.get(CHAMPION))} while version {number} was judged against "
+                f"{_told(promotion.champion)}; nothing moved. Run promote again."
+            )
+        # `previous` first: if all ends after it, there is nothing to go back to, and never a wrong version.
+        if promotion.champion is not None:
+            registry.move(name, PREVIOUS, promotion.champion)
+        own.check()
+        registry.move(name, CHAMPION, number)
+        if found.get(CHALLENGER) == number:
+            registry.move(name, CHALLENGER, None)
+
+
+def _record(version: Version, promotion: Promotion) -> None:
+    tags = {
+        "promotion.decision": promotion.decision,
+        "promotion.against": _told(promotion.champion),
+        "promotion.when": promotion.when,
+        "promotion.pairs": promotion.judgement.data_fingerprint,
+        "promotion.reason": promotion.reason,
+    }
+    for gate in promotion.judgement.gates:
+        passed = "passed" if gate.passed else "failed"
+        tags[f"promotion.{gate.name.replace(' ', '_')}"] = f"{gate.value:.6g} (limit {gate.limit:g}, {passed})"
+    path = registry.log_decision(version, promotion.model_dump_json(indent=2) + "\n")
+    registry.note(version, tags | {"promotion.artifact": path})
+    heading = f"{promotion.decision.capitalize()} on {promotion.when}, judged against {_told(promotion.champion)}"
+    sentences = [f"{'✓' if gate.passed else '✗'} {gate.sentence}" for gate in promotion.judgement.gates]
+    told = [f"Reason given: {promotion.reason}", *sentences] if promotion.reason else sentences
+    registry.describe(version.name, version.number, model_card.with_decision(version.description, heading, told))
+
+
+def _told(number: int | None) -> str:
+    return "no version" if number is None else f"version {number}"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

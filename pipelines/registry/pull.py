@@ -1,0 +1,225 @@
+"""Fetch a registered version as a bundle, and believe nothing that the registry says before it is checked.
+
+Nothing here unpickles, and nothing loads the model: what is fetched is JSON, HTML and one ONNX file, each up to a
+limit, and the ONNX file is parsed by itself, without the files that it may name.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx
+import yaml
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
+
+from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle, read_manifest, variant_file
+from model.errors import BundleError, DataError
+from model.io.files import new_folder, sha256, write_text
+from model.spec import Frozen
+from pipelines.data.pairs import PairIndex
+from pipelines.evaluation.evaluate import REPORT_FILE, SCORES_FILE
+from pipelines.registry import versions
+from pipelines.registry.artifacts import Artifacts
+from pipelines.registry.versions import ONNX_FILE, OWN, PAIRS_FILE, Version, in_version
+from pipelines.tracking import mlflow_runs
+
+FLAVOURS_FILE = "MLmodel"
+PULLED_FILE = "pulled.json"
+TINY, SMALL, PAGE, MODEL = 1 << 15, 1 << 20, 64 << 20, 1 << 30
+"""Limits in bytes; a generator of the paper's width has 218 MB, and protobuf ends at 2 GiB."""
+MANIFEST = f"{OWN}/{MANIFEST_FILE}"
+EXTRAS = {f"{OWN}/{SCORES_FILE}": (SCORES_FILE, PAGE), f"{OWN}/{REPORT_FILE}": (REPORT_FILE, PAGE)}
+MODEL_NAME = re.compile(r"generator(\.[a-z0-9-]+)?\.onnx")
+PICKLES = {".bin", ".cloudpickle", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth", ".torch"}
+"""Files that Python may unpickle; NumPy's too, which hold pickles wherever an array is of objects."""
+
+
+class Pulled(Frozen):
+    """Where a bundle came from: `pulled.json` in its folder."""
+
+    name: str
+    version: int
+    run_id: str
+    sha256: str
+
+
+def pull(name: str, which: str | int, out: Path) -> Bundle:
+    """Fetch a version, by number or alias, into the folder `out`: a bundle, with its scores and report if it has them.
+
+    A bundle that was pulled to `out` before is replaced when the new one is whole and checked.
+
+    Raises:
+        BundleError: The version's content can't be trusted, or something else is at `out`; nothing was changed.
+        MissingStepError: There is no such version, or `register` did not make it.
+        TrackingError: MLflow does not answer.
+    """
+    _check_replaceable(out)
+    mlflow_runs.connect()
+    version = versions.find(name, which)
+    with new_folder(out) as draft:
+        fetch_bundle(version, draft, extras=True)
+        origin = Pulled(name=name, version=version.number, run_id=version.run_id, sha256=version.sha256)
+        write_text(draft / PULLED_FILE, origin.model_dump_json(indent=2) + "\n")
+    return Bundle.open(out)
+
+
+def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bundle:
+    """Fetch a version into an existing folder and check everything that can be checked without running it.
+
+    Raises:
+        BundleError: Something is not as it should be; the message says what.
+    """
+    artifacts = version.artifacts()
+    sizes = artifacts.sizes()
+    _check_listing(version, sizes, {MANIFEST: SMALL, ONNX_FILE: MODEL})
+    _check_flavours(version, artifacts)
+    artifacts.fetch(MANIFEST, folder / MANIFEST_FILE, limit=SMALL)
+    _check_same(version, MANIFEST, folder / MANIFEST_FILE, version.bundle_sha256)
+    manifest = read_manifest(folder)
+    if manifest.run_id != version.run_id:
+        raise BundleError(
+            f"{_called(version)} belongs to run {version.run_id!r}, and its bundle to run {manifest.run_id!r}."
+        )
+    wanted = {in_version(name): (variant_file(name), MODEL) for name in manifest.hashes()}
+    if extras:
+        wanted |= {path: target for path, target in EXTRAS.items() if path in sizes}
+    _check_listing(version, sizes, {path: limit for path, (_, limit) in wanted.items()})
+    for path, (name, limit) in wanted.items():
+        artifacts.fetch(path, folder / name, limit=limit)
+    _check_same(version, ONNX_FILE, folder / MODEL_FILE, version.sha256)
+    bundle = Bundle.open(folder)
+    for variant in manifest.hashes():
+        check_model(bundle, variant)
+    return bundle
+
+
+def fetch_pairs(version: Version) -> PairIndex:
+    """Read the index of the pairs that a version was trained and measured on; the pairs themselves lie elsewhere.
+
+    Raises:
+        BundleError: The version has none, or it is too large.
+        DataError: It is no index of pairs.
+    """
+    path = f"{OWN}/{PAIRS_FILE}"
+    with TemporaryDirectory(prefix="sat2map-") as scratch:
+        file = Path(scratch, PAIRS_FILE)
+        version.artifacts().fetch(path, file, limit=PAGE)
+        try:
+            pairs = PairIndex.load(file)
+        except DataError as error:
+            raise BundleError(f"{path} of {_called(version)} is no index of pairs, or was altered.") from error
+    if pairs.fingerprint != version.tags.get("data.fingerprint"):
+        raise BundleError(f"{path} of {_called(version)} is not of the data that its tags name.")
+    return pairs
+
+
+def check_model(bundle: Bundle, variant: str) -> None:
+    """Parse an ONNX file of a bundle by itself, and refuse one that names other files or has other tensors.
+
+    Raises:
+        BundleError: It was altered, is no ONNX model, refers to files, or its tensors are not those of the manifest.
+    """
+    called = PurePosixPath(in_version(variant)).name
+    try:
+        model = onnx.load_model_from_string(bundle.verified(variant).read_bytes())
+    except DecodeError as error:
+        raise BundleError(f"The fetched {called} is no ONNX model: {error}.") from error
+    for tensor in _tensors(model):
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            raise BundleError(
+                f"The fetched {called} takes the tensor {tensor.name!r} from another file ({', '.join(places)!r}); "
+                "a bundle's model holds all its tensors itself."
+            )
+    tensors = bundle.manifest.signature
+    found = [[value.name for value in ends] for ends in (model.graph.input, model.graph.output)]
+    if found != [[tensors.input], [tensors.output]]:
+        raise BundleError(
+            f"The fetched {called} has inputs and outputs {found}; its manifest says {tensors.input!r} and "
+            f"{tensors.output!r}."
+        )
+
+
+def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
+    """Find every tensor, wherever it stands: initialisers, attributes of nodes, subgraphs, functions, sparse ones."""
+    if isinstance(message, onnx.TensorProto):
+        yield message
+    for _, value in message.ListFields():
+        if isinstance(value, Message):
+            yield from _tensors(value)
+        elif not isinstance(value, str | bytes | int | float):
+            for item in value:
+                if not isinstance(item, Message):
+                    break
+                yield from _tensors(item)
+
+
+def _check_replaceable(out: Path) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise BundleError(f"{out} is not a folder; name another one.")
+    names = {path.name for path in out.iterdir()}
+    own = {PULLED_FILE, MANIFEST_FILE, *(name for name, _ in EXTRAS.values())}
+    own |= {name for name in names if MODEL_NAME.fullmatch(name)}
+    if names and (PULLED_FILE not in names or names - own):
+        raise BundleError(
+            f"{out} holds {', '.join(sorted(names - own)) or 'a bundle that was not pulled'}; only what `pull` made is "
+            "replaced. Name another folder."
+        )
+
+
+def _check_listing(version: Version, sizes: dict[str, int], wanted: dict[str, int]) -> None:
+    for path in sorted(sizes):
+        if PurePosixPath(path).suffix.lower() in PICKLES:
+            raise BundleError(f"{_called(version)} holds {path!r}, which may be a pickle; `register` writes none.")
+    for path, limit in wanted.items():
+        if path not in sizes:
+            raise BundleError(f"{_called(version)} has no {path}; register the run again.")
+        if sizes[path] > limit:
+            raise BundleError(
+                f"{path} of {_called(version)} has {sizes[path]:,} bytes; at most {limit:,} are fetched. "
+                "This is no sat2map model."
+            )
+
+
+def _check_same(version: Version, path: str, file: Path, expected: str) -> None:
+    if (found := sha256(file)) != expected:
+        raise BundleError(
+            f"{path} of {_called(version)} was altered: its sha256 is {found}, and {expected} was registered. "
+            "Don't use it; register the run again."
+        )
+
+
+def _check_flavours(version: Version, artifacts: Artifacts) -> None:
+    """Read MLmodel, and refuse what MLflow would run as anything but plain ONNX."""
+    with TemporaryDirectory(prefix="sat2map-") as scratch:
+        file = Path(scratch, FLAVOURS_FILE)
+        artifacts.fetch(FLAVOURS_FILE, file, limit=TINY)
+        try:
+            content: Any = yaml.safe_load(file.read_bytes())
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise BundleError(
+                f"{FLAVOURS_FILE} of {_called(version)} can't be read; register the run again."
+            ) from error
+    flavours = content.get("flavors") if isinstance(content, dict) else None
+    if not isinstance(flavours, dict) or not all(isinstance(flavour, dict) for flavour in flavours.values()):
+        raise BundleError(f"{FLAVOURS_FILE} of {_called(version)} names no flavours; register the run again.")
+    others = sorted(str(name) for name in flavours.keys() - {"onnx", "python_function"})
+    if others or "onnx" not in flavours:
+        raise BundleError(
+            f"{_called(version)} has the flavours {', '.join(others) or 'python_function'}; only onnx is fetched."
+        )
+    loader = flavours.get("python_function", {}).get("loader_module", "mlflow.onnx")
+    if loader != "mlflow.onnx":
+        # Not the value itself, unless it is text: YAML can describe more than fits into memory.
+        shown = repr(loader[:100]) if isinstance(loader, str) else f"a {type(loader).__name__}"
+        raise BundleError(f"{_called(version)} is loaded by {shown}; only what mlflow.onnx loads is fetched.")
+    if any(flavour.get("code") for flavour in flavours.values()):
+        raise BundleError(f"{_called(version)} brings code of its own, which would be run; only plain ONNX is fetched.")
+
+
+def _called(version: Version) -> str:
+    return f"version {version.number} of {version.name}"

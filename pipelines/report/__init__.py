@@ -1,0 +1,1 @@
+"""The HTML pages and picture sheets that people look at."""

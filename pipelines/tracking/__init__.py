@@ -1,0 +1,1 @@
+"""What a run records: MLflow runs, the loss curve, and delivery that survives an outage."""

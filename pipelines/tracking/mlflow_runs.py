@@ -1,0 +1,282 @@
+"""The seam to MLflow's tracking: one run from training to registration."""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from model.errors import ConfigError, Stopped, TrackingError
+from model.io.addresses import hide_passwords
+from pipelines.cluster import environment
+from pipelines.config.loading import RunConfig
+from pipelines.data.pairs import PairIndex
+from pipelines.tracking.loss_curve import StepLosses
+
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
+BATCH = 900
+"""Metrics in one request, which MLflow takes whole or not at all; its own limit is 1000."""
+LAST_LOSS = "discriminator_drawn_loss"
+"""The last loss of a step: where it is logged, the others are."""
+ANSWER_SECONDS = "10"
+
+
+class ServerAwayError(TrackingError):
+    """MLflow did not answer, or was not able to: the same can be asked again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """An MLflow run that is being written."""
+
+    id: str
+
+    def last_step(self, metric: str) -> int:
+        """Return the last step at which a metric is logged, 0 if it never was."""
+        history = mlflow.MlflowClient().get_metric_history(self.id, metric)
+        return max((metric.step for metric in history), default=0)
+
+    def log_losses(self, losses: Iterable[StepLosses]) -> None:
+        """Log the named losses of steps, in few requests; logging the same again changes nothing."""
+        metrics = [
+            Metric(name, value, int(step.when * 1000), step.step)
+            for step in losses
+            for name, value in step.losses.items()
+        ]
+        for start in range(0, len(metrics), BATCH):
+            mlflow.MlflowClient().log_batch(self.id, metrics=metrics[start : start + BATCH])
+
+    def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, when: float | None = None) -> None:
+        """Log numbers of one moment, in seconds since 1970; by default of now."""
+        now = int((when or time.time()) * 1000)
+        mlflow.MlflowClient().log_batch(
+            self.id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()]
+        )
+
+    def log_image(self, image: Image.Image, name: str) -> None:
+        """Log a picture as a PNG artifact."""
+        mlflow.MlflowClient().log_image(self.id, image, artifact_file=name)
+
+    def log_file(self, file: Path, folder: str | None = None) -> None:
+        """Log a file as an artifact."""
+        mlflow.MlflowClient().log_artifact(self.id, str(file), folder)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run."""
+        for key, value in tags.items():
+            mlflow.MlflowClient().set_tag(self.id, key, value)
+
+
+def connect() -> str:
+    """Make sure that the tracking server answers; return its address.
+
+    Raises:
+        ConfigError: This is a cluster's run, and MLflow would be a local file.
+        TrackingError: It does not, or it refuses.
+    """
+    for name, level in {"alembic": logging.WARNING, "mlflow": logging.WARNING, "urllib3": logging.ERROR}.items():
+        logging.getLogger(name).setLevel(level)
+    if "RAY_ADDRESS" in os.environ:
+        check_shared()
+    uri = mlflow.get_tracking_uri()
+    if hide_passwords(uri) != uri:
+        # MLflow would print the run's address with the password in it.
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    with _impatient():
+        try:
+            mlflow.MlflowClient().search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            raise TrackingError(
+                f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
+                "one that runs (unset it for a local SQLite file). "
+                f"It said: {_said(error)}"
+            ) from error
+    return uri
+
+
+def check_shared() -> None:
+    """Refuse to track a run on a Ray cluster in a local file.
+
+    Raises:
+        ConfigError: MLflow's address is SQLite or a folder, which it is where MLFLOW_TRACKING_URI is not set.
+    """
+    uri = mlflow.get_tracking_uri()
+    # A bare word such as `databricks` names a service; a bare path is a folder.
+    if uri.startswith(("sqlite:", "file:", "/", ".")):
+        raise ConfigError(
+            f"MLflow would write to {uri}, and a run on a cluster can't be tracked in a local file: other nodes can't "
+            "write into it, and in a job's working directory it is lost with the job. Set MLFLOW_TRACKING_URI to an "
+            "MLflow server that the cluster reaches (http:// or https://)."
+        )
+
+
+@contextmanager
+def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
+    """Begin a run, or go on in the one that `mlflow run` has begun, and log what it starts from; `connect` first."""
+    if "MLFLOW_RUN_ID" not in os.environ:
+        mlflow.set_experiment(config.tracking.experiment)
+    with _ended_as_it_should(mlflow.start_run(log_system_metrics=True)) as run:
+        mlflow.log_params(config.flat())
+        run.set_tags({"git.revision": git_revision()})
+        _log_data(pairs)
+        mlflow.log_dict(_environment(), "environment.json")
+        mlflow.log_text(config.model_dump_json(indent=2), "config.json")
+        yield run
+
+
+@contextmanager
+def trial_run(parent: str, name: str, run_id: str | None, config: RunConfig) -> Iterator[Run]:
+    """Begin the nested run of a trial, or go on in it; a trial that is halted ends as KILLED."""
+    if run_id is not None:
+        with _known(run_id) as run:
+            yield run
+        return
+    connect()
+    experiment = mlflow.get_run(parent).info.experiment_id
+    active = mlflow.start_run(experiment_id=experiment, run_name=name, parent_run_id=parent)
+    with _ended_as_it_should(active) as run:
+        mlflow.log_params(config.flat())
+        yield run
+
+
+def end_trials(parent: str, finished: Container[str]) -> None:
+    """End the nested runs as FINISHED, by name, or as KILLED if they were halted; one that failed stays FAILED."""
+    experiment = mlflow.get_run(parent).info.experiment_id
+    nested = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status != 'FAILED'"
+    for run in mlflow.MlflowClient().search_runs([experiment], nested, max_results=1000):
+        status = "FINISHED" if run.info.run_name in finished else "KILLED"
+        mlflow.MlflowClient().set_terminated(run.info.run_id, status)
+
+
+@contextmanager
+def resumed_run(run_id: str, changes: Mapping[str, str]) -> Iterator[Run]:
+    """Go on with the training of a run; the settings that were changed stand in the tag `resumed.settings`."""
+    with _known(run_id, log_system_metrics=True) as run:
+        run.set_tags({"resumed.git.revision": git_revision(), "resumed.settings": json.dumps(changes)})
+        yield run
+
+
+@contextmanager
+def continue_run(run_id: str) -> Iterator[Run]:
+    """Add to a run whose training has ended."""
+    with _known(run_id) as run:
+        yield run
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn what a request may meet on its way into ServerAwayError, in seconds; a refusal stays what it is."""
+    uri = mlflow.get_tracking_uri()
+    with _impatient():
+        try:
+            yield
+        except MlflowException as error:
+            status = error.get_http_status_code()  # type: ignore[no-untyped-call]
+            if status >= 500 or status == 429:
+                raise ServerAwayError(_away(error, uri)) from error
+            raise TrackingError(f"MLflow at {hide_passwords(uri)} refused: {_said(error)}") from error
+        except OSError as error:
+            raise ServerAwayError(_away(error, uri)) from error
+
+
+@contextmanager
+def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - options of mlflow.start_run
+    uri = connect()
+    try:
+        active = mlflow.start_run(run_id=run_id, **options)
+    except MlflowException as error:
+        raise TrackingError(
+            f"MLflow at {hide_passwords(uri)} does not know run {run_id}; "
+            "set MLFLOW_TRACKING_URI to the server that it was trained with."
+        ) from error
+    with _ended_as_it_should(active) as run:
+        yield run
+
+
+@contextmanager
+def _ended_as_it_should(active: mlflow.ActiveRun) -> Iterator[Run]:
+    """End as FINISHED, as KILLED when somebody stopped it, as FAILED on any other error."""
+    try:
+        yield Run(active.info.run_id)
+    except BaseException as error:
+        # A server that is away as well must not hide the error.
+        with contextlib.suppress(ServerAwayError), answering():
+            mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt | SystemExit) else "FAILED")
+        raise
+    with answering():
+        mlflow.end_run("FINISHED")
+
+
+def git_revision() -> str:
+    """The checked out revision, `-dirty` behind it when files differ; `none` outside a git checkout.
+
+    In a submitted job it is the submitter's.
+    """
+    if environment.REVISION in os.environ:
+        return os.environ[environment.REVISION]
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    except FileNotFoundError:
+        return "none"
+    return answer.stdout.strip() if answer.returncode == 0 else "none"
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Let a request fail in seconds; MLflow's own retries take minutes."""
+    hurry = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": ANSWER_SECONDS}
+    before = {key: os.environ.get(key) for key in hurry}
+    os.environ.update(hurry)
+    try:
+        yield
+    finally:
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
+
+
+def _away(error: Exception, uri: str) -> str:
+    return f"MLflow at {hide_passwords(uri)} does not answer: {_said(error)}"
+
+
+def _said(error: Exception) -> str:
+    return hide_passwords(" ".join(str(error).split()))[:300]
+
+
+def _log_data(pairs: PairIndex) -> None:
+    """Log the data as an input of the run: the fingerprint is its digest, which MLflow cuts at 36 characters."""
+    source = CodeDatasetSource(tags={"source": pairs.source, "fingerprint": pairs.fingerprint})
+    data = MetaDataset(source, name="pairs", digest=pairs.fingerprint[:36])  # type: ignore[abstract]
+    mlflow.log_input(data, context="training")
+    mlflow.set_tag("data.fingerprint", pairs.fingerprint)
+    mlflow.log_params({"data.train_pairs": len(pairs.train), "data.val_pairs": len(pairs.val)})
+    if pairs.rejected:
+        mlflow.log_params({"data.rejected": len(pairs.rejected)})
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+    }

@@ -1,0 +1,1 @@
+"""Training with Ray Train and search with Ray Tune."""

@@ -1,0 +1,200 @@
+"""The driver of a training: Ray Train's workers on one side, MLflow and the progress bar on the other."""
+
+import os
+import shlex
+import shutil
+import threading
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, ScalingConfig
+from ray.train import RunConfig as RayRunConfig
+from ray.train.v2.api.exceptions import TrainingFailedError
+
+from model.errors import DataError, Stopped, TrainingError
+from model.io.files import write_text
+from model.io.progress import quiet_stderr
+from pipelines.cluster import environment, signals
+from pipelines.cluster import resources as cluster
+from pipelines.config import loading as settings_of
+from pipelines.config.loading import RunConfig
+from pipelines.data.dataset import steps_per_epoch
+from pipelines.data.pairs import PairIndex
+from pipelines.tracking import mlflow_runs
+from pipelines.training.channel import ActorLine
+from pipelines.training.messages import Report
+from pipelines.training.metric_logger import last_steps
+from pipelines.training.monitor import Follower
+from pipelines.workspace import RunFolder, RunRecord, Workspace
+
+
+def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
+    """Train the networks, track the run in MLflow, and leave generator and record in the run's folder.
+
+    Raises:
+        ConfigError: The cluster has too few CPUs or GPUs for the workers.
+        DataError: There are fewer training pairs than one batch takes.
+        TrackingError: MLflow does not answer.
+        TrainingError: The workers failed.
+        Stopped: The user stopped it.
+    """
+    _check_batch(config, pairs)
+    mlflow_runs.connect()
+    with cluster.joined():
+        scaling = cluster.scaling(config.training)
+        with mlflow_runs.new_run(config, pairs) as run:
+            folder = Workspace(config.workspace).new_run(run.id)
+            pairs.save(folder.pairs_file)
+            write_text(folder.config_file, config.model_dump_json(indent=2))
+            _train(config, pairs, run, folder, scaling, _follower(config, pairs, logged=last_steps()))
+    return folder
+
+
+def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
+    """Go on with a training from its newest whole checkpoint, in the same MLflow run.
+
+    Args:
+        folder: Of a run that was stopped, was killed, or has ended and is to have more epochs.
+        changes: Settings that differ from those it began with, `training.epochs=80`; what is trained can't change.
+
+    Raises:
+        MissingStepError: The run never began to train.
+        Sat2mapError: As `fit`; or no checkpoint of the run fits the settings.
+    """
+    began, pairs = folder.config(), folder.pairs()
+    config = settings_of.change(began, changes)
+    _check_batch(config, pairs)
+    changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
+    mlflow_runs.connect()
+    with cluster.joined():
+        scaling = cluster.scaling(config.training)
+        with mlflow_runs.resumed_run(folder.run_id, changed) as run:
+            _train(config, pairs, run, folder, scaling, _follower(config, pairs, logged=last_steps(run)))
+    return folder
+
+
+def train_loop_per_worker(settings: dict[str, Any]) -> None:
+    """Train as one of Ray Train's workers; TensorFlow is imported there and not in the driver."""
+    environment.forget()
+    # Pairs at an address are read by the workers, which other nodes start without the driver's environment.
+    environment.apply(ray.get(settings["environment"]))
+    if settings["line"].told_to_stop():
+        return
+    from pipelines.training.worker import train_loop
+
+    train_loop(settings)
+
+
+def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
+    if len(pairs.train) < config.training.batch_size:
+        raise DataError(
+            f"{len(pairs.train)} training pairs don't fill one batch of {config.training.batch_size}; "
+            "lower training.batch_size or add pairs."
+        )
+
+
+def _follower(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> Follower:
+    epoch_steps = steps_per_epoch(len(pairs.train), config.training.batch_size)
+    return Follower(config, steps_per_epoch=epoch_steps, logged=logged)
+
+
+def _train(
+    config: RunConfig,
+    pairs: PairIndex,
+    run: mlflow_runs.Run,
+    folder: RunFolder,
+    scaling: ScalingConfig,
+    follower: Follower,
+) -> None:
+    """Run the workers to the end, and leave what a finished training leaves."""
+    line = ActorLine.open()
+
+    def note(text: str) -> None:
+        line.tell(Report(epoch=follower.epoch, notes=(text,)))
+
+    try:
+        with (
+            signals.gracefully() as stop,
+            follower.reading(line, run),
+            cluster.noticing_waits(scaling, note),
+        ):
+            _run_workers(config, pairs, folder, scaling, line, stop)
+    except TrainingFailedError as error:
+        follower.raise_failure()
+        raise TrainingError(f"Training failed: {_cause(error)} Go on with: {_resume_command(folder)}") from error
+    finally:
+        line.close()
+        shutil.rmtree(folder.ray, ignore_errors=True)
+    if not folder.generator.is_file() or follower.steps_done < follower.total_steps:
+        raise Stopped(
+            f"Stopped after step {follower.steps_done} of {follower.total_steps}; "
+            f"the last checkpoint holds them all. Go on with: {_resume_command(folder)}"
+        )
+    record = RunRecord(
+        run_id=run.id,
+        config=config,
+        steps=follower.steps_done,
+        seconds=follower.seconds,
+        images_per_second=follower.images_per_second,
+    )
+    with mlflow_runs.answering():
+        run.log_file(folder.generator, "keras")
+        run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
+    folder.write_record(record)
+    Workspace(config.workspace).set_latest(folder)
+
+
+def _run_workers(
+    config: RunConfig,
+    pairs: PairIndex,
+    folder: RunFolder,
+    scaling: ScalingConfig,
+    line: ActorLine,
+    stop: threading.Event,
+) -> None:
+    """Let Ray Train run the loop in a thread of its own, so that this one hears Ctrl-C and passes it on."""
+    with quiet_stderr():
+        # This imports TensorFlow, whose notes help nobody here.
+        from ray.train.tensorflow import TensorflowTrainer
+    resources: Any = scaling.resources_per_worker
+    trainer = TensorflowTrainer(
+        train_loop_per_worker,
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "pairs": pairs.model_dump(mode="json"),
+            "folder": str(folder.path),
+            "cpus": int(resources["CPU"]),
+            "code_revision": mlflow_runs.git_revision(),
+            # By reference: Ray Train shows what stands here.
+            "environment": ray.put(environment.collect(os.environ)),
+            "line": line,
+        },
+        scaling_config=scaling,
+        run_config=RayRunConfig(
+            # Nothing of an earlier session is looked at here: the checkpoints are the run's own.
+            name=uuid.uuid4().hex,
+            storage_path=str(folder.ray),
+            failure_config=FailureConfig(max_failures=config.training.max_failures),
+        ),
+    )
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ray-train")
+    running = pool.submit(trainer.fit)
+    # At a second Ctrl-C nobody waits for it: Ray's own end is what ends it.
+    pool.shutdown(wait=False)
+    while not signals.wait(running, stop):
+        line.stop()
+        stop.clear()
+    running.result()
+
+
+def _resume_command(folder: RunFolder) -> str:
+    return shlex.join(["sat2map", "train", "--resume", folder.run_id, *folder.in_workspace()])
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost cause's own words: Ray wraps a worker's exception in several of its own."""
+    text = [line for line in str(error).splitlines() if line.strip()]
+    return text[-1].strip() if text else repr(error)

@@ -1,0 +1,155 @@
+"""Search for good settings with Ray Tune: ASHA halts what falls behind, each trial is a nested MLflow run."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ray import tune as ray_tune
+from ray.tune.schedulers import ASHAScheduler
+
+from model.errors import ConfigError, TrainingError
+from model.io.files import write_text
+from model.spec import Frozen
+from pipelines.cluster import environment, resources
+from pipelines.config.loading import BEST_IS_LOWEST, RunConfig
+from pipelines.data.pairs import PairIndex
+from pipelines.tracking import mlflow_runs
+from pipelines.training.trial import EPOCHS, NAME, run_trial
+from pipelines.workspace import RunFolder, Workspace
+
+SEARCHED = ("training.learning_rate", "training.l1_weight", "network.norm", "network.width")
+
+
+class Trial(Frozen):
+    """One trial: its settings, and the held-out score of its last epoch."""
+
+    name: str
+    settings: dict[str, Any]
+    epochs: int
+    score: float
+
+
+class TuneResult(Frozen):
+    """All trials of a search, the best first."""
+
+    run_id: str
+    """The MLflow run that the trials are nested in."""
+    score: str
+    """What they are ranked by."""
+    trials: tuple[Trial, ...]
+
+
+def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
+    """Run a search from its beginning.
+
+    Raises:
+        ConfigError: The cluster can't hold a trial.
+        TrackingError: MLflow does not answer.
+        TrainingError: No trial came to a score.
+    """
+    mlflow_runs.connect()
+    with resources.joined(), mlflow_runs.new_run(config, pairs) as run:
+        folder = Workspace(config.workspace).new_run(run.id)
+        pairs.save(folder.pairs_file)
+        write_text(folder.config_file, config.model_dump_json(indent=2))
+        _check_size(config)
+        tuner = ray_tune.Tuner(
+            _trainable(config, pairs, folder),
+            param_space=_space(config),
+            tune_config=ray_tune.TuneConfig(
+                metric=config.training.best_by,
+                mode="min" if BEST_IS_LOWEST[config.training.best_by] else "max",
+                num_samples=config.tune.trials,
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+                scheduler=ASHAScheduler(
+                    time_attr=EPOCHS,
+                    max_t=config.training.epochs,
+                    grace_period=min(config.tune.grace_epochs, config.training.epochs),
+                    reduction_factor=config.tune.reduction,
+                ),
+            ),
+            run_config=ray_tune.RunConfig(name=folder.ray.name, storage_path=str(folder.path), verbose=1),
+        )
+        return _finish(tuner, config, folder, run)
+
+
+def resume(folder: RunFolder) -> TuneResult:
+    """Go on with a search that was stopped or killed: finished trials stay, the others go on from their checkpoints."""
+    config, pairs = folder.config(), folder.pairs()
+    mlflow_runs.connect()
+    with resources.joined(), mlflow_runs.resumed_run(folder.run_id, {}) as run:
+        tuner = ray_tune.Tuner.restore(
+            str(folder.ray), _trainable(config, pairs, folder), resume_unfinished=True, restart_errored=True
+        )
+        return _finish(tuner, config, folder, run)
+
+
+def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  # noqa: ANN401 - what Ray Tune takes
+    job = {
+        "config": config.model_dump(mode="json"),
+        "pairs": pairs.model_dump(mode="json"),
+        "folder": str(folder.path),
+        "code_revision": mlflow_runs.git_revision(),
+    }
+    # In the object store: what Ray Tune keeps of a trainable lies in the run's folder.
+    trainable = ray_tune.with_parameters(run_trial, job=job, handed=environment.collect(os.environ))
+    gpus = 1 if config.training.gpu else 0
+    return ray_tune.with_resources(trainable, {"CPU": config.tune.cpus_per_trial, "GPU": gpus})
+
+
+def _name(trial: Any) -> str:  # noqa: ANN401 - Ray Tune's own trial
+    """Number the trials: `trial-00003`."""
+    return f"trial-{trial.trial_id.rpartition('_')[2]}"
+
+
+def _space(config: RunConfig) -> dict[str, Any]:
+    asked = config.tune
+    drawn = (
+        ray_tune.loguniform(*asked.learning_rate),
+        ray_tune.loguniform(*asked.l1_weight),
+        ray_tune.choice(asked.norm),
+        ray_tune.choice(asked.width),
+    )
+    return dict(zip(SEARCHED, drawn, strict=True))
+
+
+def _check_size(config: RunConfig) -> None:
+    asked, there = config.tune.cpus_per_trial, resources.total("CPU")
+    if asked > there:
+        raise ConfigError(f"A trial was given {asked} CPUs and the cluster has {there}; lower tune.cpus_per_trial.")
+
+
+def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: mlflow_runs.Run) -> TuneResult:
+    score = config.training.best_by
+    # Ray Tune prints its progress where results belong.
+    with contextlib.redirect_stdout(sys.stderr):
+        results = tuner.fit()
+    trials = []
+    for result in (results[number] for number in range(len(results))):
+        if result.metrics and result.config and score in result.metrics:
+            settings = {key: result.config[key] for key in SEARCHED}
+            name, epochs = result.metrics[NAME], result.metrics[EPOCHS]
+            trials.append(Trial(name=name, settings=settings, epochs=epochs, score=result.metrics[score]))
+    if not trials:
+        raise TrainingError(f"No trial came to a score. The first error: {_first_error(results)}")
+    trials.sort(key=lambda trial: trial.score, reverse=not BEST_IS_LOWEST[score])
+    found = TuneResult(run_id=folder.run_id, score=score, trials=tuple(trials))
+    write_text(folder.path / "tune.json", found.model_dump_json(indent=2))
+    with mlflow_runs.answering():
+        mlflow_runs.end_trials(run.id, [trial.name for trial in trials if trial.epochs == config.training.epochs])
+        run.log_file(folder.path / "tune.json")
+        run.log_metrics({f"best_{score}": trials[0].score})
+        run.set_tags({"best_trial": trials[0].name, **_tags(trials[0].settings)})
+    return found
+
+
+def _tags(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {f"best.{key}": str(value) for key, value in settings.items()}
+
+
+def _first_error(results: ray_tune.ResultGrid) -> str:
+    lines = [line for error in results.errors for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "none was told"

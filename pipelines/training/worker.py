@@ -1,0 +1,98 @@
+"""What one Ray Train worker does: set up its devices, build the networks, run the training loop."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import ray.train
+import tensorflow as tf
+
+from model.errors import Sat2mapError
+from model.networks.train_step import LinearDecay, TrainState, build_state
+from model.pixels import Pixels
+from pipelines.config.loading import RunConfig
+from pipelines.data.dataset import Shard, load_all, steps_per_epoch
+from pipelines.data.pairs import PairIndex
+from pipelines.training.channel import ActorLine
+from pipelines.training.loop import TrainingLoop
+from pipelines.training.messages import Line, Report
+from pipelines.workspace import RunFolder
+
+BYTES_PER_PACK = 16 << 20
+"""Gradients are added up over the workers in packs of so many bytes: the first while the last are calculated."""
+
+
+def train_loop(settings: dict[str, Any]) -> None:
+    """Train as one of the workers; Ray Train calls it in each worker process.
+
+    Args:
+        settings: `config` and `pairs` as JSON-ready trees, `folder` and `code_revision` of the run, the `cpus` of the
+            worker, and the `line` to the driver.
+    """
+    line: ActorLine = settings["line"]
+    context = ray.train.get_context()
+    try:
+        train_share(settings, Shard(context.get_world_rank(), context.get_world_size()), line)
+    except Sat2mapError as error:
+        # Ray would start the workers again, to meet the same mistake.
+        line.tell(Report(epoch=0, mistake=str(error)))
+        line.stop()
+        raise
+
+
+def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
+    """Train one worker's share; settings as for `train_loop`."""
+    config = RunConfig.model_validate(settings["config"])
+    pairs = PairIndex.model_validate(settings["pairs"])
+    folder = RunFolder(Path(settings["folder"]))
+    folder.check_seen(pairs)
+    _set_up_devices(config, threads=settings["cpus"])
+    strategy = _strategy(config, shard)
+    with strategy.scope():
+        state = _build_state(config, steps_per_epoch(len(pairs.train), config.training.batch_size))
+    loop = TrainingLoop(
+        config,
+        strategy,
+        state,
+        shard,
+        line,
+        folder=folder,
+        code_revision=settings["code_revision"],
+        held_out=_held_out(pairs, config),
+    )
+    loop.run(pairs)
+
+
+def _set_up_devices(config: RunConfig, *, threads: int) -> None:
+    # TensorFlow would take every core of the node, and so would the next worker there.
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+    keras.config.set_dtype_policy(config.training.precision)
+    keras.utils.set_random_seed(config.seed)
+    if config.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
+    if shard.workers == 1:
+        # One worker has nobody to talk to: TensorFlow's own strategy opens no port and reduces nothing.
+        return tf.distribute.get_strategy()
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(
+        bytes_per_pack=BYTES_PER_PACK, implementation=kinds.NCCL if config.training.gpu else kinds.RING
+    )
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+
+
+def _build_state(config: RunConfig, epoch_steps: int) -> TrainState:
+    training = config.training
+    rate = LinearDecay(training.learning_rate, steps=training.epochs * epoch_steps, share=training.decay)
+    return build_state(config.network, learning_rate=rate, beta_1=training.beta_1, seed=config.seed)
+
+
+def _held_out(pairs: PairIndex, config: RunConfig) -> tuple[Pixels, Pixels]:
+    """Load the held-out pairs that checkpoints are scored on and sheets show."""
+    count = max(config.training.sheet_pairs, config.training.validation_pairs)
+    return load_all(pairs.val[:count], side=config.network.image_size, direction=config.data.direction)
