@@ -1,0 +1,130 @@
+"""Files and folders that appear whole or not at all."""
+
+import hashlib
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from model.io.files import new_folder, sha256, write_text
+from tests.fixtures.project import PROJECT
+
+# In a process of its own: the limit would hold for whatever pytest's own output is written to.
+ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from model.io.files import write_bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+write_bytes(Path(sys.argv[1]), bytes(4096))
+"""
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def fill(folder, **files):
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_new_folder_appears_when_it_is_whole(tmp_path):
+    target = tmp_path / "runs" / "first"
+    with new_folder(target) as draft:
+        fill(draft, model="weights")
+        assert not target.exists()
+        assert draft.parent == target.parent  # Renaming needs the same file system.
+        assert draft.name.startswith(".")
+    assert (target / "model").read_text() == "weights"
+    assert names(target.parent) == ["first"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+
+
+def test_a_new_folder_replaces_the_old_one_whole(tmp_path):
+    target = fill(tmp_path / "bundle", model="old", leftover="old")
+    with new_folder(target) as draft:
+        fill(draft, model="new")
+        assert names(target) == ["leftover", "model"]
+    assert names(target) == ["model"]
+    assert (target / "model").read_text() == "new"
+    assert names(tmp_path) == ["bundle"]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_folder_and_nothing_beside_it(tmp_path, failure):
+    target = fill(tmp_path / "bundle", model="old")
+    with pytest.raises(failure), new_folder(target) as draft:
+        fill(draft, model="half")
+        raise failure
+    assert (target / "model").read_text() == "old"
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_an_error_leaves_nothing_where_nothing_was(tmp_path):
+    with pytest.raises(ValueError), new_folder(tmp_path / "bundle") as draft:
+        fill(draft, model="half")
+        raise ValueError
+    assert names(tmp_path) == []
+
+
+def test_a_draft_that_is_gone_does_not_take_the_old_folder_with_it(tmp_path):
+    target = fill(tmp_path / "bundle", model="old")
+    with pytest.raises(FileNotFoundError), new_folder(target) as draft:
+        draft.rmdir()
+    assert (target / "model").read_text() == "old"
+    assert names(tmp_path) == ["bundle"]
+
+
+def test_text_is_written_as_utf_8_for_everybody_to_read(tmp_path):
+    path = tmp_path / "deep" / "note.txt"
+    write_text(path, "Straße\n")
+    assert path.read_bytes() == "Straße\n".encode()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert names(path.parent) == ["note.txt"]
+
+
+def test_somebody_who_reads_meanwhile_sees_the_old_file_whole(tmp_path):
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+    with path.open() as reader:
+        write_text(path, "new and longer")
+        assert reader.read() == "old"
+    assert path.read_text() == "new and longer"
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+    command = [sys.executable, "-c", ON_A_FULL_DISK, str(path)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert "File too large" in done.stderr
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["note.txt"]
+
+
+def test_text_that_is_no_utf_8_leaves_the_old_file(tmp_path):
+    path = tmp_path / "note.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["note.txt"]
+
+
+def test_a_folder_in_the_way_is_an_error_and_stays(tmp_path):
+    path = fill(tmp_path / "note.txt", inside="kept")
+    with pytest.raises(IsADirectoryError):
+        write_text(path, "new")
+    assert names(path) == ["inside"]
+    assert names(tmp_path) == ["note.txt"]
+
+
+def test_sha256_of_the_standards_example_and_of_a_file_of_several_blocks(tmp_path):
+    path = tmp_path / "content"
+    path.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
+    assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    path.write_bytes(content := b"satellite" * 100_000)
+    assert sha256(path) == hashlib.sha256(content).hexdigest()

@@ -1,0 +1,256 @@
+"""Maps from a pool of actors: the same as without, and given up where actors are lost again and again."""
+
+import contextlib
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import rasterio
+from affine import Affine
+
+from model.errors import BundleError, ClusterError, ConfigError, DataError
+from model.io.locations import PlaceError
+from pipelines.cluster import resources
+from pipelines.cluster.distributed_scoring import Pool, draw_in_pool, score_distributed, size_pool
+from pipelines.cluster.scoring_actor import Job
+from serving.inference.scene import SceneReading
+from serving.scoring.image_scorer import ScoreSettings, plan
+from serving.scoring.scorer import score
+from serving.scoring.sources import find_photos
+from tests.fixtures.ray_nodes import drawing_actors
+from tests.fixtures.scored_folders import assert_same, draw_noise, maps_in, timeless
+
+LARGE = 800
+"""Pixels a side of photos that take a while, for they are drawn in many tiles."""
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Return a folder of five photos and a file that is none."""
+    folder = draw_noise(tmp_path / "photos", [f"{name}.png" for name in "abcde"])
+    (folder / "broken.jpg").write_bytes(b"no photo")
+    return folder
+
+
+# The pool
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "cpus", "expected"),
+    [
+        ([1, 1], None, None, Pool(2, 1)),
+        ([2], None, None, Pool(1, 2)),
+        ([0, 8, 8], None, None, Pool(4, 4)),
+        ([2], 2, None, Pool(2, 1)),
+        ([8, 8], 2, None, Pool(2, 8)),
+        ([8, 8], None, 3, Pool(4, 3)),
+        ([8, 8], 1, 2, Pool(1, 2)),
+    ],
+)
+def test_the_pool_fills_the_cluster_unless_told_otherwise(nodes, actors, cpus, expected):
+    assert size_pool(nodes, actors=actors, cpus=cpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "actors", "cpus", "told"),
+    [
+        ([1, 1], 3, None, "have 1, 1 CPUs: room for 2 of 3 actors that take 1 each"),
+        ([2, 2], None, 3, "have 2, 2 CPUs: room for 0 of 1 actors that take 3 each"),
+        ([], None, None, "have no CPUs: room for 0"),
+    ],
+)
+def test_a_pool_that_does_not_fit_is_refused(nodes, actors, cpus, told):
+    with pytest.raises(ConfigError, match=f"{told}.*; lower --actors or --cpus-per-actor"):
+        size_pool(nodes, actors=actors, cpus=cpus)
+
+
+# On a Ray of this process
+
+
+@pytest.fixture(scope="module")
+def ray_here():
+    """Start Ray once for several tests."""
+    with resources.joined():
+        yield
+
+
+def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, bundle, photos, tmp_path, capfd):
+    local = score(bundle, [str(photos)], str(tmp_path / "local"))
+    capfd.readouterr()
+    report = score_distributed(bundle, [str(photos)], str(tmp_path / "spread"), actors=1, cpus=1)
+    assert_same(tmp_path / "spread", tmp_path / "local")
+    timing = {"out", "manifest", "seconds", "images_per_second"}
+    assert report.model_dump(exclude=timing) == local.model_dump(exclude=timing)
+    assert report.drawn == 5 and report.images_per_second > 0 and not (tmp_path / "spread/.journal").exists()
+    out, err = capfd.readouterr()
+    (told,) = err.splitlines()
+    assert out == "" and told.startswith(f"{photos / 'broken.jpg'}: ")
+
+
+def test_what_is_there_is_kept_whoever_drew_it(ray_here, bundle, photos, tmp_path):
+    out = tmp_path / "maps"
+    score(bundle, [str(photos)], str(out))
+    before = maps_in(out)
+    (out / "b.png").unlink()
+    report = score_distributed(bundle, [str(photos)], str(out), actors=1, cpus=1)
+    assert (report.drawn, report.kept, len(report.failed)) == (1, 4, 1)
+    assert maps_in(out) == before
+    again = score(bundle, [str(photos)], str(out))
+    assert (again.drawn, again.kept) == (0, 5)
+
+
+def test_settings_reach_the_actors(ray_here, bundle, photos, tmp_path):
+    settings = ScoreSettings(format="webp", resize=True)
+    score(bundle, [str(photos)], str(tmp_path / "local"), settings=settings, model="models:/sat2map/3")
+    score_distributed(
+        bundle, [str(photos)], str(tmp_path / "spread"), settings=settings, model="models:/sat2map/3", actors=1, cpus=1
+    )
+    assert_same(tmp_path / "spread", tmp_path / "local")
+    assert {row.model for row in timeless(tmp_path / "spread")} == {"models:/sat2map/3", None}
+
+
+def test_scenes_are_drawn_by_actors_as_here(ray_here, bundle, tmp_path, capfd):
+    survey = draw_noise(tmp_path / "survey", ["photo.png"])
+    for seed, name in enumerate(("a.tif", "b.tif")):
+        pixels = np.random.default_rng(seed).integers(1, 256, (3, 90, 70), dtype=np.uint8)
+        place = {"crs": "EPSG:32633", "transform": Affine(2, 0, 400_000, 0, -2, 5_800_000), "photometric": "RGB"}
+        with rasterio.open(survey / name, "w", "GTiff", 70, 90, 3, dtype="uint8", **place) as file:
+            file.write(pixels)
+    (survey / "torn.tif").write_bytes((survey / "a.tif").read_bytes()[:9000])
+    settings = ScoreSettings(format="tiff", scene=SceneReading(resolution=0.9))
+    score(bundle, [str(survey)], str(tmp_path / "local"), settings=settings)
+    capfd.readouterr()
+    report = score_distributed(bundle, [str(survey)], str(tmp_path / "spread"), settings=settings, actors=2, cpus=1)
+    assert (report.drawn, len(report.failed)) == (3, 1) and timeless(tmp_path / "spread") == timeless(
+        tmp_path / "local"
+    )
+    local, spread = maps_in(tmp_path / "local"), maps_in(tmp_path / "spread")
+    # An item and a manifest beside each map are the command line's.
+    assert spread.keys() - local.keys() == {f"{name}.{kind}.json" for name in "ab" for kind in ("stac", "manifest")}
+    assert all(spread[name] == local[name] for name in local)
+    told = sorted(capfd.readouterr().err.splitlines())
+    assert told[0].startswith(f"{survey}/torn.tif: survey/torn.tif is truncated")
+    assert [line.partition(",")[0] for line in told[1:]] == [
+        f"Warning: survey/{name}.tif has pixels of 2 m; the model was trained on 0.9 m" for name in "ab"
+    ]
+    again = score(bundle, [str(survey)], str(tmp_path / "spread"), settings=settings)
+    assert (again.drawn, again.kept) == (0, 3)
+
+
+def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, bundle, tmp_path):
+    draw_noise(tmp_path / "photos/deep", ["a.png"])
+    draw_noise(tmp_path / "first", ["b.png"])
+    out = tmp_path / "maps"
+    score(bundle, [str(tmp_path / "first")], str(out))
+    (out / "deep").write_bytes(b"in the way")
+    with pytest.raises(PlaceError, match=r"On node .*: .*deep/a.png can't be written .*a file stands where a folder"):
+        score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], str(out), actors=1, cpus=1)
+    assert [row.output for row in timeless(out)] == ["b.png"]
+    (out / "deep").unlink()
+    assert score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], str(out), actors=1, cpus=1).drawn == 1
+    assert [row.output for row in timeless(out)] == ["b.png", "deep/a.png"]
+
+
+def test_nothing_that_can_be_drawn_is_an_error(ray_here, bundle, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").write_bytes(b"no photo")
+    with pytest.raises(DataError, match=r"None of the photos can be drawn \(1\)"):
+        score_distributed(bundle, [str(tmp_path / "photos")], str(tmp_path / "maps"), actors=1, cpus=1)
+
+
+def test_a_single_map_is_no_task_for_a_cluster(bundle, photos, tmp_path):
+    with pytest.raises(DataError, match=r"map.png is a file, and a cluster draws into a folder"):
+        score_distributed(bundle, [str(photos / "a.png")], str(tmp_path / "map.png"))
+
+
+@pytest.fixture
+def job(bundle, photos, tmp_path):
+    """Return what actors are told, all of it right."""
+    out = tmp_path / "maps"
+    out.mkdir()
+    (out / "mark").touch()
+    return Job(
+        manifest=bundle.manifest,
+        variant="fp32",
+        model="runs:/1f0c",
+        settings=ScoreSettings(),
+        out=str(out),
+        mark=str(out / "mark"),
+        photos=(str(photos / "a.png"),),
+    )
+
+
+def stopped(job, bundle, photos):
+    """Draw, see that it is stopped before anything is written, and return the message."""
+    tasks = plan(find_photos([str(photos)]), job.out, [], job.settings)
+    with pytest.raises(PlaceError) as caught:
+        list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))
+    assert not list(Path(job.out).glob("*.png"))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{"mark": "/nowhere/mark"}, {"photos": ("/nowhere/a.png",)}])
+def test_an_actor_that_does_not_see_what_the_driver_sees_says_so(ray_here, job, bundle, photos, changes):
+    message = stopped(job.model_copy(update=changes), bundle, photos)
+    assert "/nowhere/" in message and "photos and maps must lie on storage that every node sees" in message
+
+
+def test_a_model_that_can_not_be_loaded_is_told_before_ray_starts(bundle, photos, tmp_path):
+    with pytest.raises(BundleError, match="no variant 'int3'"):
+        score_distributed(bundle, [str(photos)], str(tmp_path / "maps"), variant="int3")
+    assert not (tmp_path / "maps").exists()
+
+
+def test_a_fault_of_ours_shows_its_trace(ray_here, job, bundle, photos):
+    tasks = plan(find_photos([str(photos)]), job.out, [], job.settings)
+    broken = job.model_copy(update={"settings": None})
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*drawing_actor.py.*AttributeError: 'NoneType'"):
+        list(draw_in_pool(broken, bundle, tasks, Pool(1, 1)))
+
+
+@contextlib.contextmanager
+def killing_every_actor(out):
+    """SIGKILL each actor of this process's Ray that draws into a folder, as soon as it has begun its journal."""
+    over, seen = threading.Event(), set()
+
+    def kill():
+        while not over.wait(0.02):
+            journals = set(out.glob(".journal/*.jsonl"))
+            if journals - seen:
+                seen.update(journals)
+                for actor in drawing_actors(psutil.Process()):
+                    actor.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        killer.join()
+
+
+@contextlib.contextmanager
+def keeping_no_records():
+    """Take pytest's handlers off Ray Data's logger: their records keep traces, and these lost actors and their CPUs."""
+    logger = logging.getLogger("ray.data")
+    before = logger.handlers
+    logger.handlers = [handler for handler in before if type(handler).__module__.startswith("ray.")]
+    try:
+        yield
+    finally:
+        logger.handlers = before
+
+
+@pytest.mark.slow
+def test_actors_that_are_lost_again_and_again_are_given_up(ray_here, job, bundle, tmp_path, capsys):
+    two = draw_noise(tmp_path / "two", ["a.png", "b.png"], LARGE)
+    tasks = plan(find_photos([str(two)]), job.out, [], job.settings)
+    told = r"2 photos can't be drawn on this cluster, .*a.png for one: .*the same again to go on; more CPUs"
+    with keeping_no_records(), killing_every_actor(Path(job.out)), pytest.raises(ClusterError, match=told):
+        list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))
+    assert capsys.readouterr().err.splitlines() == 2 * ["Actors were lost; 2 photos go to others."]
+    assert len(list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))) == 2

@@ -1,0 +1,249 @@
+"""`sat2map submit`: what it refuses, what it ships, and a real job on a real Ray cluster of one node."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines.__main__ import main
+from pipelines.cluster import environment as handover
+from pipelines.cluster.jobs import Log
+from pipelines.cluster.resources import share
+from tests.fixtures.project import PROJECT
+from tests.fixtures.ray_nodes import Cluster, wait_until
+
+SECRET = "canary-4711"
+SERVER = "http://127.0.0.1:9"
+SMALL = "network.image_size=32 network.depth=4 network.width=4"
+
+
+@pytest.fixture
+def submit(tmp_path):
+    """Return a function that starts `sat2map submit` in an empty folder."""
+
+    def start(address, *words, **environment):
+        mine = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RAY_"))}
+        mine |= {"PYTHONPATH": str(PROJECT), "RAY_AUTH_MODE": "disabled", "MLFLOW_TRACKING_URI": SERVER}
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipelines", "submit", "--address", address, *words],
+            cwd=tmp_path,
+            env=mine | environment,
+            stdout=-1,
+            stderr=-1,
+            text=True,
+        )
+
+    return start
+
+
+def end(process):
+    out, said = process.communicate(timeout=200)
+    return process.returncode, out, said
+
+
+# What is refused
+
+
+@pytest.fixture
+def refused(tmp_path, monkeypatch, capsys):
+    """Return a function that calls the command line here, where it must end with 2, and returns what it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", SERVER)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["sat2map", *words])
+        with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
+            main()
+        out, said = capsys.readouterr()
+        assert (ended.value.code, out) == (2, "")
+        assert not list(tmp_path.iterdir())
+        return said
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--", "paint"], "There is no verb 'paint' to submit; there are: main, prepare, train, "),
+        (["--", "submit"], "There is no verb 'submit' to submit"),
+        (["--", "train", "--set", "training.speed=9"], "training.speed is no setting"),
+        (["--", "train"], "workspace is 'workspace', which in a job lies in its working directory: other nodes"),
+        (
+            ["--", "prepare", "--set", "workspace=/tmp data.source=pairs"],
+            "data.source is 'pairs', which in a job lies in its working directory",
+        ),
+        (["--", "score", "photos", "/tmp/maps"], "photos is 'photos', which in a job"),
+        (["--", "score", "@/tmp/list", "s3://bucket/maps", "--model", "bundle"], "model is 'bundle', which in a job"),
+        (["--", "score", "/tmp/scene.tif", "-o", "map.tif"], "out is 'map.tif', which in a job"),
+        (["--", "train", "--set", "workspace=/tmp"], "No Ray cluster answers as it should at http://127.0.0.1:9"),
+    ],
+)
+def test_what_can_t_work_is_one_sentence(refused, words, sentence):
+    said = refused("submit", "--address", "http://me:hidden@127.0.0.1:9", *words)
+    assert said.startswith("Error: ") and sentence in said
+    assert said.count("\n") == 1 and "hidden" not in said
+
+
+def test_a_wrong_option_of_the_verb_is_told_before_anything_is_sent(refused):
+    assert "No such option" in refused("submit", "--address", "http://127.0.0.1:9", "--", "train", "--sett", "a=b")
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "http://", "ftp://127.0.0.1"])
+def test_an_address_that_is_none(refused, address):
+    said = refused("submit", "--address", address, "--", "train", "--set", "workspace=/tmp")
+    assert "is not the address of a Ray dashboard" in said
+
+
+@pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "file:///tmp/mlruns", "./mlruns", "/tmp/mlruns"])
+def test_a_local_tracking_address_is_refused(refused, monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    said = refused("submit", "--address", "http://127.0.0.1:9")
+    assert "a run on a cluster can't be tracked in a local file: other nodes can't write" in said
+    assert "Set MLFLOW_TRACKING_URI to an MLflow server" in said
+
+
+def test_a_local_tracking_address_is_refused_inside_a_job_too(refused, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    assert "a run on a cluster can't be tracked in a local file" in refused("main")
+
+
+# What is handed over
+
+
+def test_the_settings_for_mlflow_and_storage_are_handed_over_once(tmp_path, monkeypatch):
+    (tmp_path / "account.json").write_text('{"key": 1}')
+    given = {
+        "MLFLOW_TRACKING_TOKEN": SECRET,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "account.json"),
+    }
+    settings = handover.collect(given | {"HOME": "/root", "RAY_AUTH_TOKEN": "no"})
+    handover.write(tmp_path, settings, revision="838b6f8")
+    file = tmp_path / handover.FILE
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert set(json.loads(file.read_text())["environment"]) == {*given}
+    monkeypatch.setattr(os, "environ", {})
+    handover.take(tmp_path)
+    assert not file.exists()
+    assert os.environ["MLFLOW_TRACKING_TOKEN"] == os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
+    assert os.environ[handover.REVISION] == "838b6f8"
+    account = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
+    assert account.parent != tmp_path and account.read_text() == '{"key": 1}'
+    assert stat.S_IMODE(account.stat().st_mode) == 0o600
+    handover.take(tmp_path)
+    handover.forget(tmp_path)
+
+
+# What is shared out
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers", "each"),
+    [([2], 1, 2), ([2], 2, 1), ([3, 1], 2, 1), ([8, 8, 0], 2, 8), ([8, 4], 2, 4), ([1], 3, 1)],
+)
+def test_a_worker_gets_what_a_node_has(cpus, workers, each):
+    assert share(cpus, workers) == each
+
+
+# What is followed
+
+
+class Cut:
+    """A cluster whose connection is cut once while it tells a job's log."""
+
+    calls = 0
+
+    async def tail_job_logs(self, _job):
+        self.calls += 1
+        yield "2026-11-22 12:12:51,878\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
+        yield "Running entrypoint for job 7: x\n"
+        yield "epoch 1/2\nepo"
+        if self.calls == 1:
+            raise RuntimeError("the connection was cut")
+        yield "ch 2/2\n\x1b[33m(raylet)\x1b[0m The node is gone: \n\t(1) raylet crashes\ndone"
+
+
+def test_a_log_is_shown_once_and_without_ray_s_own_lines(capsys):
+    log, client = Log(), Cut()
+    with pytest.raises(RuntimeError):
+        asyncio.run(log.show(client, "7"))
+    assert capsys.readouterr().out == "epoch 1/2\n"
+    for expected in ("epoch 2/2\ndone\n", ""):
+        asyncio.run(log.show(client, "7"))
+        assert capsys.readouterr().out == expected
+
+
+# A real job
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    cluster = Cluster()
+    try:
+        cluster.start(head=True)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    random = np.random.default_rng(0)
+    for part in ("train", "val"):
+        folder = tmp_path / "storage/pairs" / part
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.fromarray(random.integers(0, 256, (32, 64, 3), np.uint8)).save(folder / f"{number}.png")
+    return f"{SMALL} workspace={tmp_path}/storage/runs data.source={tmp_path}/storage/pairs"
+
+
+def test_a_job_s_log_and_exit_code_come_back_and_no_secret_shows(cluster, submit, pairs, tmp_path):
+    secrets = {"MLFLOW_TRACKING_PASSWORD": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET}
+    # Ray's own client would go where these point to.
+    secrets |= {"RAY_ADDRESS": "http://127.0.0.1:9", "MLFLOW_TRACKING_URI": f"http://me:{SECRET}@127.0.0.1:9"}
+    (tmp_path / "mine.yaml").write_text("data:\n  min_good: 0.5\n")
+    (tmp_path / "mlruns").mkdir()
+    words = ["prepare", "--config", "mine.yaml", "--set", pairs]
+    code, out, said = end(submit(cluster.address, "--", *words, **secrets))
+    assert code == 0, out + said
+    # The code was sent, and what the configuration needs; no data, no runs.
+    (package,) = cluster.folder.glob("0/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
+    assert {path.name for path in package.iterdir()} == {"model", "pipelines", "serving", "mine.yaml"}
+    assert {path.suffix for path in package.rglob("*.*")} <= {".py", ".pyc", ".yaml", ".html", ".css", ".js"}
+    assert "4 pairs to train on, 4 held out, 0 refused." in out
+    assert (tmp_path / "storage/runs/pairs.json").is_file()
+    assert re.fullmatch(r"Job raysubmit_\w+ is on the cluster; http://127.0.0.1:\d+ shows it.\n", said)
+    failed, told, heard = end(submit(cluster.address, "--", "train", "--set", pairs, **secrets))
+    assert failed == 2
+    assert "Error: The MLflow server at http://127.0.0.1:9 does not answer" in told
+    everything = out + said + told + heard + cluster.get("/api/jobs/") + cluster.logs()
+    assert "python -m pipelines prepare" in everything and SECRET not in everything
+    assert not list(cluster.folder.glob("0/session_2*/runtime_resources/working_dir_files/*/handover.json"))
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_to_end_it(cluster, submit, pairs):
+    long = f"{pairs} data.source=sample data.sample.train=50000"
+    following = submit(cluster.address, "--", "prepare", "--set", long)
+    job = re.search(r"Job (raysubmit_\w+) is on the cluster", following.stderr.readline())[1]
+    wait_until(lambda: "RUNNING" in cluster.get(f"/api/jobs/{job}"), seconds=60, what="the job")
+    following.send_signal(signal.SIGINT)
+    code, _, said = end(following)
+    assert code == 130
+    assert f"Job {job} goes on without you" in said and "Traceback" not in said
+    assert f"ray job stop --address {cluster.address} {job}" in said
+    assert "RUNNING" in cluster.get(f"/api/jobs/{job}")
+    code, other, said = end(submit(cluster.address, "--no-follow", "prepare", "--set", long))
+    assert code == 0 and re.fullmatch(r"raysubmit_\w+\n", other) and other.strip() != job
+    assert f"ray job logs --follow --address {cluster.address} {other.strip()}" in said

@@ -1,0 +1,92 @@
+"""The model that a verb draws with: a folder, a version in the registry by way of a cache, or the newest run's."""
+
+import mlflow
+import pytest
+
+from model.bundle import MANIFEST_FILE, MODEL_FILE
+from model.errors import BundleError, ConfigError, MissingStepError
+from pipelines.registry import pull as pulling
+from pipelines.registry import versions as registry
+from pipelines.registry.resolve import open_model
+from pipelines.workspace import Workspace
+from tests.fixtures import runs
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Return the settings of a workspace with one run, which is registered as version 1 and `challenger`."""
+    folder = tmp_path_factory.mktemp("chosen")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        config = runs.configure(folder)
+        run = runs.make_run(config)
+        Workspace(config.workspace).set_latest(run)
+        registry.register(run)
+        yield config
+
+
+@pytest.fixture
+def fetched(monkeypatch):
+    """Count what is fetched."""
+    versions, pull = [], pulling.pull
+
+    def count(name, version, folder):
+        versions.append(version)
+        return pull(name, version, folder)
+
+    monkeypatch.setattr(pulling, "pull", count)
+    return versions
+
+
+def test_the_newest_run_s_bundle_is_the_default(config):
+    bundle, origin = open_model("", "", config)
+    assert origin == f"runs:/{bundle.manifest.run_id}" and bundle.folder.parent.parent.name == "runs"
+    assert open_model("", bundle.manifest.run_id, config) == (bundle, origin)
+    assert open_model(str(bundle.folder), "", config) == (bundle, origin)
+
+
+def test_a_registered_version_is_fetched_once_and_asked_for_each_time(config, fetched):
+    first = open_model("models:/sat2map@challenger", "", config)
+    assert first.origin == "models:/sat2map/1"
+    assert first.bundle.manifest == open_model("", "", config).bundle.manifest
+    assert open_model("models:/sat2map/1", "", config) == first
+    assert fetched == [1]
+    for name in (MODEL_FILE, MANIFEST_FILE):
+        whole = (first.bundle.folder / name).read_bytes()
+        (first.bundle.folder / name).write_bytes(whole + b" ")
+        assert open_model("models:/sat2map@challenger", "", config) == first
+        assert (first.bundle.folder / name).read_bytes() == whole
+    assert fetched == [1, 1, 1]
+
+
+def test_a_bundle_that_was_pulled_says_where_it_comes_from(config, tmp_path):
+    pulling.pull("sat2map", "challenger", tmp_path / "pulled")
+    assert open_model(str(tmp_path / "pulled"), "", config).origin == "models:/sat2map/1"
+
+
+def test_a_registry_can_t_lead_the_cache_astray(config):
+    client, right = mlflow.MlflowClient(), registry.find("sat2map", 1).bundle_sha256
+    try:
+        client.set_model_version_tag("sat2map", "1", registry.BUNDLE_TAG, "../../../elsewhere")
+        with pytest.raises(BundleError, match=r"is tagged with '\.\./\.\./\.\./elsewhere', which is no sha256"):
+            open_model("models:/sat2map/1", "", config)
+    finally:
+        client.set_model_version_tag("sat2map", "1", registry.BUNDLE_TAG, right)
+
+
+@pytest.mark.parametrize(
+    "name", ["models:/sat2map", "models:/sat2map@", "models:/a/b/1", "models:/sat2map/one", "models:x"]
+)
+def test_other_forms_are_refused(config, name):
+    with pytest.raises(ConfigError, match="write models:/NAME@ALIAS or models:/NAME/VERSION"):
+        open_model(name, "", config)
+
+
+def test_what_is_not_there_is_told(config):
+    with pytest.raises(MissingStepError, match="has no alias 'champion'"):
+        open_model("models:/sat2map@champion", "", config)
+    with pytest.raises(MissingStepError, match="No run '77'"):
+        open_model("", "77", config)
+    with pytest.raises(ConfigError, match="name two models"):
+        open_model("models:/sat2map/1", "77", config)

@@ -1,0 +1,91 @@
+"""Where photos and maps may lie: folders that are new, foreign or can't be written, and addresses."""
+
+import pytest
+
+from model.bundle import Bundle
+from model.errors import BundleError
+from model.io import locations
+from model.io.locations import PlaceError
+from serving.scoring.manifest import CSV_FILE, read_rows
+from tests.fixtures.scored_folders import content, draw, drawn_names, errors, refused
+
+# The folder of maps
+
+
+def test_an_empty_folder_is_filled(bundle, photos, maps):
+    maps.mkdir()
+    assert draw(bundle, photos, maps).drawn == 3
+
+
+def test_a_folder_of_foreign_files_is_refused_and_untouched(bundle, photos, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+    message = refused(bundle, photos, tmp_path / "mine")
+    assert message == f"{tmp_path / 'mine'} holds files that no earlier scoring made; name a new or an empty folder."
+
+
+def test_photos_are_not_drawn_over(bundle, photos, maps):
+    assert "no earlier scoring made" in refused(bundle, photos, photos)
+    draw(bundle, photos, maps)
+    assert "would take its place" in refused(bundle, maps, maps)
+
+
+def test_a_file_is_no_folder_for_maps(bundle, photos, tmp_path):
+    (tmp_path / "maps").write_text("a file")
+    assert refused(bundle, photos, tmp_path / "maps") == f"{tmp_path / 'maps'} is a file; name a folder for the maps."
+
+
+def test_a_folder_that_can_t_be_written_is_told(bundle, photos, tmp_path):
+    (tmp_path / "file").write_text("a file")
+    with pytest.raises(PlaceError, match=r"can't be written \(Not a directory\)"):
+        draw(bundle, photos, tmp_path / "file" / "maps")
+
+
+def test_a_map_whose_name_is_taken_by_a_folder_is_told_and_the_rest_is_drawn(bundle, photos, maps):
+    draw(bundle, photos, maps)
+    (maps / "a.png").unlink()
+    (maps / "a.png" / "deep").mkdir(parents=True)
+    report = draw(bundle, photos, maps)
+    assert errors(report).keys() == {"a.png"} and "can't be written" in errors(report)["a.png"] and report.kept == 2
+
+
+def test_a_model_that_can_not_be_loaded_stops_before_anything_is_made(make_bundle, photos, maps):
+    bundle = Bundle.open(make_bundle(model=b"no model"))
+    with pytest.raises(BundleError, match="onnxruntime can't load"):
+        draw(bundle, photos, maps)
+    with pytest.raises(BundleError, match="has no variant 'int4'"):
+        draw(bundle, photos, maps, variant="int4")
+    assert not maps.exists()
+
+
+# Addresses
+
+
+def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    source, out = store.upload(photos, "in/my photos"), store.address("out/my maps")
+    here, there = draw(bundle, photos, maps), draw(bundle, source, out)
+    assert (there.drawn, len(there.failed), there.images_per_second > 0) == (here.drawn, 1, True)
+    assert set(locations.list_folder(out).files) == set(content(maps)) and not locations.list_folder(out).folders
+    for name in drawn_names(maps):
+        assert locations.read_bytes(locations.inside(out, name)) == content(maps)[name]
+    again = draw(bundle, source, out)
+    assert (again.drawn, again.kept) == (0, 3)
+    single = draw(bundle, photos / "a.png", store.address("out/one.png"))
+    assert single.drawn == 1 and locations.read_bytes(store.address("out/one.png")) == content(maps)["a.png"]
+
+
+def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
+    """The journal is sent every few seconds; what was sent counts."""
+    out = store.address("killed/maps")
+    monkeypatch.setattr("serving.scoring.manifest.UPLOAD_SECONDS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("serving.scoring.scorer.seal", lambda *_: None)
+        draw(bundle, photos, out)
+    assert CSV_FILE not in locations.list_folder(out).files
+    assert (draw(bundle, photos, out).kept, len(read_rows(out))) == (3, 3)
+
+
+def test_an_address_that_does_not_answer_stops_it_all(bundle, photos):
+    with pytest.raises(PlaceError, match=r"can't be reached"):
+        draw(bundle, photos, "s3://bucket/maps?endpoint_override=127.0.0.1:9&scheme=http")

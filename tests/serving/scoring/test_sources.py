@@ -1,0 +1,172 @@
+"""What people name to be drawn: files, folders, globs, lists, and the same at an address."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from model.errors import DataError
+from serving.scoring.sources import find_photos
+from tests.fixtures.object_stores import BUCKET, GoogleStore
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Return a folder with photos at several depths, and work beside it; their content is not looked at."""
+    seen = ("a.jpg", "b.PNG", "north/a.jpg", "north/far/c.tif", "south/a.jpg")
+    for name in (*seen, "notes.txt", ".hidden.png", ".hidden/a.jpg"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"photo")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def names(*sources):
+    return {photo.name: photo.place for photo in find_photos([str(source) for source in sources])}
+
+
+def refused(*sources):
+    with pytest.raises(DataError) as stopped:
+        find_photos([str(source) for source in sources])
+    assert "\n" not in str(stopped.value) and str(stopped.value).endswith(".")
+    return str(stopped.value)
+
+
+# On this machine
+
+
+def test_a_file_is_itself_whatever_its_suffix(photos):
+    (photos / "scan").write_bytes(b"photo")
+    assert names(photos / "a.jpg") == {"a": str(photos / "a.jpg")}
+    assert names(photos / "scan") == {"scan": str(photos / "scan")}
+
+
+def test_a_folder_means_the_images_straight_in_it_by_absolute_place(photos):
+    expected = {"a": str(photos / "a.jpg"), "b": str(photos / "b.PNG")}
+    assert names(photos) == names("photos") == names("photos/") == names(f"file://{photos}") == expected
+
+
+def test_a_glob_keeps_the_folders_that_it_went_through(photos):
+    assert list(names("photos/*.jpg")) == ["a"]
+    assert list(names("photos/*/a.jpg")) == ["north/a", "south/a"]
+    assert list(names("photos/**/*.[jt]*")) == ["a", "north/a", "north/far/c", "south/a"]
+    assert list(names(f"{photos}/?.jpg")) == ["a"]
+
+
+def test_a_name_with_magic_in_it_is_a_name_first(photos):
+    (photos / "[a]*.jpg").write_bytes(b"photo")
+    (photos / "tiles [1]").mkdir()
+    (photos / "tiles [1]" / "x.png").write_bytes(b"photo")
+    assert list(names(photos / "[a]*.jpg")) == ["[a]*"]
+    assert list(names(photos / "tiles [1]")) == ["x"]
+
+
+def test_a_list_is_text_with_a_place_a_line_which_need_not_be_there(photos):
+    text = "\ufeff photos/a.jpg \r\n\n/elsewhere/Straße 1, ü.png\ns3://bucket/x y.jpg\n"
+    for name in ("list.txt", "list"):
+        Path(name).write_text(text, encoding="utf-8")
+    expected = {
+        "Straße 1, ü": "/elsewhere/Straße 1, ü.png",
+        "x y": "s3://bucket/x%20y.jpg",
+        "a": str(photos / "a.jpg"),
+    }
+    assert names("list.txt") == names("@list.txt") == names("@list") == expected
+
+
+def test_several_sources_are_one_set_in_one_order(photos):
+    found = find_photos(["photos/north/a.jpg", "photos/b.PNG", "photos"])
+    assert [photo.name for photo in found] == ["a.jpg", "b", "a.jpg"]
+    assert [Path(photo.place).relative_to(photos).as_posix() for photo in found] == ["a.jpg", "b.PNG", "north/a.jpg"]
+    assert [photo.problem for photo in found] == [
+        "",
+        "",
+        f"{photos}/north/a.jpg and {photos}/a.jpg have the same name; draw them into different folders",
+    ]
+
+
+def test_photos_of_one_name_keep_their_suffix(photos):
+    (photos / "a.webp").write_bytes(b"photo")
+    assert list(names(photos)) == ["a.jpg", "a.webp", "b"]
+
+
+def test_a_name_that_is_no_utf_8_is_told_and_the_others_are_found(photos):
+    try:
+        Path(os.fsdecode(bytes(photos) + b"/\xff.png")).write_bytes(b"photo")
+    except OSError:
+        pytest.skip("this file system has UTF-8 names alone")
+    *good, bad = sorted(find_photos([str(photos)]), key=lambda photo: bool(photo.problem))
+    assert [photo.name for photo in good] == ["a", "b"] and "\\xff.png" in bad.place
+    assert bad.problem.endswith("is no name in UTF-8; rename it")
+    bad.place.encode()
+
+
+def test_links_in_a_circle_are_followed_once(photos):
+    (photos / "north" / "up").symlink_to(photos)
+    assert list(names("photos/**/c.tif")) == ["north/far/c"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nowhere", "There is no nowhere: name photos"),
+        ("photos/north/far/*.jpg", "No photos match"),
+        ("photos/*/../a.jpg", "can't go back up"),
+        ("photos/x**/*.jpg", "is no glob"),
+        ("@nowhere", "There is no list"),
+        ("empty", "holds no photos; put images straight into it"),
+        ("empty.txt", "is an empty list"),
+        ("binary.txt", "is no list of photos: a list is UTF-8 text"),
+        ("ftp://host/photos", "ftp:// can't be read"),
+        ("s3://key:secret@bucket/photos", "holds a user or a password"),
+    ],
+)
+def test_what_is_not_there_is_told_in_one_sentence(photos, source, said):
+    Path("empty").mkdir()
+    Path("empty.txt").write_text("\n \n")
+    Path("binary.txt").write_bytes(b"\xff\xfe\x00")
+    assert said in refused(source)
+
+
+def test_nothing_is_nothing():
+    assert refused() == "Nothing to draw was named: name photos, a folder of them, a glob or a list (@LIST)."
+
+
+# At an address
+
+
+def test_an_address_is_no_other_than_a_folder(store, photos):
+    there = store.upload(photos, "my photos")
+    first, second = (
+        f"s3://{BUCKET}/my%20photos/{name}?endpoint_override={store.host}&scheme=http" for name in ("a.jpg", "b.PNG")
+    )
+    assert names(there) == {"a": first, "b": second}
+    assert names(store.address("my photos/a.jpg")) == {"a": first}
+    assert list(names(store.address("my photos/*.jpg"))) == ["a"]
+    assert list(names(store.address("my photos/*/a.jpg"))) == ["north/a", "south/a"]
+    assert list(names(store.address("my photos/**/*.[jt]*"))) == list(names("photos/**/*.[jt]*"))
+
+
+def test_a_list_may_lie_at_an_address(store):
+    store.put("lists/one.txt", b"/x/a.jpg\n")
+    assert names(store.address("lists/one.txt")) == {"a": "/x/a.jpg"}
+    assert names("@" + store.address("lists/one.txt")) == {"a": "/x/a.jpg"}
+
+
+def test_what_is_not_at_an_address_is_told(store):
+    store.put("no photos/notes.txt.gz", b"text")
+    assert "There is no s3://" in refused(store.address("nowhere"))
+    assert "holds no photos" in refused(store.address("no photos"))
+    assert "No photos match s3://" in refused(store.address("no photos/*.jpg"))
+    assert "There is no folder s3://" in refused(store.address("nowhere/*.jpg"))
+
+
+def test_google_s_folders_are_found_though_its_client_does_not_see_them():
+    google = GoogleStore()
+    try:
+        google.put("photos/north/a.jpg", b"photo")
+        assert list(names(google.address("photos/north"))) == ["a"]
+        assert list(names(google.address("photos/**/*.jpg"))) == ["north/a"]
+        assert "There is no gs://" in refused(google.address("nowhere"))
+    finally:
+        google.stop()
