@@ -8,13 +8,15 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from model.errors import BundleError
 from model.io.files import sha256
 from model.spec import Direction, Frozen, NetworkConfig, Palette, TensorSignature, signature
+
+OPSET = 18
 
 MODEL_FILE = "generator.onnx"
 MANIFEST_FILE = "bundle.json"
@@ -166,3 +168,10 @@ def read_manifest(folder: Path) -> BundleManifest:
 def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     """Write `bundle.json` into a folder that already holds the model files."""
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
+
+
+class ChosenModel(NamedTuple):
+    """An opened bundle, and where it comes from: models:/NAME/VERSION or runs:/ID."""
+
+    bundle: Bundle
+    origin: str

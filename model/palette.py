@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from model.pixels import Pixels
+from model.pixels import Pixels, check_images
 from model.spec import Palette
 
 BITS = 6
@@ -30,3 +30,24 @@ def cells(pixels: Pixels) -> NDArray[np.int32]:
     red, green, blue = np.moveaxis(pixels >> (8 - BITS), -1, 0).astype(np.int32)
     cells: NDArray[np.int32] = (red << 2 * BITS) | (green << BITS) | blue
     return cells
+
+
+def classify(images: Pixels, palette: Palette) -> NDArray[np.uint8]:
+    """Return the class of the nearest colour of each pixel, as an index into `palette.classes`: (N, H, W).
+
+    Distances are Euclidean in RGB, taken at 6 bits a channel: maps that went through JPEG keep more of their classes
+    so than with distances in CIE Lab. The smoothed border of two classes can look like a third for a pixel.
+
+    Args:
+        images: uint8 (N, H, W, 3).
+        palette: The classes.
+
+    Raises:
+        DataError: `images` are of another type or shape, or there are none.
+    """
+    check_images(images)
+    nearest = nearest_classes(palette)
+    found = np.empty(images.shape[:3], np.uint8)
+    for image, classes in zip(images, found, strict=True):
+        classes[:] = nearest[cells(image)]
+    return found

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import DataError
+
 Pixels = NDArray[np.uint8]
 """Images as people store them: RGB, uint8 in [0, 255], the last axis is 3."""
 
@@ -23,3 +25,16 @@ def to_pixels(tensor: Tensor) -> Pixels:
     scaled *= np.float32(127.5)
     np.rint(scaled, out=scaled)
     return np.asarray(np.clip(scaled, 0, 255, out=scaled), np.uint8)
+
+
+def check_images(images: Pixels, what: str = "Images") -> None:
+    """Refuse anything but one or more uint8 RGB images of shape (N, H, W, 3).
+
+    Raises:
+        DataError: `images` are of another type or shape, or there are none; the message begins with `what`.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
+        raise DataError(
+            f"{what} are {images.dtype} of shape {images.shape}; "
+            "give one or more RGB images as uint8 in [0, 255] of shape (N, H, W, 3)."
+        )

@@ -4,10 +4,10 @@ import errno
 import shutil
 from pathlib import Path
 
-from model.errors import DataError
+from model.errors import DataError, PlaceError
 from model.io import files
 from model.io.addresses import Address, parse
-from model.io.locations import PlaceError, connect, failure, is_remote
+from model.io.locations import connect, failure, is_remote
 
 
 def write_bytes(file: str, content: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import onnxruntime
 
 from model.errors import BundleError, ConfigError
-from model.hardware import usable_cores
+from model.hardware import has_int8_dot_products, usable_cores
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -26,9 +26,6 @@ OPENVINO = "OpenVINOExecutionProvider"
 PLUGIN = "onnxruntime_ep_openvino"
 """The Python package that brings OpenVINO and its plug-in."""
 
-CPU_INFO = Path("/proc/cpuinfo")
-DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
-"""The names of such instructions on x86 processors."""
 
 _log = logging.getLogger(__name__)
 _one_by_one = Lock()
@@ -95,18 +92,6 @@ def running(session: onnxruntime.InferenceSession) -> str:
     for part in session.get_provider_graph_assignment_info():
         counts[part.ep_name] += len(part.get_nodes())
     return str(counts.most_common(1)[0][0])
-
-
-def has_int8_dot_products(cpu_info: Path = CPU_INFO) -> bool:
-    """See whether this processor multiplies int8 by instructions made for it; true where the system does not tell.
-
-    Without them sums of products saturate at 16 bits: int8 models are slower, and what they draw is twice as far from
-    the float32 model's map.
-    """
-    if not cpu_info.is_file():
-        return True
-    flags = {flag for line in cpu_info.read_text().splitlines() if line.startswith("flags") for flag in line.split()}
-    return not flags.isdisjoint(DOT_PRODUCTS) if flags else True
 
 
 def _has_cuda() -> bool:

@@ -2,12 +2,12 @@
 
 from model.io.progress import stage
 from model.spec import Frozen
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.export.export import to_bundle
 from pipelines.metrics.scores import Scores
-from pipelines.registry.versions import RegisteredVersion, register
+from pipelines.registry.register import RegisteredVersion, register
 from pipelines.tracking import mlflow_runs
 from pipelines.training.train import fit
 from pipelines.workspace import RunFolder, RunRecord

@@ -17,20 +17,18 @@ workspace/
 ```
 """
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from model.bundle import Bundle
-from model.errors import DataError, MissingStepError
-from model.io.addresses import is_address
+from model.errors import MissingStepError
 from model.io.files import write_text
 from model.spec import Frozen
-from pipelines.config.loading import RunConfig
-from pipelines.data.pairs import PairIndex
-from pipelines.tracking.loss_curve import CURVE, LossCurve
+from pipelines.config.schema import RunConfig
+
+SCORES_FILE, SHEET_FILE, REPORT_FILE, TABLE_FILE = "scores.json", "sheet.png", "report.html", "pairs.csv"
 
 GENERATOR_FILE = "generator.keras"
 
@@ -86,7 +84,7 @@ class RunFolder:
     @property
     def cache(self) -> Path:
         """What can be made again, for all runs of the workspace."""
-        return self.path.parent.parent / "cache"
+        return Workspace(self.path.parent.parent).cache
 
     @property
     def trials(self) -> Path:
@@ -135,34 +133,9 @@ class RunFolder:
         workspace = self.path.parent.parent
         return [] if workspace == Path("workspace").resolve() else ["--set", f"workspace={workspace}"]
 
-    def curve(self) -> LossCurve:
-        """Read the losses of all steps from the newest checkpoint; none if the checkpoints are gone."""
-        files = sorted(self.checkpoints.glob(f"step-????????/{CURVE}"))
-        return LossCurve.load(files[-1]) if files else LossCurve()
-
     def write_record(self, record: RunRecord) -> None:
         """Write what training leaves."""
         write_text(self.path / "run.json", record.model_dump_json(indent=2))
-
-    def pairs(self) -> PairIndex:
-        """Read the run's pairs."""
-        return PairIndex.load(self.pairs_file)
-
-    def check_seen(self, pairs: PairIndex) -> None:
-        """Make sure that this machine sees the run's folder and the folders of the pairs.
-
-        Raises:
-            DataError: It does not, being another node of a cluster than the one that made them.
-        """
-        files = (file for pair in pairs.train + pairs.val for file in pair.files)
-        folders = {Path(file).parent for file in files if not is_address(file)}
-        for folder in [self.path, *sorted(folders)]:
-            if not folder.is_dir():
-                raise DataError(
-                    f"The worker on {platform.node()} does not see {folder}; workspace and pairs of a cluster's run "
-                    "must lie on storage that every node sees under the same path. Set workspace and data.source to "
-                    "folders there, and run `sat2map prepare` again."
-                )
 
     def open_bundle(self) -> Bundle:
         """Open the run's exported model.
@@ -191,13 +164,10 @@ class Workspace:
         """The refused files and why, as CSV."""
         return self.root / "rejected.csv"
 
-    def pairs(self) -> PairIndex:
-        """Read the checked pairs.
-
-        Raises:
-            MissingStepError: `prepare` has not run here.
-        """
-        return PairIndex.load(self.pairs_file)
+    @property
+    def cache(self) -> Path:
+        """Files that can be made again: features of true maps, and models pulled from the registry."""
+        return self.root.resolve() / "cache"
 
     def new_run(self, run_id: str) -> RunFolder:
         """Make the folder of a new run."""

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from model.errors import DataError
+from model.errors import DataError, PlaceError
 from model.io import images
 from model.io.addresses import Address, is_address, parse
 
@@ -23,10 +23,6 @@ _S3_SECONDS = 5
 _S3_ATTEMPTS = 3
 
 T = TypeVar("T")
-
-
-class PlaceError(DataError):
-    """A place does not answer: no fault of the one file that was asked for."""
 
 
 class Listing(NamedTuple):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from model.networks import losses
 from model.networks.layers import FAST, KERAS
-from model.networks.optimizers import FusedAdam
+from model.networks.optimizers import FusedAdam, LinearDecay
 from model.networks.pix2pix import build_discriminator, build_generator
 from model.spec import NetworkConfig
 
@@ -36,27 +36,6 @@ class TrainState:
             for part, variables in parts.items()
             for number, variable in enumerate(variables)
         }
-
-
-class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """A constant learning rate that falls linearly to zero over the last share of the steps.
-
-    The schedule of the authors' code: the second half of 200 epochs (github.com/phillipi/pix2pix).
-    """
-
-    def __init__(self, learning_rate: float, *, steps: int, share: float) -> None:
-        """Fall from `learning_rate` to zero over the last `share` of `steps`."""
-        self.learning_rate, self.steps, self.share = learning_rate, steps, share
-
-    def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Return the learning rate of the step that follows `step` finished ones."""
-        falling = max(1.0, self.share * self.steps)
-        left = (self.steps - tf.cast(step, tf.float32)) / falling
-        return self.learning_rate * tf.clip_by_value(left, 0.0, 1.0)
-
-    def get_config(self) -> dict[str, float]:
-        """Return what builds the schedule again."""
-        return {"learning_rate": self.learning_rate, "steps": self.steps, "share": self.share}
 
 
 def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, beta_1: float, seed: int) -> TrainState:

@@ -32,12 +32,12 @@ def drawing(file: Path, provider: str, batch: int) -> Callable[[], Any]:
     """Return what draws one batch of random photos with a model file."""
     random = np.random.default_rng(0)
     if file.suffix == ".keras":
-        from pipelines.export import conversion
+        from model.networks import keras_file
 
-        conversion.use_cpu()
-        generator = conversion.load_generator(file)
+        keras_file.use_cpu()
+        generator = keras_file.load_generator(file)
         photos = random.uniform(-1, 1, (batch, *generator.input_shape[1:])).astype(np.float32)
-        call = conversion.drawer(generator)
+        call = keras_file.drawer(generator)
         return lambda: call(photos)
     session = open_session(file, provider)
     [given] = session.get_inputs()

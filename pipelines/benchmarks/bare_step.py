@@ -13,7 +13,8 @@ import keras
 import tensorflow as tf
 
 from model.networks.train_step import build_state, train_step
-from pipelines.config.loading import RunConfig, load
+from pipelines.config.loading import load
+from pipelines.config.schema import RunConfig
 
 WARM_UP = 2
 

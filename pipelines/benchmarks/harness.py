@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import shlex
 import statistics
 import subprocess
@@ -58,10 +57,3 @@ def run(command: list[str], folder: Path) -> str:
     if done.returncode:
         raise TrainingError(f"{shlex.join(command[1:])} failed: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout
-
-
-def processor() -> str:
-    """The processor's name, where the system tells one."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
-    return names[0].partition(":")[2].strip() if names else platform.machine()

@@ -23,14 +23,15 @@ from rasterio.transform import from_origin
 from model import providers
 from model.bundle import FP32, Bundle, variant_file
 from model.errors import TrainingError
-from model.hardware import usable_cores
+from model.hardware import processor, usable_cores
 from model.io.files import write_text
 from model.io.progress import quiet_stderr, stage
 from model.spec import signature
 from model.translator import BATCH, Translator
-from pipelines.benchmarks.harness import check_parts, in_turn, processor, reference_speed, run
+from pipelines.benchmarks.harness import check_parts, in_turn, reference_speed, run
 from pipelines.benchmarks.results import PLAIN, REFERENCE, EndToEnd, InferenceBench, Line, inference_table
-from pipelines.config.loading import RunConfig, with_settings
+from pipelines.config.loading import with_settings
+from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
 from pipelines.data.sample.painter import paint
 from pipelines.export.export import to_bundle
@@ -124,11 +125,12 @@ def _export(config: RunConfig, folder: Path) -> Bundle:
     prepare(config).save(untrained.pairs_file)
     untrained.write_record(RunRecord(run_id=untrained.run_id, config=config, steps=0, seconds=0, images_per_second=0))
     with quiet_stderr():
+        from model.networks import keras_file
         from pipelines.export import conversion
 
-        conversion.use_cpu()
-        conversion.save_untrained(config.network, untrained.generator)
-        generator = conversion.load_generator(untrained.generator)
+        keras_file.use_cpu()
+        keras_file.save_untrained(config.network, untrained.generator)
+        generator = keras_file.load_generator(untrained.generator)
     onnx.save_model(conversion.to_onnx(generator, signature(config.network)), folder / PLAIN_FILE)
     return to_bundle(untrained, config.export)
 

@@ -15,12 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.hardware import usable_cores
+from model.hardware import processor, usable_cores
 from model.io.files import write_text
 from model.io.progress import stage
-from pipelines.benchmarks.harness import check_parts, in_turn, processor, reference_speed, run
+from pipelines.benchmarks.harness import check_parts, in_turn, reference_speed, run
 from pipelines.benchmarks.results import Inside, Scaling, StepSpeed, TrainingBench, table
-from pipelines.config.loading import RunConfig, with_settings
+from pipelines.config.loading import with_settings
+from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve
 from pipelines.workspace import Workspace
 

@@ -8,7 +8,7 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from pipelines.config.loading import RunConfig
+    from pipelines.config.schema import RunConfig
     from pipelines.workspace import RunFolder
 
 Config = Annotated[

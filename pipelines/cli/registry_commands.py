@@ -15,7 +15,7 @@ def register(config: Config = None, settings: Settings = None, run: Run = "", as
     """Make the exported model a version in MLflow's registry, under the alias `challenger`."""
     folder = run_folder(load(config, settings), run)
     from pipelines.cli import summary
-    from pipelines.registry.versions import register as register_run
+    from pipelines.registry.register import register as register_run
 
     version = register_run(folder)
     tell(as_json, version, lambda: summary.version(version))

@@ -12,9 +12,9 @@ from pipelines.cli import score_options as given
 from pipelines.cli.options import AsJson, Config, Run, Settings, load, tell
 
 if TYPE_CHECKING:
-    from pipelines.scene_score import SceneManifest
     from serving.inference.scene import SceneReading
     from serving.scoring.image_scorer import ScoreSettings
+    from serving.scoring.scene_products import SceneManifest
     from serving.scoring.scorer import ScoreReport
 
 PARTLY = 4
@@ -92,7 +92,7 @@ def _draw(
     model = open_model(**chosen)
     words: Any = {"settings": settings, "variant": variant or None, "model": model.origin}
     if pool is None:
-        from pipelines.scene_score import describer
+        from serving.scoring.scene_products import describer
         from serving.scoring.scorer import score as draw
 
         return draw(model.bundle, sources, place, **words, describe=describer(model))
@@ -106,7 +106,7 @@ def _draw_scene(
     files: tuple[str, str], chosen: dict[str, Any], reading: "SceneReading", polygons: tuple[str, str], *, variant: str
 ) -> "SceneManifest":
     from pipelines.registry.resolve import open_model
-    from pipelines.scene_score import SceneSettings, score_scene
+    from serving.scoring.scene_products import SceneSettings, score_scene
 
     vector, classes = polygons
     settings = SceneSettings(reading, vector, tuple(filter(None, classes.split(","))) or None)

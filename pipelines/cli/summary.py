@@ -12,15 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from model.bundle import Bundle
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.evaluation.evaluate import REPORT_FILE
 from pipelines.flow import FlowResult
 from pipelines.metrics.catalogue import BASELINES, BRIEF, METRICS, OF_SETS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, verdict
-from pipelines.registry.versions import RegisteredVersion
-from pipelines.workspace import RunFolder, Workspace
+from pipelines.registry.register import RegisteredVersion
+from pipelines.workspace import REPORT_FILE, RunFolder, Workspace
 
 if TYPE_CHECKING:
     from pipelines.registry.promotion import Promotion, Rollback

@@ -18,9 +18,8 @@ from ray.exceptions import RayError
 
 from model import place_writing
 from model.bundle import Bundle
-from model.errors import ClusterError, ConfigError, DataError
+from model.errors import ClusterError, ConfigError, DataError, PlaceError
 from model.io import locations
-from model.io.locations import PlaceError
 from model.io.progress import track
 from model.translator import Translator
 from pipelines.cluster import environment, resources

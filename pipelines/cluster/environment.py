@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict
 
+from model.provenance import PROJECT, REVISION
+
 FILE = "handover.json"
-PROJECT = Path(__file__).resolve().parents[2]
 PREFIXES = ("MLFLOW_", "AWS_", "GOOGLE_", "AZURE_", "DATABRICKS_", "KAGGLE_")
-REVISION = "SAT2MAP_REVISION"
-"""The git revision that was submitted: a job's folder is no checkout."""
 NAMES_OF_FILES = (
     "AWS_CA_BUNDLE",
     "AWS_CONFIG_FILE",

@@ -21,11 +21,12 @@ import requests
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from model import provenance
 from model.errors import ClusterError, ConfigError
 from model.io.addresses import hide_passwords, is_address
 from pipelines.cluster import environment
 from pipelines.cluster.signals import STOPPED
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.tracking import mlflow_runs
 
 CODE = ("model", "pipelines", "serving")
@@ -116,13 +117,13 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
         folder = Path(name)
         for package in CODE:
             shutil.copytree(
-                environment.PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
+                provenance.PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
             )
         extra = Path(config_file)
         if config_file and extra.is_file() and not extra.is_absolute() and ".." not in extra.parts:
             (folder / extra).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(extra, folder / extra)
-        environment.write(folder, environment.collect(os.environ), revision=mlflow_runs.git_revision())
+        environment.write(folder, environment.collect(os.environ), revision=provenance.git_revision())
         try:
             job_id = client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "pipelines", *words]),

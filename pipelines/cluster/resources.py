@@ -12,7 +12,7 @@ from ray.train import ScalingConfig
 from ray.util import placement_group_table
 
 from model.errors import ConfigError
-from pipelines.config.loading import TrainingConfig
+from pipelines.config.schema import TrainingConfig
 
 OBJECT_STORE_BYTES = 256 << 20
 """Batches are made in the workers, so that Ray's object store carries little but the sheets."""

@@ -9,17 +9,15 @@ from typing import Any, NamedTuple
 
 import ray
 
-from model.bundle import Bundle, BundleManifest, variant_file
-from model.errors import Sat2mapError
+from model.bundle import Bundle, BundleManifest, ChosenModel, variant_file
+from model.errors import PlaceError, Sat2mapError
 from model.io import locations
-from model.io.locations import PlaceError
 from model.spec import Frozen
 from model.translator import Translator
 from pipelines.cluster import environment
-from pipelines.registry.resolve import ChosenModel
-from pipelines.scene_score import describer
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task
 from serving.scoring.manifest import Journal
+from serving.scoring.scene_products import describer
 from serving.scoring.scorer import Scorers, draw_all, make_scorers
 
 

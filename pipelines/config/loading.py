@@ -3,154 +3,16 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from model.errors import ConfigError
 from model.io.addresses import hide_passwords, is_address, parse, refuse_password
-from model.spec import Direction, Frozen, NetworkConfig, Norm
-from pipelines.evaluation_config import EvaluationConfig, PromotionConfig
-from pipelines.export_config import ExportConfig
+from pipelines.config.schema import RunConfig
 
 CONFIGS = Path(__file__).parent / "presets"
-ValidationScore = Literal["val_l1", "val_ssim"]
-BEST_IS_LOWEST: dict[ValidationScore, bool] = {"val_l1": True, "val_ssim": False}
-
-
-class SampleConfig(Frozen):
-    """The scenes that the project paints itself."""
-
-    train: int = Field(default=240, ge=1, le=100_000)
-    """Training scenes."""
-    val: int = Field(default=48, ge=1, le=100_000)
-    """Held-out scenes."""
-
-
-class DataConfig(Frozen):
-    """Where the pairs come from."""
-
-    source: str = Field(default="sample", min_length=1)
-    """`sample`, a folder of pairs, kaggle://OWNER/NAME[/versions/N][#FOLDER], or the address of a folder of pairs.
-
-    Addresses are s3://BUCKET/FOLDER, gs://, hdfs:// and abfs://, as pyarrow opens them, with options such as
-    `?region=eu-west-1` or `?endpoint_override=HOST:PORT&scheme=http` and never with credentials: those are taken from
-    where the cloud's own tools look, on every machine that trains.
-    """
-    direction: Direction = "photo_to_map"
-    """What is drawn from what."""
-    resolution: float | None = Field(default=None, gt=0)
-    """Metres on the ground that a pixel of the photos shows; georeferenced scenes are brought to it."""
-    val_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the pairs held out when the folder has no held-out part of its own."""
-    min_good: float = Field(default=0.9, ge=0, le=1)
-    """The run goes on if at least this share of the files is good."""
-    sample: SampleConfig = SampleConfig()
-
-
-class TrainingConfig(Frozen):
-    """How the networks are trained; the defaults are those of Isola et al. 2017, section 6.2, but for the batch."""
-
-    epochs: int = Field(default=40, ge=1)
-    batch_size: int = Field(default=4, ge=1)
-    """Pairs in a step over all workers together; a multiple of `workers`."""
-    learning_rate: float = Field(default=2e-4, gt=0)
-    decay: float = Field(default=0.5, ge=0, le=1)
-    """The last share of the steps, over which the learning rate falls to zero; 0 keeps it constant."""
-    beta_1: float = Field(default=0.5, ge=0, lt=1)
-    """First moment's decay of both Adam optimizers."""
-    l1_weight: float = Field(default=100, ge=0)
-    """What a level of mean absolute error weighs against the adversarial term."""
-    jitter: float = Field(default=286 / 256, ge=1, le=2)
-    """Images are enlarged by this factor before a random crop (286 -> 256); 1 leaves the crop out."""
-    mirror: bool = True
-    """Mirror half of the pairs left to right."""
-    turn: bool = False
-    """Turn each pair by 0 to 3 quarter turns: what lies on the ground has no upright, and few pairs become many."""
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """What the layers calculate in; weights stay float32. float16 (with loss scaling) is for GPUs without bfloat16."""
-    workers: int = Field(default=1, ge=1)
-    """Ray Train workers."""
-    gpu: bool = False
-    """Give each worker one GPU."""
-    cpus_per_worker: int = Field(default=0, ge=0)
-    """CPUs of each worker; 0 shares out what the cluster has."""
-    max_failures: int = Field(default=3, ge=0)
-    """How often lost workers are started again before the training gives up."""
-    deterministic: bool = False
-    """The same seed gives the same weights, bit for bit (on CPUs, in float32, with the same workers and cores)."""
-    checkpoint_every: int = Field(default=5, ge=1)
-    """Epochs between two checkpoints; the last epoch always leaves one."""
-    keep_checkpoints: int = Field(default=2, ge=1)
-    """The newest checkpoints that are kept; the best one is kept beside them."""
-    best_by: ValidationScore = "val_l1"
-    """The held-out score that decides which checkpoint is the best."""
-    validation_pairs: int = Field(default=32, ge=1, le=4096)
-    """Held-out pairs that each checkpoint is scored on."""
-    result: Literal["last", "best"] = "last"
-    """Which checkpoint's generator the training ends with."""
-    sheet_every: int = Field(default=5, ge=1)
-    """Epochs between two sheets of held-out photos, drawn maps and true maps."""
-    sheet_pairs: int = Field(default=6, ge=1, le=32)
-    """Held-out pairs on a sheet."""
-
-
-class TuneConfig(Frozen):
-    """What `tune` searches, with ASHA (Li et al. 2020): many short trials, few long ones; `training.epochs` at most."""
-
-    trials: int = Field(default=8, ge=2, le=1000)
-    learning_rate: tuple[float, float] = (1e-4, 1e-3)
-    """Lowest and highest, drawn evenly on a logarithmic scale."""
-    l1_weight: tuple[float, float] = (30, 3000)
-    """Lowest and highest, drawn evenly on a logarithmic scale."""
-    norm: tuple[Norm, ...] = Field(default=("batch", "instance"), min_length=1)
-    width: tuple[int, ...] = Field(default=(16, 32, 64), min_length=1)
-    cpus_per_trial: int = Field(default=1, ge=1)
-    grace_epochs: int = Field(default=2, ge=1)
-    """Epochs that every trial is given."""
-    reduction: int = Field(default=3, ge=2)
-    """One of so many trials goes on at each halt, to so many times the epochs."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        for name in ("learning_rate", "l1_weight"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(
-                    f"{name} goes from {low:g} to {high:g}; write a lowest above 0 and a highest not below it"
-                )
-        return self
-
-
-class TrackingConfig(Frozen):
-    """Names in MLflow; the server is MLFLOW_TRACKING_URI, or a local SQLite file."""
-
-    experiment: str = Field(default="sat2map", min_length=1)
-    model_name: str = Field(default="sat2map", min_length=1)
-    """The registered model."""
-    patience: float = Field(default=600, ge=0)
-    """Seconds that the end of a training, or a trial's epoch, waits for a server that is away."""
-
-
-class RunConfig(Frozen):
-    """Everything that a run is made from."""
-
-    workspace: Path = Path("workspace")
-    """Folder that the verbs work in: pairs, checkpoints, bundles and maps."""
-    seed: int = Field(default=0, ge=0, lt=2**31)
-    data: DataConfig = DataConfig()
-    network: NetworkConfig = NetworkConfig()
-    training: TrainingConfig = TrainingConfig()
-    tune: TuneConfig = TuneConfig()
-    export: ExportConfig = ExportConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    promotion: PromotionConfig = PromotionConfig()
-    tracking: TrackingConfig = TrackingConfig()
-
-    def flat(self) -> dict[str, str]:
-        """Every setting as `section.key` -> text, in order."""
-        return dict(_flatten(self.model_dump(mode="json")))
 
 
 def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
@@ -307,12 +169,3 @@ def _allowed(sections: tuple[int | str, ...]) -> str:
         # `Palette | None` is a section as well.
         model = next((kind for kind in get_args(annotation) if hasattr(kind, "model_fields")), annotation)
     return "allowed here: " + ", ".join(model.model_fields)
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            # As YAML has it, so that what is shown can be set.
-            yield f"{prefix}{key}", "null" if value is None else str(value)

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DataError
-from model.palette import BITS, cells, nearest_classes
-from model.pixels import Pixels
+from model.palette import BITS, cells
+from model.pixels import Pixels, check_images
 from model.spec import MAX_CLASSES, Palette
-from pipelines.metrics.image_metrics import check_images
 from pipelines.metrics.intervals import Values
 
 NAMES = ("road", "water", "park", "building", "ground")
@@ -93,27 +92,6 @@ def find_palette(maps: Iterable[Pixels]) -> Palette:
     # Sorted, because how common two colours of a class are changes from one set of maps to the next.
     kept = list(classes.items())[:MAX_CLASSES]
     return Palette(classes={name: tuple(sorted(members, key=_lightness, reverse=True)) for name, members in kept})
-
-
-def classify(images: Pixels, palette: Palette) -> NDArray[np.uint8]:
-    """Return the class of the nearest colour of each pixel, as an index into `palette.classes`: (N, H, W).
-
-    Distances are Euclidean in RGB, taken at 6 bits a channel: maps that went through JPEG keep more of their classes
-    so than with distances in CIE Lab. The smoothed border of two classes can look like a third for a pixel.
-
-    Args:
-        images: uint8 (N, H, W, 3).
-        palette: The classes.
-
-    Raises:
-        DataError: `images` are of another type or shape, or there are none.
-    """
-    check_images(images)
-    nearest = nearest_classes(palette)
-    found = np.empty(images.shape[:3], np.uint8)
-    for image, classes in zip(images, found, strict=True):
-        classes[:] = nearest[cells(image)]
-    return found
 
 
 @dataclass

@@ -5,7 +5,7 @@ from pathlib import Path
 from model.errors import DataError
 from model.io.addresses import is_address
 from model.io.files import write_text
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data import kaggle
 from pipelines.data.pairs import PairIndex, index_folder, rejected_report
 from pipelines.data.sample.painter import STYLE, paint_folder

@@ -9,9 +9,9 @@ from model.io.files import new_folder, write_text
 from model.io.progress import stage
 from model.pixels import Pixels
 from model.translator import Translator
+from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.evaluate import HeldOut, draw, hold_out
-from pipelines.evaluation_config import EvaluationConfig
 from pipelines.metrics.intervals import Score, Tally, paired_difference
 from pipelines.metrics.scores import Comparison, gain
 from pipelines.report import page as report_page
@@ -30,11 +30,11 @@ def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) ->
     ids = [run.run_id for run in runs]
     if len(set(ids)) < 2 or len(set(ids)) < len(ids):
         raise ConfigError(f"Found the runs {', '.join(ids) or 'none'}; name two or more different ones.")
-    first, pairs = runs[0], runs[0].pairs()
+    first, pairs = runs[0], PairIndex.load(runs[0].pairs_file)
     bundles = {run.run_id: run.open_bundle() for run in runs}
     check_alike({f"run {run}": bundle for run, bundle in bundles.items()})
     for run in runs:
-        check_unseen(run.pairs(), pairs, f"Run {run.run_id}")
+        check_unseen(PairIndex.load(run.pairs_file), pairs, f"Run {run.run_id}")
     held_out = hold_out(pairs, bundles[first.run_id].manifest, settings, cache=first.cache)
     drawn = {run: draw(Translator(bundle, variant=FP32), held_out.sources) for run, bundle in bundles.items()}
     with stage("Scoring"):

@@ -18,22 +18,22 @@ from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.spec import Palette
 from model.translator import Translate, Translator
+from pipelines.config.schema import EvaluationConfig
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.evaluation.baselines import TrainingMaps
 from pipelines.evaluation.evaluator import CORE, Judge, each, open_judge
-from pipelines.evaluation_config import EvaluationConfig
 from pipelines.metrics.intervals import Tally, Values, bootstrap
 from pipelines.metrics.scores import NamedScores, Scores
 from pipelines.report import page
 from pipelines.report.page import Evaluation
 from pipelines.report.sheets import comparison
 from pipelines.tracking import mlflow_runs
-from pipelines.workspace import RunFolder
+from pipelines.tracking.loss_curve import LossCurve
+from pipelines.workspace import REPORT_FILE, SCORES_FILE, SHEET_FILE, TABLE_FILE, RunFolder
 
 SHEET_PAIRS = 6
-SCORES_FILE, SHEET_FILE, REPORT_FILE, TABLE_FILE = "scores.json", "sheet.png", "report.html", "pairs.csv"
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def draw_as_trained(generator: Path, sources: Pixels) -> Pixels:
     """
     with quiet_stderr():
         # TensorFlow is imported now, and writes notes that help nobody.
-        from pipelines.export import conversion
+        from model.networks import keras_file
 
-        conversion.use_cpu()
-    call = conversion.drawer(conversion.load_generator(generator), as_trained=True)
+        keras_file.use_cpu()
+    call = keras_file.drawer(keras_file.load_generator(generator), as_trained=True)
     return draw(_pixelwise(call), sources)
 
 
@@ -165,7 +165,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
         DataError: A pair or a network's weights can't be read.
         TrackingError: MLflow does not answer, or does not know the run.
     """
-    record, pairs, bundle = run.record(), run.pairs(), run.open_bundle()
+    record, pairs, bundle = run.record(), PairIndex.load(run.pairs_file), run.open_bundle()
     with mlflow_runs.continue_run(run.run_id) as active:
         held_out = hold_out(pairs, bundle.manifest, settings, cache=run.cache)
         with stage("Drawing as in training, for comparison"):
@@ -176,7 +176,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
             record=record,
             manifest=bundle.manifest,
             pairs=pairs,
-            curve=run.curve().steps,
+            curve=LossCurve.newest(run.checkpoints).steps,
             sources=measured.sources,
             drawn=measured.drawn,
             targets=measured.targets,

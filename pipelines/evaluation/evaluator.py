@@ -16,7 +16,7 @@ from model.hardware import usable_cores
 from model.io.files import new_file
 from model.pixels import Pixels
 from model.spec import Palette
-from pipelines.evaluation_config import EvaluationConfig
+from pipelines.config.schema import EvaluationConfig
 from pipelines.metrics import class_metrics, image_metrics
 from pipelines.metrics.catalogue import SET_SCORES
 from pipelines.metrics.intervals import Score, Tally, Values, bootstrap

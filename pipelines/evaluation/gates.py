@@ -11,12 +11,11 @@ from model.io.progress import stage
 from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translator
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import PromotionConfig, RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.comparison import check_alike
 from pipelines.evaluation.evaluate import draw, hold_out
 from pipelines.evaluation.evaluator import Judged
-from pipelines.evaluation_config import PromotionConfig
 from pipelines.metrics.catalogue import BASELINES, METRICS
 from pipelines.metrics.intervals import paired_difference
 from pipelines.metrics.scores import NamedScores, better, gain, loss

@@ -11,6 +11,7 @@ import onnx
 from model.bundle import (
     FP32,
     MODEL_FILE,
+    OPSET,
     VALUE_RANGES,
     Bundle,
     BundleManifest,
@@ -24,17 +25,15 @@ from model.graph.precision import take_pixels
 from model.io.files import new_folder, sha256
 from model.io.progress import quiet_stderr, stage
 from model.pixels import Pixels, Tensor, to_tensor
+from model.provenance import git_revision
 from model.spec import Palette, signature
 from model.translator import Translator
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import EvaluationConfig, ExportConfig, RunConfig
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import Pair, PairIndex
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.evaluation.evaluator import open_judge
-from pipelines.evaluation_config import EvaluationConfig
 from pipelines.export.variants import Jury, add_variant, attempts_at
-from pipelines.export_config import ExportConfig
-from pipelines.tracking.mlflow_runs import git_revision
 from pipelines.workspace import RunFolder
 
 PARITY_LIMIT = 1e-4
@@ -65,7 +64,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
         DataError: A pair can't be read.
         ExportError: The answers of fp32 differ from TensorFlow's by more than PARITY_LIMIT.
     """
-    config, pairs = run.record().config, run.pairs()
+    config, pairs = run.record().config, PairIndex.load(run.pairs_file)
     if not run.generator.is_file():
         raise MissingStepError(f"{run.generator} is missing; run `train` first.")
     photos = _load(pairs.val[:PARITY_PHOTOS], config)[0]
@@ -102,12 +101,13 @@ def _convert(generator_file: Path, config: RunConfig, photos: Pixels) -> tuple[o
     """Convert a generator, and let TensorFlow draw photos with it."""
     with quiet_stderr():
         # TensorFlow is imported now, when training's workers have gone, and writes notes that help nobody.
+        from model.networks import keras_file
         from pipelines.export import conversion
 
-        conversion.use_cpu()
+        keras_file.use_cpu()
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
-    generator = conversion.load_generator(generator_file)
-    draw = conversion.drawer(generator)
+    generator = keras_file.load_generator(generator_file)
+    draw = keras_file.drawer(generator)
     plain = conversion.to_onnx(generator, signature(config.network, config.data.direction))
     return plain, [draw(to_tensor(photo[None])) for photo in photos]
 
@@ -119,7 +119,7 @@ def _describe(folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str)
         network=network,
         direction=config.data.direction,
         signature=signature(network, config.data.direction),
-        opset=_opset(),
+        opset=OPSET,
         sha256=sha256(folder / MODEL_FILE),
         parity=Parity(max_difference=0, limit=PARITY_LIMIT, photos=0),
         resolution=_resolution(config, pairs),
@@ -128,12 +128,6 @@ def _describe(folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str)
         data_fingerprint=pairs.fingerprint,
         code_revision=git_revision(),
     )
-
-
-def _opset() -> int:
-    from pipelines.export import conversion
-
-    return conversion.OPSET
 
 
 def _resolution(config: RunConfig, pairs: PairIndex) -> float | None:
@@ -173,7 +167,7 @@ def _parity(answers: Answers, fp32: Translator) -> Parity:
 
 
 def _jury(run: RunFolder, manifest: BundleManifest, fp32: Translator, settings: ExportConfig) -> Jury:
-    config, pairs = run.record().config, run.pairs()
+    config, pairs = run.record().config, PairIndex.load(run.pairs_file)
     judged = pairs.val[: settings.judged_photos]
     photos, maps = _load(judged, config)
     data = f"{pairs.fingerprint[:16]}-{manifest.direction}-{manifest.network.image_size}"

@@ -18,8 +18,8 @@ from model.io.files import sha256
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.providers import CPU, CUDA, OPENVINO
 from model.translator import Translate, Translator
+from pipelines.config.schema import ExportConfig, VariantName
 from pipelines.evaluation.evaluator import Judge
-from pipelines.export_config import ExportConfig, VariantName
 from pipelines.metrics.catalogue import METRICS, OF_SETS
 from pipelines.metrics.image_metrics import ssim
 from pipelines.metrics.scores import FULL_RANK, NamedScores, loss

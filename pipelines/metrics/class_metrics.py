@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
+from model.palette import classify
 from model.pixels import Pixels
 from model.spec import Palette
-from pipelines.data.palette_extraction import classify
 from pipelines.metrics.image_metrics import check_pairs
 from pipelines.metrics.intervals import Tally, Values, bootstrap, ratio
 from pipelines.metrics.scores import ClassScore

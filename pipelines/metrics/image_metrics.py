@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from model.errors import DataError
-from model.pixels import Pixels
+from model.pixels import Pixels, check_images
 
 Values = NDArray[np.float64]
 """One number an image: float64 of shape (N,)."""
@@ -18,19 +18,6 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """What the scales of MS-SSIM weigh, the finest first (Wang, Simoncelli and Bovik 2003, section 3.2)."""
 MS_SSIM_SIDE = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
 """Least height and width in which the coarsest scale still holds a window."""
-
-
-def check_images(images: Pixels, what: str = "Images") -> None:
-    """Refuse anything but one or more uint8 RGB images of shape (N, H, W, 3).
-
-    Raises:
-        DataError: `images` are of another type or shape, or there are none; the message begins with `what`.
-    """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
-        raise DataError(
-            f"{what} are {images.dtype} of shape {images.shape}; "
-            "give one or more RGB images as uint8 in [0, 255] of shape (N, H, W, 3)."
-        )
 
 
 def check_pairs(drawn: Pixels, true: Pixels) -> None:

@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from model.bundle import BundleManifest
 from model.errors import MissingStepError
 from model.io.addresses import hide_passwords
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.evaluation.evaluate import REPORT_FILE
 from pipelines.metrics.catalogue import BASELINES, BRIEF, METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import NamedScores, Scores, verdict
 from pipelines.report.sheets import GAP, TITLE
+from pipelines.workspace import REPORT_FILE
 
 LIMIT = 5000
 """Characters that MLflow's database keeps of a description; PostgreSQL refuses more."""

@@ -13,7 +13,7 @@ from typing import Literal
 from model.bundle import Bundle
 from model.errors import ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
 from model.spec import Frozen
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex, read
 from pipelines.evaluation import gates
 from pipelines.evaluation.comparison import check_unseen
@@ -159,7 +159,7 @@ def _judge(config: RunConfig, challenger: Version, champion: Version | None, jud
             bundles[champion.number] if champion else None,
             pairs,
             config,
-            cache=Workspace(config.workspace).root / "cache",
+            cache=Workspace(config.workspace).cache,
         )
 
 

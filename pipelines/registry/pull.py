@@ -19,11 +19,11 @@ from model.errors import BundleError, DataError
 from model.io.files import new_folder, sha256, write_text
 from model.spec import Frozen
 from pipelines.data.pairs import PairIndex
-from pipelines.evaluation.evaluate import REPORT_FILE, SCORES_FILE
 from pipelines.registry import versions
 from pipelines.registry.artifacts import Artifacts
 from pipelines.registry.versions import ONNX_FILE, OWN, PAIRS_FILE, Version, in_version
 from pipelines.tracking import mlflow_runs
+from pipelines.workspace import REPORT_FILE, SCORES_FILE
 
 FLAVOURS_FILE = "MLmodel"
 PULLED_FILE = "pulled.json"

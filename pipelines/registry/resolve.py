@@ -3,24 +3,17 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from model.bundle import MANIFEST_FILE, Bundle
+from model.bundle import MANIFEST_FILE, Bundle, ChosenModel
 from model.errors import BundleError, ConfigError
 from model.io.files import sha256
 
 if TYPE_CHECKING:
-    from pipelines.config.loading import RunConfig
+    from pipelines.config.schema import RunConfig
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _SHA256 = re.compile("[0-9a-f]{64}")
-
-
-class ChosenModel(NamedTuple):
-    """An opened bundle, and where it comes from: models:/NAME/VERSION or runs:/ID."""
-
-    bundle: Bundle
-    origin: str
 
 
 def open_model(model: str, run: str, config: "RunConfig") -> ChosenModel:
@@ -57,6 +50,7 @@ def _registered(model: str, config: "RunConfig") -> ChosenModel:
         raise ConfigError(f"{model!r} names no model; write models:/NAME@ALIAS or models:/NAME/VERSION.")
     from pipelines.registry import pull, versions
     from pipelines.tracking import mlflow_runs
+    from pipelines.workspace import Workspace
 
     name = match["name"]
     mlflow_runs.connect()
@@ -64,7 +58,7 @@ def _registered(model: str, config: "RunConfig") -> ChosenModel:
     origin = f"models:/{name}/{version.number}"
     if not _SHA256.fullmatch(version.bundle_sha256):
         raise BundleError(f"{origin} is tagged with {version.bundle_sha256!r}, which is no sha256; register it again.")
-    folder = config.workspace.resolve() / "cache" / "models" / version.bundle_sha256
+    folder = Workspace(config.workspace).cache / "models" / version.bundle_sha256
     if _is_whole(folder, version.bundle_sha256):
         return ChosenModel(Bundle.open(folder), origin)
     return ChosenModel(pull.pull(name, version.number, folder), origin)

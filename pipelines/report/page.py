@@ -10,11 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from model.bundle import BundleManifest
 from model.errors import DataError
-from model.pixels import Pixels
-from pipelines.config.loading import RunConfig
+from model.pixels import Pixels, check_images
+from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import METRICS
-from pipelines.metrics.image_metrics import check_images
 from pipelines.metrics.scores import WIDE_GAP, Comparison, Scores, verdict
 from pipelines.report import charts, pictures
 from pipelines.report.pictures import SHOWN, different_pairs, telling_pairs

@@ -52,3 +52,9 @@ class LossCurve:
             names = arrays["names"].tolist()
             rows = zip(arrays["step"].tolist(), arrays["when"].tolist(), arrays["losses"].tolist(), strict=True)
             return cls([StepLosses(step, when, dict(zip(names, row, strict=True))) for step, when, row in rows])
+
+    @classmethod
+    def newest(cls, checkpoints: Path) -> "LossCurve":
+        """Read the losses of all steps from the newest checkpoint in a folder; empty if the checkpoints are gone."""
+        files = sorted(checkpoints.glob(f"step-????????/{CURVE}"))
+        return cls.load(files[-1]) if files else cls()

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +22,11 @@ from PIL import Image
 
 from model.errors import ConfigError, Stopped, TrackingError
 from model.io.addresses import hide_passwords
-from pipelines.cluster import environment
-from pipelines.config.loading import RunConfig
+from model.provenance import git_revision
+from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking.loss_curve import StepLosses
 
-PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
 BATCH = 900
 """Metrics in one request, which MLflow takes whole or not at all; its own limit is 1000."""
@@ -221,21 +219,6 @@ def _ended_as_it_should(active: mlflow.ActiveRun) -> Iterator[Run]:
         raise
     with answering():
         mlflow.end_run("FINISHED")
-
-
-def git_revision() -> str:
-    """The checked out revision, `-dirty` behind it when files differ; `none` outside a git checkout.
-
-    In a submitted job it is the submitter's.
-    """
-    if environment.REVISION in os.environ:
-        return os.environ[environment.REVISION]
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except FileNotFoundError:
-        return "none"
-    return answer.stdout.strip() if answer.returncode == 0 else "none"
 
 
 @contextmanager

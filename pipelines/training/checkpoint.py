@@ -11,7 +11,7 @@ from model.errors import CheckpointError
 from model.io.files import sha256, write_text
 from model.networks.train_step import TrainState
 from model.spec import Frozen, NetworkConfig
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve
 
 ARRAYS = "state.npz"

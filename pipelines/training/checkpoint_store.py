@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import CheckpointError
-from pipelines.config.loading import BEST_IS_LOWEST, ValidationScore
+from pipelines.config.schema import BEST_IS_LOWEST, ValidationScore
 from pipelines.training.checkpoint import Manifest, read_manifest, verify
 
 PARTIAL = ".partial"

@@ -13,7 +13,7 @@ from model.io.files import new_file
 from model.networks.pix2pix import build_generator
 from model.networks.train_step import TrainState, equalise_moving_statistics, train_step
 from model.pixels import Pixels, to_pixels, to_tensor
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Batch, Shard, TrainingPairs
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics import image_metrics

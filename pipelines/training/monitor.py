@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from model.errors import TrainingError
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.report.sheets import comparison
 from pipelines.tracking.mlflow_runs import Run
 from pipelines.tracking.outbox import Outbox

@@ -14,13 +14,14 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
+from model import provenance
 from model.errors import DataError, Stopped, TrainingError
 from model.io.files import write_text
 from model.io.progress import quiet_stderr
 from pipelines.cluster import environment, signals
 from pipelines.cluster import resources as cluster
 from pipelines.config import loading as settings_of
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import steps_per_epoch
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking import mlflow_runs
@@ -64,7 +65,7 @@ def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
         MissingStepError: The run never began to train.
         Sat2mapError: As `fit`; or no checkpoint of the run fits the settings.
     """
-    began, pairs = folder.config(), folder.pairs()
+    began, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     config = settings_of.change(began, changes)
     _check_batch(config, pairs)
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
@@ -167,7 +168,7 @@ def _run_workers(
             "pairs": pairs.model_dump(mode="json"),
             "folder": str(folder.path),
             "cpus": int(resources["CPU"]),
-            "code_revision": mlflow_runs.git_revision(),
+            "code_revision": provenance.git_revision(),
             # By reference: Ray Train shows what stands here.
             "environment": ray.put(environment.collect(os.environ)),
             "line": line,

@@ -8,7 +8,8 @@ from ray import tune as ray_tune
 
 from model.io.files import write_text
 from pipelines.cluster import environment
-from pipelines.config.loading import RunConfig, with_settings
+from pipelines.config.loading import with_settings
+from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Shard
 from pipelines.tracking import mlflow_runs
 from pipelines.tracking.outbox import Outbox

@@ -9,11 +9,12 @@ from typing import Any
 from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
+from model import provenance
 from model.errors import ConfigError, TrainingError
 from model.io.files import write_text
 from model.spec import Frozen
 from pipelines.cluster import environment, resources
-from pipelines.config.loading import BEST_IS_LOWEST, RunConfig
+from pipelines.config.schema import BEST_IS_LOWEST, RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking import mlflow_runs
 from pipelines.training.trial import EPOCHS, NAME, run_trial
@@ -78,7 +79,7 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
 
 def resume(folder: RunFolder) -> TuneResult:
     """Go on with a search that was stopped or killed: finished trials stay, the others go on from their checkpoints."""
-    config, pairs = folder.config(), folder.pairs()
+    config, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     mlflow_runs.connect()
     with resources.joined(), mlflow_runs.resumed_run(folder.run_id, {}) as run:
         tuner = ray_tune.Tuner.restore(
@@ -92,7 +93,7 @@ def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  
         "config": config.model_dump(mode="json"),
         "pairs": pairs.model_dump(mode="json"),
         "folder": str(folder.path),
-        "code_revision": mlflow_runs.git_revision(),
+        "code_revision": provenance.git_revision(),
     }
     # In the object store: what Ray Tune keeps of a trainable lies in the run's folder.
     trainable = ray_tune.with_parameters(run_trial, job=job, handed=environment.collect(os.environ))

@@ -1,5 +1,6 @@
 """What one Ray Train worker does: set up its devices, build the networks, run the training loop."""
 
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,12 @@ import keras
 import ray.train
 import tensorflow as tf
 
-from model.errors import Sat2mapError
-from model.networks.train_step import LinearDecay, TrainState, build_state
+from model.errors import DataError, Sat2mapError
+from model.io.addresses import is_address
+from model.networks.optimizers import LinearDecay
+from model.networks.train_step import TrainState, build_state
 from model.pixels import Pixels
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Shard, load_all, steps_per_epoch
 from pipelines.data.pairs import PairIndex
 from pipelines.training.channel import ActorLine
@@ -45,7 +48,7 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
     config = RunConfig.model_validate(settings["config"])
     pairs = PairIndex.model_validate(settings["pairs"])
     folder = RunFolder(Path(settings["folder"]))
-    folder.check_seen(pairs)
+    check_seen(folder, pairs)
     _set_up_devices(config, threads=settings["cpus"])
     strategy = _strategy(config, shard)
     with strategy.scope():
@@ -61,6 +64,23 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
         held_out=_held_out(pairs, config),
     )
     loop.run(pairs)
+
+
+def check_seen(folder: RunFolder, pairs: PairIndex) -> None:
+    """Make sure that this machine sees the run's folder and the folders of the pairs.
+
+    Raises:
+        DataError: It does not, being another node of a cluster than the one that made them.
+    """
+    files = (file for pair in pairs.train + pairs.val for file in pair.files)
+    folders = {Path(file).parent for file in files if not is_address(file)}
+    for needed in [folder.path, *sorted(folders)]:
+        if not needed.is_dir():
+            raise DataError(
+                f"The worker on {platform.node()} does not see {needed}; workspace and pairs of a cluster's run "
+                "must lie on storage that every node sees under the same path. Set workspace and data.source to "
+                "folders there, and run `sat2map prepare` again."
+            )
 
 
 def _set_up_devices(config: RunConfig, *, threads: int) -> None:

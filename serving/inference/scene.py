@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import DataError, Sat2mapError
+from model.errors import DataError, PlaceError, Sat2mapError
 from model.io.files import write_bytes
 from model.io.images import short_name
-from model.io.locations import PlaceError
 from model.io.prefetch import run_ahead
 from model.io.progress import track, working
 from model.pixels import Pixels

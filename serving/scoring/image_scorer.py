@@ -11,10 +11,9 @@ from PIL import Image
 from pydantic import Field
 
 from model import place_writing
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError, DataError, PlaceError
 from model.io import files, images, locations
 from model.io.images import SCANS
-from model.io.locations import PlaceError
 from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translator

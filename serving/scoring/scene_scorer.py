@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError, DataError, PlaceError
 from model.io import files
 from model.io.images import short_name
-from model.io.locations import PlaceError
 from model.translator import Translator
 from serving.inference.scene import SceneReport, draw_scene
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, find_kept, make_origin

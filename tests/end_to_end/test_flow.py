@@ -17,6 +17,7 @@ from model.bundle import Bundle
 from model.pixels import to_pixels, to_tensor
 from model.translator import Translator
 from pipelines.data.dataset import load_all
+from pipelines.data.pairs import PairIndex
 from pipelines.metrics.scores import Scores
 from pipelines.workspace import Workspace
 
@@ -56,10 +57,10 @@ def test_the_bundle_draws_what_the_evaluation_drew(run):
     assert bundle.manifest.parity.max_difference <= 1e-4
     assert bundle.manifest.parity.photos == 6
     assert bundle.manifest.run_id == run.run_id
-    assert bundle.manifest.data_fingerprint == run.pairs().fingerprint
-    photos, _ = load_all(run.pairs().val, side=64, direction="photo_to_map")
+    assert bundle.manifest.data_fingerprint == PairIndex.load(run.pairs_file).fingerprint
+    photos, _ = load_all(PairIndex.load(run.pairs_file).val, side=64, direction="photo_to_map")
     drawn = Translator(bundle, variant="fp32")(photos)
-    for pair, image in zip(run.pairs().val, drawn, strict=True):
+    for pair, image in zip(PairIndex.load(run.pairs_file).val, drawn, strict=True):
         assert np.array_equal(np.asarray(Image.open(run.evaluation / "maps" / f"{pair.name}.png")), image)
 
 
@@ -118,7 +119,7 @@ def test_export_and_evaluate_can_be_done_again_alone(road, run):
 def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(road, run):
     photos = road.folder / "photos"
     photos.mkdir()
-    sources, _ = load_all(run.pairs().val[:2], side=64, direction="photo_to_map")
+    sources, _ = load_all(PairIndex.load(run.pairs_file).val[:2], side=64, direction="photo_to_map")
     for number, source in enumerate(sources):
         Image.fromarray(source).save(photos / f"{number}.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
@@ -153,7 +154,7 @@ def test_a_champion_is_made_defended_and_pulled(road, run):
     assert refused.returncode == 3 and "was not promoted, and nothing moved. L1" in refused.stderr
     assert road.sat2map("pull", "champion", "--out", "champion", *place).returncode == 0
     champion = Bundle.open(road.folder / "champion").manifest
-    assert champion.run_id == run.run_id and champion.data_fingerprint == run.pairs().fingerprint
+    assert champion.run_id == run.run_id and champion.data_fingerprint == PairIndex.load(run.pairs_file).fingerprint
     back = road.sat2map("rollback", *place)
     assert back.returncode == 2 and "no previous champion" in back.stderr
 
@@ -169,7 +170,7 @@ def test_mlflow_serves_the_registered_model(road, run):
         )
     try:
         _wait_for(f"http://127.0.0.1:{port}/ping", server)
-        photos, _ = load_all(run.pairs().val[:1], side=64, direction="photo_to_map")
+        photos, _ = load_all(PairIndex.load(run.pairs_file).val[:1], side=64, direction="photo_to_map")
         body = json.dumps({"inputs": {"photo": to_tensor(photos).tolist()}}).encode()
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations", body, {"Content-Type": "application/json"}

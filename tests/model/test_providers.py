@@ -12,7 +12,8 @@ import onnxruntime
 import pytest
 
 from model.errors import BundleError, ConfigError
-from model.providers import CPU, CUDA, OPENVINO, PLUGIN, available, has_int8_dot_products, open_session, running
+from model.hardware import has_int8_dot_products
+from model.providers import CPU, CUDA, OPENVINO, PLUGIN, available, open_session, running
 from model.spec import NetworkConfig, signature
 from tests.fixtures.project import PROJECT
 

@@ -9,6 +9,7 @@ from model.bundle import Bundle
 from model.errors import BundleError, DataError, MissingStepError
 from pipelines.config.loading import load
 from pipelines.data.pairs import Pair, PairIndex, fingerprint
+from pipelines.training.worker import check_seen
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 RECORD = RunRecord(run_id="1f0c", config=load(None, ["seed=7"]), steps=120, seconds=61.5, images_per_second=7.8)
@@ -46,7 +47,7 @@ def index():
 
 def test_pairs_are_found_where_prepare_leaves_them(workspace):
     index().save(workspace.pairs_file)
-    assert workspace.pairs() == index()
+    assert PairIndex.load(workspace.pairs_file) == index()
     assert workspace.pairs_file.parent == workspace.rejected_file.parent == workspace.root
 
 
@@ -56,7 +57,7 @@ def test_without_pairs_prepare_is_named(workspace):
 
 def test_a_run_keeps_the_pairs_it_was_trained_on(workspace, run):
     index().save(run.pairs_file)
-    assert run.pairs() == index() and not workspace.pairs_file.exists()
+    assert PairIndex.load(run.pairs_file) == index() and not workspace.pairs_file.exists()
     shutil.rmtree(run.path)
     assert "prepare" in missing(run.pairs)
 
@@ -70,12 +71,12 @@ def test_a_node_that_does_not_see_a_folder_is_named_with_it(tmp_path, run):
         for name in "ab"
     )
     seen = PairIndex(source="", train=pairs[:1], val=pairs[1:], rejected=(), fingerprint="")
-    run.check_seen(seen)
+    check_seen(run, seen)
     with pytest.raises(DataError, match=r"The worker on \S+ does not see /data; workspace and pairs"):
-        run.check_seen(index())
+        check_seen(run, index())
     shutil.rmtree(run.path)
     with pytest.raises(DataError, match=f"does not see {run.path}; .* storage that every node sees"):
-        run.check_seen(seen)
+        check_seen(run, seen)
 
 
 # Runs

@@ -84,7 +84,7 @@ def test_entry_points_are_the_verbs():
 def test_the_command_line_has_exactly_the_verbs():
     from typer.main import get_group
 
-    from pipelines.__main__ import app
+    from pipelines.cli.main import app
 
     assert sorted(get_group(app).commands) == sorted(VERBS + LOCAL)
 

@@ -10,8 +10,7 @@ from model.errors import DataError
 from model.io import files
 from model.io.addresses import hide_passwords, is_address, refuse_password
 from model.io.progress import stage
-from model.pixels import Pixels, to_tensor
-from pipelines.metrics.image_metrics import check_images
+from model.pixels import Pixels, check_images, to_tensor
 from pipelines.metrics.pretrained.onnx_layers import Layers, run
 from pipelines.metrics.pretrained.torch_weights import MAX_BYTES, read_weights
 from pipelines.metrics.set_metrics import Features

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.errors import DataError
-from model.pixels import Pixels
-from pipelines.metrics.image_metrics import check_images
+from model.pixels import Pixels, check_images
 from pipelines.metrics.pretrained.onnx_layers import Layers, run
 from pipelines.metrics.pretrained.torch_weights import read_weights
 from pipelines.metrics.set_metrics import Features

@@ -6,9 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from model.errors import DataError
+from model.errors import DataError, PlaceError
 from model.io import locations
-from model.io.locations import PlaceError
 from tests.fixtures.object_stores import BUCKET
 from tests.fixtures.pair_folders import index
 

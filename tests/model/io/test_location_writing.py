@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from model import place_writing
-from model.errors import DataError
+from model.errors import DataError, PlaceError
 from model.io import locations
-from model.io.locations import PlaceError
 from tests.fixtures.object_stores import GoogleStore, Store, s3_credentials
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.networks.train_step import LinearDecay, TrainState, build_state, equalise_moving_statistics, train_step
+from model.networks.optimizers import LinearDecay
+from model.networks.train_step import TrainState, build_state, equalise_moving_statistics, train_step
 from model.spec import NetworkConfig
 
 TINY = NetworkConfig(image_size=32, width=2, depth=2, dropout=0)

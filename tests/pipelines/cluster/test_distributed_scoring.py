@@ -11,8 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from model.errors import BundleError, ClusterError, ConfigError, DataError
-from model.io.locations import PlaceError
+from model.errors import BundleError, ClusterError, ConfigError, DataError, PlaceError
 from pipelines.cluster import resources
 from pipelines.cluster.distributed_scoring import Pool, draw_in_pool, score_distributed, size_pool
 from pipelines.cluster.scoring_actor import Job

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.__main__ import main
+from model import provenance
+from pipelines.cli.main import main
 from pipelines.cluster import environment as handover
 from pipelines.cluster.jobs import Log
 from pipelines.cluster.resources import share
@@ -138,7 +139,7 @@ def test_the_settings_for_mlflow_and_storage_are_handed_over_once(tmp_path, monk
     handover.take(tmp_path)
     assert not file.exists()
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
-    assert os.environ[handover.REVISION] == "838b6f8"
+    assert os.environ[provenance.REVISION] == "838b6f8"
     account = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
     assert account.parent != tmp_path and account.read_text() == '{"key": 1}'
     assert stat.S_IMODE(account.stat().st_mode) == 0o600

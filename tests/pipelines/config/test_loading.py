@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from model.errors import ConfigError
-from pipelines.config.loading import CONFIGS, RunConfig, change, load
+from pipelines.config.loading import CONFIGS, change, load
+from pipelines.config.schema import RunConfig
 
 
 def refused(*overrides, file=None):

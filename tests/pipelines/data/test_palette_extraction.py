@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
 from model.errors import DataError
+from model.palette import classify
 from model.spec import Palette
-from pipelines.data.palette_extraction import NoPaletteError, classify, find_palette
+from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.data.sample import painter
 
 PAINTED = {

@@ -10,7 +10,7 @@ from PIL import Image
 
 from model.errors import DataError
 from pipelines.config.loading import load
-from pipelines.data.pairs import read
+from pipelines.data.pairs import PairIndex, read
 from pipelines.data.prepare import prepare
 from pipelines.workspace import Workspace
 
@@ -60,7 +60,7 @@ def test_the_sample_is_painted_into_the_workspace(painted):
 
 def test_what_is_returned_is_what_the_next_verb_reads(painted):
     folder, index = painted
-    assert Workspace(folder).pairs() == index
+    assert PairIndex.load(Workspace(folder).pairs_file) == index
     assert rejected(folder) == [] and (folder / "rejected.csv").read_text() == "name,reason\n"
 
 
@@ -156,7 +156,7 @@ def test_a_failure_leaves_the_earlier_index_alone(tmp_path):
     index = prepare(settings(tmp_path / "work", f"data.source={source}"))
     with pytest.raises(DataError, match="There is no folder"):
         prepare(settings(tmp_path / "work", f"data.source={tmp_path / 'nowhere'}"))
-    assert Workspace(tmp_path / "work").pairs() == index
+    assert PairIndex.load(Workspace(tmp_path / "work").pairs_file) == index
 
 
 # Kaggle

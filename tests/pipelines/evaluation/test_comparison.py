@@ -9,9 +9,9 @@ import pytest
 from model.bundle import Bundle, write_manifest
 from model.errors import BundleError, ConfigError, DataError, MissingStepError
 from model.spec import NetworkConfig, signature
+from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import fingerprint
 from pipelines.evaluation.comparison import COMPARISON_FILE, PAGE_FILE, compare
-from pipelines.evaluation_config import EvaluationConfig
 from pipelines.metrics.scores import Comparison
 from pipelines.workspace import RunFolder
 

@@ -13,10 +13,10 @@ from model.errors import ConfigError, DataError
 from model.networks.pix2pix import build_generator
 from model.pixels import to_pixels, to_tensor
 from model.spec import NetworkConfig, Palette, signature
-from pipelines.config.loading import RunConfig, load, with_settings
+from pipelines.config.loading import load, with_settings
+from pipelines.config.schema import EvaluationConfig, RunConfig
 from pipelines.data.pairs import index_folder
 from pipelines.evaluation.evaluate import draw_as_trained, hold_out, measure
-from pipelines.evaluation_config import EvaluationConfig
 from pipelines.metrics.catalogue import BASELINES, METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import ClassScore, Scores, gain, verdict

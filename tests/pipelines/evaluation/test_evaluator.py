@@ -6,8 +6,8 @@ from scipy.ndimage import gaussian_filter
 
 from model.errors import DataError
 from model.spec import Palette
+from pipelines.config.schema import EvaluationConfig
 from pipelines.evaluation.evaluator import CORE, each, open_judge, see
-from pipelines.evaluation_config import EvaluationConfig
 from pipelines.metrics.catalogue import METRICS, OF_SETS
 from pipelines.metrics.intervals import bootstrap
 from pipelines.metrics.scores import better

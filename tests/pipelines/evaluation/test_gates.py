@@ -8,7 +8,8 @@ import pytest
 from model.bundle import Bundle, Parity
 from model.errors import ConfigError, DataError
 from model.spec import NetworkConfig
-from pipelines.config.loading import RunConfig, with_settings
+from pipelines.config.loading import with_settings
+from pipelines.config.schema import RunConfig
 from pipelines.evaluation.gates import judge
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)

@@ -8,12 +8,14 @@ import pytest
 
 from model.bundle import MODEL_FILE, variant_file
 from model.errors import ExportError, MissingStepError
+from model.networks import keras_file
 from model.pixels import to_tensor
 from model.translator import BATCH, Translator
 from pipelines.config.loading import load as load_config
 from pipelines.config.loading import with_settings
 from pipelines.data.dataset import load_all
-from pipelines.export import conversion, export
+from pipelines.data.pairs import PairIndex
+from pipelines.export import export
 from pipelines.workspace import RunRecord, Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -33,7 +35,7 @@ def make_run(tmp_path_factory, negatives):
         run = Workspace(folder).new_run("1f0c")
         negatives.save(run.pairs_file)
         run.write_record(RunRecord(run_id="1f0c", config=config, steps=8, seconds=2.0, images_per_second=16.0))
-        conversion.save_untrained(config.network, run.generator)
+        keras_file.save_untrained(config.network, run.generator)
         return run, config.export
 
     return make
@@ -46,11 +48,11 @@ def exported(make_run):
 
 
 def held_out(run):
-    return load_all(run.pairs().val, side=32, direction="photo_to_map")[0]
+    return load_all(PairIndex.load(run.pairs_file).val, side=32, direction="photo_to_map")[0]
 
 
 def tensorflow(run):
-    return conversion.drawer(conversion.load_generator(run.generator))
+    return keras_file.drawer(keras_file.load_generator(run.generator))
 
 
 def test_every_variant_draws_what_tensorflow_draws(exported):
@@ -79,7 +81,7 @@ def test_a_map_does_not_depend_on_the_photos_beside_it(exported):
 def test_the_manifest_says_how_good_each_variant_is(exported):
     run, bundle = exported
     for variant in bundle.manifest.variants.values():
-        assert 0.8 < variant.ssim <= 1 and variant.photos == len(run.pairs().val)
+        assert 0.8 < variant.ssim <= 1 and variant.photos == len(PairIndex.load(run.pairs_file).val)
         assert {"l1", "psnr", "ssim", "frechet_lite0"} <= variant.losses.keys()
     assert bundle.manifest.variants["fp16"].ssim > bundle.manifest.variants["int8"].ssim - 1e-6
     assert json.loads((bundle.folder / "bundle.json").read_text())["variants"].keys() == bundle.manifest.variants.keys()

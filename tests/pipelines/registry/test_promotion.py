@@ -23,7 +23,8 @@ from pipelines.registry import versions as registry
 from pipelines.registry.promotion import promote, rollback
 from pipelines.registry.promotion_lock import turn
 from pipelines.registry.pull import pull
-from pipelines.registry.versions import aliases, find, register
+from pipelines.registry.register import register
+from pipelines.registry.versions import aliases, find
 from tests.fixtures import runs
 
 

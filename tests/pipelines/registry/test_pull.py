@@ -21,7 +21,8 @@ from model.errors import BundleError, MissingStepError, TrackingError
 from model.io.files import sha256
 from model.translator import Translator
 from pipelines.data.dataset import load_all
-from pipelines.registry import artifacts, versions
+from pipelines.data.pairs import PairIndex
+from pipelines.registry import artifacts, register
 from pipelines.registry import pull as pulling
 from pipelines.registry.pull import Pulled, pull
 from tests.fixtures import runs
@@ -40,7 +41,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(store):
     run = runs.make_run(runs.configure(store))
-    versions.register(run)
+    register.register(run)
     return run
 
 
@@ -108,7 +109,7 @@ def test_what_was_registered_comes_back_and_draws(run, tmp_path):
     assert bundle.manifest == run.open_bundle().manifest
     for name in ("fp32", "int8"):
         assert bundle.verified(name).read_bytes() == run.open_bundle().verified(name).read_bytes()
-    photos, maps = load_all(run.pairs().val, side=32, direction="photo_to_map")
+    photos, maps = load_all(PairIndex.load(run.pairs_file).val, side=32, direction="photo_to_map")
     assert np.array_equal(Translator(bundle)(photos), maps)
     origin = Pulled.model_validate_json((tmp_path / "out/pulled.json").read_text())
     assert origin == Pulled(name="sat2map", version=1, run_id=run.run_id, sha256=bundle.manifest.sha256)

@@ -16,9 +16,11 @@ from model.errors import BundleError, MissingStepError, TrackingError
 from model.io.files import sha256
 from model.pixels import to_tensor
 from pipelines.data.dataset import load_all
+from pipelines.data.pairs import PairIndex
 from pipelines.registry import model_card, versions
 from pipelines.registry.artifacts import Artifacts
-from pipelines.registry.versions import find, register
+from pipelines.registry.register import register
+from pipelines.registry.versions import find
 from pipelines.report.sheets import GAP, TITLE
 from pipelines.workspace import RunFolder
 from tests.fixtures import runs
@@ -43,7 +45,7 @@ def test_a_version_is_the_challenger_and_says_what_it_is_made_of(registered):
     assert version.run_id == run.run_id == made.run_id
     manifest = run.open_bundle().manifest
     assert version.tags["model.sha256"] == manifest.sha256
-    assert version.tags["data.fingerprint"] == run.pairs().fingerprint
+    assert version.tags["data.fingerprint"] == PairIndex.load(run.pairs_file).fingerprint
     assert version.tags["git.revision"] == "838b6f8" and version.tags["data.held_out_pairs"] == "3"
     assert float(version.tags["parity.max_difference"]) == 1e-6
 
@@ -75,7 +77,7 @@ def test_signature_and_example_are_those_of_the_tensors(registered):
 def test_mlflow_serves_the_registered_model(registered, tmp_path):
     run, _ = registered
     folder = mlflow.artifacts.download_artifacts("models:/shown@challenger", dst_path=str(tmp_path))
-    photos, maps = load_all(run.pairs().val[:1], side=32, direction="photo_to_map")
+    photos, maps = load_all(PairIndex.load(run.pairs_file).val[:1], side=32, direction="photo_to_map")
     drawn = mlflow.pyfunc.load_model(folder).predict({"photo": to_tensor(photos)})
     np.testing.assert_allclose(drawn["map"], to_tensor(maps), atol=1e-6)
     session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
@@ -144,13 +146,13 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import mlflow
-from pipelines import registry
+from pipelines.registry.register import register
 from pipelines.workspace import RunFolder
 real = getattr(mlflow.MlflowClient, sys.argv[2])
 def die(*words, **named):
     os.kill(os.getpid(), 9)
 setattr(mlflow.MlflowClient, sys.argv[2], die)
-registry.register(RunFolder(Path(sys.argv[1])))
+register(RunFolder(Path(sys.argv[1])))
 """
 
 
@@ -200,7 +202,7 @@ def test_the_description_reads_well(registered):
     assert (
         "| median colour | &emsp;0.3000 [0.2000, 0.4000] | &emsp;30.00 [29.00, 31.00] |" in text and "not FID" in text
     )
-    assert "3 pairs to train on and 3 held out" in text and run.pairs().fingerprint[:12] in text
+    assert "3 pairs to train on and 3 held out" in text and PairIndex.load(run.pairs_file).fingerprint[:12] in text
     assert "sat2map pull 1 --out model" in text and 'models:/shown/1"' in text
     assert "](model-versions/get-artifact?path=sat2map%2Fcard.png&name=shown&version=1)" in text
 
@@ -218,7 +220,7 @@ def test_the_model_s_own_page_tells_the_aliases_and_keeps_what_a_person_wrote(re
 def test_a_description_fits_into_the_database_and_hides_passwords(registered):
     run, _ = registered
     config, manifest = run.record().config, run.open_bundle().manifest
-    pairs = run.pairs().model_copy(update={"source": "https://me:secret@host/" + "|`long\n" * 2000})
+    pairs = PairIndex.load(run.pairs_file).model_copy(update={"source": "https://me:secret@host/" + "|`long\n" * 2000})
     scores = runs.scores_of(run.run_id, manifest.sha256, pairs)
     text = model_card.describe(scores, manifest, config=config, pairs=pairs, name="shown" * 20, version=123)
     assert len(text) < model_card.LIMIT and "secret" not in text

@@ -6,6 +6,7 @@ import pytest
 from model.bundle import MANIFEST_FILE, MODEL_FILE
 from model.errors import BundleError, ConfigError, MissingStepError
 from pipelines.registry import pull as pulling
+from pipelines.registry import register
 from pipelines.registry import versions as registry
 from pipelines.registry.resolve import open_model
 from pipelines.workspace import Workspace
@@ -22,7 +23,7 @@ def config(tmp_path_factory):
         config = runs.configure(folder)
         run = runs.make_run(config)
         Workspace(config.workspace).set_latest(run)
-        registry.register(run)
+        register.register(run)
         yield config
 
 

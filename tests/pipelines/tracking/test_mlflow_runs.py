@@ -4,7 +4,9 @@ import mlflow
 import pytest
 from PIL import Image
 
+from model import provenance
 from model.errors import TrackingError
+from pipelines.data.pairs import PairIndex
 from pipelines.metrics.scores import Scores
 from pipelines.tracking import mlflow_runs
 from pipelines.workspace import Workspace
@@ -28,9 +30,9 @@ def test_settings_and_data_are_logged(client, run):
     assert settings.items() <= logged.data.params.items()
     assert logged.data.params["data.source"] == "sample"
     (dataset,) = logged.inputs.dataset_inputs
-    assert run.pairs().fingerprint.startswith(dataset.dataset.digest)
-    assert logged.data.tags["data.fingerprint"] == run.pairs().fingerprint
-    assert logged.data.tags["git.revision"] == mlflow_runs.git_revision()
+    assert PairIndex.load(run.pairs_file).fingerprint.startswith(dataset.dataset.digest)
+    assert logged.data.tags["data.fingerprint"] == PairIndex.load(run.pairs_file).fingerprint
+    assert logged.data.tags["git.revision"] == provenance.git_revision()
 
 
 def test_every_named_loss_is_logged_at_every_step(client, run):

@@ -9,7 +9,7 @@ import tensorflow as tf
 from model.errors import CheckpointError
 from model.networks.train_step import build_state, train_step
 from model.spec import NetworkConfig
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve, StepLosses
 from pipelines.training.checkpoint import ARRAYS, MANIFEST, Position, arrays, restore, save, verify
 

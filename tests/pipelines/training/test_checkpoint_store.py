@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.config.loading import RunConfig
+from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import LossCurve
 from pipelines.training.checkpoint import ARRAYS, MANIFEST, Position, save
 from pipelines.training.checkpoint_store import CheckpointStore

@@ -8,9 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from model import place_writing
-from model.errors import DataError
+from model.errors import DataError, PlaceError
 from model.io import locations
-from model.io.locations import PlaceError
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, Journal, Row, merge, read_rows, seal
 
 GOOD = Row(

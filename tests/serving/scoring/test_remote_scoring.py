@@ -3,9 +3,8 @@
 import pytest
 
 from model.bundle import Bundle
-from model.errors import BundleError
+from model.errors import BundleError, PlaceError
 from model.io import locations
-from model.io.locations import PlaceError
 from serving.scoring.manifest import CSV_FILE, read_rows
 from tests.fixtures.scored_folders import content, draw, drawn_names, errors, refused
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 
+from model.palette import classify
 from model.spec import Palette
-from pipelines.data.palette_extraction import classify
 from serving.geo.geotiff import gdal, open_geotiff
 from serving.vectors.classes import BLOCK, BLUR, NOTHING, drop_blends, drop_specks, read_classes
 

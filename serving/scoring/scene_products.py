@@ -6,11 +6,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from model.bundle import ChosenModel
 from model.errors import ConfigError, DataError
 from model.place_writing import write_bytes
 from model.spec import Frozen, Palette
 from model.translator import Translator
-from pipelines.registry.resolve import ChosenModel
 from serving.inference.scene import SceneReading, SceneReport, draw_scene
 from serving.scoring.scene_scorer import Describe
 from serving.scoring.stac import ModelFacts, item_file, write_item
@@ -137,6 +137,6 @@ def _software() -> str:
     try:
         return metadata.version("sat2map")
     except metadata.PackageNotFoundError:
-        from pipelines.tracking.mlflow_runs import git_revision
+        from model.provenance import git_revision
 
         return git_revision()

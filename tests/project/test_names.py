@@ -1,0 +1,74 @@
+"""Names and lengths: a module, a function and a folder can be read at a sitting, and are called what they are."""
+
+import ast
+import re
+from collections import Counter
+
+import pytest
+
+from tests.fixtures.project import PROJECT
+from tests.project.modules import FILES, tree
+
+VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools", "shared", "core"}
+MAX_MODULES, MAX_FILE, MAX_FUNCTION = 14, 300, 60
+TEST_FILES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "tests").rglob("*.py"))
+
+
+def test_module_names_are_unique_across_the_packages():
+    modules = [module for module, path in FILES.items() if path.name not in ("__init__.py", "__main__.py")]
+    names = [module.rpartition(".")[2] for module in modules]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_no_name_is_vague():
+    words = {module: set(module.rpartition(".")[2].split("_")) for module in FILES}
+    assert not {module for module, parts in words.items() if parts & VAGUE}
+
+
+def test_a_folder_holds_few_modules():
+    counts = Counter(str(path.parent.relative_to(PROJECT)) for path in FILES.values() if path.name != "__init__.py")
+    assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_file_can_be_read_at_a_sitting(module):
+    assert len(FILES[module].read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+
+
+@pytest.mark.parametrize("name", TEST_FILES)
+def test_a_test_file_can_be_read_at_a_sitting(name):
+    assert len((PROJECT / name).read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_function_fits_on_a_screen(module):
+    lengths = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_an_init_file_holds_one_sentence(module):
+    if FILES[module].name == "__init__.py":
+        [sentence] = tree(module).body
+        assert re.fullmatch(r"[A-Z].*\.", ast.get_docstring(tree(module))) and sentence.lineno == sentence.end_lineno
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_nothing_is_caught_unnamed(module):
+    assert not [
+        node.lineno for node in ast.walk(tree(module)) if isinstance(node, ast.ExceptHandler) and node.type is None
+    ]
+
+
+def test_the_scale_of_pixels_stands_in_one_place():
+    numbers = {
+        module
+        for module in FILES
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Constant) and node.value == 127.5
+    }
+    assert numbers == {"model.pixels"}
