@@ -170,7 +170,7 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest.model_dump(mode="json"), indent=2) + "\n", encoding="utf-8")
 
 
-class ChosenModel(NamedTuple):
+class OpenedModel(NamedTuple):
     """An opened bundle, and where it comes from: models:/NAME/VERSION or runs:/ID."""
 
     bundle: Bundle

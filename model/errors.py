@@ -65,5 +65,5 @@ class PromotionRefused(Sat2mapError):
     """A challenger did not pass a gate, and nothing moved; the command line exits with 3."""
 
 
-class PlaceError(DataError):
+class StorageError(DataError):
     """A place does not answer: no fault of the one file that was asked for."""

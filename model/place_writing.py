@@ -4,7 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from model.errors import DataError, PlaceError
+from model.errors import DataError, StorageError
 from model.io import files
 from model.io.addresses import Address, parse
 from model.io.locations import connect, failure, is_remote
@@ -55,7 +55,7 @@ def unwritable(place: str, error: OSError) -> DataError:
     if error.errno in _OF_THE_NAME:
         return DataError(f"{place} can't be written ({error.strerror})")
     advice = _ADVICE.get(error.errno or 0, "name a place that you may write to")
-    return PlaceError(f"{place} can't be written ({error.strerror}): {advice}.")
+    return StorageError(f"{place} can't be written ({error.strerror}): {advice}.")
 
 
 def _write_remote(address: Address, content: bytes) -> None:

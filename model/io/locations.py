@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from model.errors import DataError, PlaceError
+from model.errors import DataError, StorageError
 from model.io import images
 from model.io.addresses import Address, is_address, parse
 
@@ -172,7 +172,7 @@ def _remote_kind(address: Address) -> Literal["file", "folder"] | None:
         # Arrow's client for Google sees no folder where only files below it are.
         try:
             _list_remote(address)
-        except PlaceError:
+        except StorageError:
             raise
         except DataError:
             return None
@@ -251,17 +251,19 @@ def _is_denied(error: Exception) -> bool:
     return isinstance(error, PermissionError) or any(word in str(error) for word in _DENIED)
 
 
-def failure(address: Address, error: Exception) -> PlaceError:
+def failure(address: Address, error: Exception) -> StorageError:
     """Say in a sentence what is wrong with a place, and what to do."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "NO_SUCH_BUCKET" in text or ("Bucket '" in text and "not found" in text):
-        return PlaceError(f"There is no bucket {address.authority} for {address}: mind its name, endpoint and region.")
+        return StorageError(
+            f"There is no bucket {address.authority} for {address}: mind its name, endpoint and region."
+        )
     said = re.split(r" \(Request ID| error_info=|Detail: ", text)[0][:250]
     if _is_denied(error) or any(word in text for word in _UNKNOWN_USER):
-        return PlaceError(f"{address} refuses access ({said}): credentials belong {address.credentials}.")
+        return StorageError(f"{address} refuses access ({said}): credentials belong {address.credentials}.")
     if "libjvm" in text or "libhdfs" in text:
-        return PlaceError(
+        return StorageError(
             f"{address} needs Hadoop's client on this machine ({said}): install it with Java, and set JAVA_HOME, "
             "HADOOP_HOME and CLASSPATH."
         )
-    return PlaceError(f"{address} can't be reached ({said}): check the address, the network and the server.")
+    return StorageError(f"{address} can't be reached ({said}): check the address, the network and the server.")

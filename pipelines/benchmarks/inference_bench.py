@@ -29,7 +29,7 @@ from model.io.progress import quiet_stderr, stage
 from model.spec import signature
 from model.translator import BATCH, Translator
 from pipelines.benchmarks.harness import check_parts, in_turn, reference_speed, run
-from pipelines.benchmarks.results import PLAIN, REFERENCE, EndToEnd, InferenceBench, Line, inference_table
+from pipelines.benchmarks.results import PLAIN, REFERENCE, Contender, EndToEnd, InferenceBench, inference_table
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
@@ -79,7 +79,7 @@ def inference(
         with stage("Exporting an untrained network"):
             bundle = _export(config, folder)
         if "session" in parts:
-            lines: dict[str, Line] = {}
+            lines: dict[str, Contender] = {}
             for batch in batches:
                 with stage(f"Timing sessions at batch {batch}"):
                     _add_speeds(lines, _contenders(bundle, folder, against, batch, seconds), batch, rounds)
@@ -160,12 +160,12 @@ def _contenders(
 
 
 def _add_speeds(
-    lines: dict[str, Line], contenders: dict[str, tuple[str, Callable[[], float]]], batch: int, rounds: int
+    lines: dict[str, Contender], contenders: dict[str, tuple[str, Callable[[], float]]], batch: int, rounds: int
 ) -> None:
     speeds = in_turn([measure for _, measure in contenders.values()], rounds)
     for (name, (provider, _)), speed in zip(contenders.items(), speeds, strict=True):
         before = lines[name].images_per_second if name in lines else {}
-        lines[name] = Line(name=name, provider=provider, images_per_second=before | {batch: speed})
+        lines[name] = Contender(name=name, provider=provider, images_per_second=before | {batch: speed})
 
 
 def _speed(file: Path, provider: str, batch: int, seconds: float, folder: Path) -> float:

@@ -67,7 +67,7 @@ class TrainingBench(Frozen):
     scaling: Scaling | None = None
 
 
-class Line(Frozen):
+class Contender(Frozen):
     """One way of drawing, and its images/s at each batch size."""
 
     name: str
@@ -104,7 +104,7 @@ class InferenceBench(Frozen):
     side: int
     rounds: int
     seconds: float
-    lines: tuple[Line, ...] = ()
+    lines: tuple[Contender, ...] = ()
     folder: EndToEnd | None = None
     scene: EndToEnd | None = None
     start_seconds: float | None = None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Config, Settings, load, tell
+from pipelines.cli.options import Config, Settings, load, print_result
 
 app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is.")
 
@@ -39,7 +39,7 @@ def bench_training(
     found = training_bench.training(
         settings_read, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
     )
-    tell(True, found, lambda: None)
+    print_result(True, found, lambda: None)
 
 
 @app.command("inference")
@@ -80,4 +80,4 @@ def bench_inference(
         seconds=seconds,
         photos=photos,
     )
-    tell(True, found, lambda: None)
+    print_result(True, found, lambda: None)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder, tell
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result, run_folder
 
 app = typer.Typer()
 
@@ -44,7 +44,7 @@ def evaluate(
     from pipelines.evaluation.evaluate import evaluate as evaluate_run
 
     scores = evaluate_run(folder, settings_read.evaluation)
-    tell(as_json, scores, lambda: summary.scores(folder, scores))
+    print_result(as_json, scores, lambda: summary.scores(folder, scores))
 
 
 @app.command()
@@ -68,7 +68,7 @@ def compare(
 
     folder = Path(out) if out else settings_read.workspace / "comparison"
     found = comparison.compare(folders, settings_read.evaluation, folder)
-    tell(as_json, found, lambda: summary.comparison(folder / comparison.PAGE_FILE, found))
+    print_result(as_json, found, lambda: summary.comparison(folder / comparison.PAGE_FILE, found))
 
 
 def _weights(inception: str, lpips: str) -> list[str]:

@@ -44,7 +44,7 @@ def main() -> None:
     """Run the command line; a user's mistake exits with 2 and its message alone."""
     from pipelines.cluster import environment
 
-    environment.take()
+    environment.load()
     # TensorFlow's notes on instruction sets and missing GPUs help nobody here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # What Pillow finds odd about a photo's metadata can be read all the same; what can't be read is an error.

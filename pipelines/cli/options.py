@@ -37,7 +37,7 @@ def run_folder(config: "RunConfig", run: str) -> "RunFolder":
     return Workspace(config.workspace).run(run or None)
 
 
-def tell(as_json: bool, value: "BaseModel", print_summary: Any) -> None:  # noqa: ANN401
+def print_result(as_json: bool, value: "BaseModel", print_summary: Any) -> None:  # noqa: ANN401
     """Print a result for machines, or for people."""
     if as_json:
         print(json.dumps(value.model_dump(mode="json"), indent=2))

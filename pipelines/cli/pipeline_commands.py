@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder, tell
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result, run_folder
 
 app = typer.Typer()
 
@@ -17,7 +17,7 @@ def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson 
     from pipelines.cli import summary
 
     folder, result = flow.run(settings_read)
-    tell(as_json, result, lambda: summary.flow(folder, result))
+    print_result(as_json, result, lambda: summary.flow(folder, result))
 
 
 @app.command()
@@ -28,7 +28,7 @@ def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = 
     from pipelines.data.prepare import prepare as prepare_pairs
 
     index = prepare_pairs(settings_read)
-    tell(as_json, index, lambda: summary.pairs(settings_read, index))
+    print_result(as_json, index, lambda: summary.pairs(settings_read, index))
 
 
 @app.command()
@@ -59,7 +59,7 @@ def train(
         folder = resume_run(workspace.run(resume), settings or [])
     else:
         folder = fit(settings_read, PairIndex.load(workspace.pairs_file))
-    tell(as_json, folder.record(), lambda: summary.training(folder))
+    print_result(as_json, folder.record(), lambda: summary.training(folder))
 
 
 @app.command()
@@ -81,7 +81,7 @@ def tune(
     found = (
         resume_search(workspace.run(resume)) if resume else search(settings_read, PairIndex.load(workspace.pairs_file))
     )
-    tell(as_json, found, lambda: summary.search(found))
+    print_result(as_json, found, lambda: summary.search(found))
 
 
 @app.command()
@@ -97,4 +97,4 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
     from pipelines.export.export import to_bundle
 
     bundle = to_bundle(folder, settings_read.export)
-    tell(as_json, bundle.manifest, lambda: summary.bundle(bundle))
+    print_result(as_json, bundle.manifest, lambda: summary.bundle(bundle))

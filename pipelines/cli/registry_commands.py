@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder, tell
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result, run_folder
 
 app = typer.Typer()
 
@@ -18,7 +18,7 @@ def register(config: Config = None, settings: Settings = None, run: Run = "", as
     from pipelines.registry.register import register as register_run
 
     version = register_run(folder)
-    tell(as_json, version, lambda: summary.version(version))
+    print_result(as_json, version, lambda: summary.version(version))
 
 
 @app.command()
@@ -41,7 +41,7 @@ def promote(
     from pipelines.registry import promotion
 
     promoted = promotion.promote(settings_read, version, force=force, reason=reason)
-    tell(as_json, promoted, lambda: summary.promotion(promoted))
+    print_result(as_json, promoted, lambda: summary.promotion(promoted))
 
 
 @app.command()
@@ -52,7 +52,7 @@ def rollback(config: Config = None, settings: Settings = None, as_json: AsJson =
     from pipelines.registry import promotion
 
     back = promotion.rollback(settings_read)
-    tell(as_json, back, lambda: summary.rollback(back))
+    print_result(as_json, back, lambda: summary.rollback(back))
 
 
 @app.command()
@@ -69,4 +69,4 @@ def pull(
     from pipelines.registry import pull
 
     bundle = pull.pull(settings_read.tracking.model_name, version, out)
-    tell(as_json, bundle.manifest, lambda: summary.pulled(bundle))
+    print_result(as_json, bundle.manifest, lambda: summary.pulled(bundle))

@@ -9,7 +9,7 @@ import typer
 
 from model.errors import Stopped
 from pipelines.cli import score_options as given
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, tell
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result
 
 if TYPE_CHECKING:
     from serving.inference.scene import SceneReading
@@ -59,7 +59,7 @@ def score(
             given.refuse_given(others, "a scene is drawn window by window on this machine, into a GeoTIFF")
             reading = given.scene_reading(resolution, bands=bands, stretch=stretch)
             found = _draw_scene((sources[0], place), chosen, reading, (vector, classes), variant=variant)
-            tell(as_json, found, lambda: _print_scene(found, place))
+            print_result(as_json, found, lambda: _print_scene(found, place))
             return
         if format != "tiff":
             why = "they are of scenes, TIFFs that become TIFFs (-o map.tif, or --format tiff for a folder)"
@@ -72,7 +72,7 @@ def score(
         report = _draw(sources, place, chosen, wanted, variant=variant, pool=of_clusters if distributed else None)
     except KeyboardInterrupt:
         raise Stopped("Stopped. The maps that are drawn count: run the same command again to go on.") from None
-    tell(as_json, report, lambda: _print(report))
+    print_result(as_json, report, lambda: _print(report))
     if report.failed:
         sys.exit(PARTLY)
 

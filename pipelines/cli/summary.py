@@ -17,7 +17,7 @@ from pipelines.data.pairs import PairIndex
 from pipelines.flow import FlowResult
 from pipelines.metrics.catalogue import BASELINES, BRIEF, METRICS, OF_SETS
 from pipelines.metrics.intervals import Score
-from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, verdict
+from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, headline
 from pipelines.registry.register import RegisteredVersion
 from pipelines.workspace import REPORT_FILE, RunFolder, Workspace
 
@@ -35,9 +35,9 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
     record, version = result.record, result.version
     out.print("\n[bold]sat2map has drawn its maps[/]\n")
     rows = {
-        "Report": _near(folder.evaluation / REPORT_FILE),
-        "Maps of held-out photos": _near(folder.evaluation / "maps"),
-        "Model bundle": _near(folder.bundle),
+        "Report": _relative(folder.evaluation / REPORT_FILE),
+        "Maps of held-out photos": _relative(folder.evaluation / "maps"),
+        "Model bundle": _relative(folder.bundle),
         "Registered": f"{version.name} version {version.version}, alias {version.alias}",
         "MLflow run": version.run_id,
         "Training": f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s",
@@ -64,7 +64,7 @@ def pairs(config: RunConfig, index: PairIndex) -> None:
     for refused in index.rejected[:20]:
         out.print(f"  refused {refused.name}: {refused.reason}", markup=False)
     workspace = Workspace(config.workspace)
-    _facts(out, {"Index": _near(workspace.pairs_file), "Refused": _near(workspace.rejected_file)})
+    _facts(out, {"Index": _relative(workspace.pairs_file), "Refused": _relative(workspace.rejected_file)})
     _next(out, {"train on them": "sat2map train"})
 
 
@@ -73,7 +73,7 @@ def training(folder: RunFolder) -> None:
     out = _console()
     record = folder.record()
     out.print(f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s.")
-    _facts(out, {"Generator": _near(folder.generator), "MLflow run": record.run_id})
+    _facts(out, {"Generator": _relative(folder.generator), "MLflow run": record.run_id})
     _next(out, {"turn it into ONNX": "sat2map export"})
 
 
@@ -116,7 +116,7 @@ def bundle(exported: Bundle) -> None:
         out.print(table)
     for name, reason in manifest.left_out.items():
         out.print(f"Left out: {name}, because {reason}.", markup=False, style="yellow")
-    _facts(out, {"Bundle": _near(exported.folder)})
+    _facts(out, {"Bundle": _relative(exported.folder)})
     _next(out, {"score it": "sat2map evaluate", "draw maps": "sat2map score PHOTOS MAPS"})
 
 
@@ -124,7 +124,7 @@ def scores(folder: RunFolder, measured: Scores) -> None:
     """Tell the scores beside their baselines."""
     out = _console()
     _score_table(out, measured)
-    _facts(out, {"Report": _near(folder.evaluation / REPORT_FILE), "Maps": _near(folder.evaluation / "maps")})
+    _facts(out, {"Report": _relative(folder.evaluation / REPORT_FILE), "Maps": _relative(folder.evaluation / "maps")})
     _next(out, {"put it into the registry": "sat2map register"})
 
 
@@ -161,8 +161,8 @@ def rollback(done: "Rollback") -> None:
 def pulled(fetched: Bundle) -> None:
     """Tell where a fetched model lies."""
     out = _console()
-    _facts(out, {"Bundle": _near(fetched.folder), "sha256": fetched.manifest.sha256})
-    _next(out, {"draw maps": f"sat2map score PHOTOS MAPS --model {shlex.quote(_near(fetched.folder))}"})
+    _facts(out, {"Bundle": _relative(fetched.folder), "sha256": fetched.manifest.sha256})
+    _next(out, {"draw maps": f"sat2map score PHOTOS MAPS --model {shlex.quote(_relative(fetched.folder))}"})
 
 
 def _console() -> Console:
@@ -180,7 +180,7 @@ def _next(out: Console, commands: dict[str, str]) -> None:
     out.print("\n[bold]Next[/]")
     activate = Path(sys.prefix) / "bin" / "activate"
     if activate.is_file() and "VIRTUAL_ENV" not in os.environ:
-        commands = {"once in a terminal": f"source {_near(activate)}"} | commands
+        commands = {"once in a terminal": f"source {_relative(activate)}"} | commands
     width = max(map(len, commands))
     for purpose, command in commands.items():
         out.print(f"  {purpose:{width}}  [cyan]{command}[/]")
@@ -194,7 +194,7 @@ def comparison(folder: Path, found: Comparison) -> None:
     for run, gains in found.gains.items():
         told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in BRIEF if name in gains]
         out.print(f"{run[:SHORT_ID]} gains over {found.runs[0][:SHORT_ID]}: {', '.join(told)}", markup=False)
-    _facts(out, {"Look at": _near(folder)})
+    _facts(out, {"Look at": _relative(folder)})
 
 
 def _score_table(out: Console, measured: Scores) -> None:
@@ -204,7 +204,7 @@ def _score_table(out: Console, measured: Scores) -> None:
     out.print("L1 in levels of 255, PSNR in dB. Fréchet Lite0 has FID's formula and another network: it is not FID.")
     if measured.gap > WIDE_GAP:
         out.print(f"Deployed, L1 is {measured.gap:.0%} higher than as trained: the report says what to do about it.")
-    out.print(verdict(measured), markup=False)
+    out.print(headline(measured), markup=False)
     for note in measured.notes:
         out.print(f"Note: {note}", style="dim", markup=False)
 
@@ -233,7 +233,7 @@ def _gained(name: str, score: Score) -> str:
     return f"{score.value:+.{digits}f} [{score.low:+.{digits}f}, {score.high:+.{digits}f}]"
 
 
-def _near(path: Path) -> str:
+def _relative(path: Path) -> str:
     """The path from here where it lies below, so that it can be typed."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

@@ -18,15 +18,22 @@ from ray.exceptions import RayError
 
 from model import place_writing
 from model.bundle import Bundle
-from model.errors import ClusterError, ConfigError, DataError, PlaceError
+from model.errors import ClusterError, ConfigError, DataError, StorageError
 from model.io import locations
 from model.io.progress import track
 from model.translator import Translator
 from pipelines.cluster import environment, resources
-from pipelines.cluster.scoring_actor import Answer, Batch, Drawer, Job
+from pipelines.cluster.scoring_actor import Answer, Batch, Drawer, ScoringJob
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, plan
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
-from serving.scoring.scorer import ScoreReport, is_file_name, origin_of, summarise, tell, tell_of_lost_places
+from serving.scoring.scorer import (
+    ScoreReport,
+    is_file_name,
+    origin_of,
+    print_outcome,
+    summarise,
+    warn_lost_georeference,
+)
 from serving.scoring.sources import find_photos
 
 BATCH = 16
@@ -88,7 +95,7 @@ def score_distributed(
     model, variant = model or origin_of(bundle), Translator(bundle, variant=variant).variant
     with _hushed(), resources.joined():
         pool = size_pool([int(node.get("CPU", 0)) for node in resources.nodes()], actors=actors, cpus=cpus)
-        job = Job(
+        job = ScoringJob(
             manifest=bundle.manifest,
             variant=variant,
             model=model,
@@ -99,7 +106,7 @@ def score_distributed(
         )
         drawn = _collect(draw_in_pool(job, bundle, tasks, pool), total=len(tasks))
     seal(out, (outcome.row for outcome in drawn.outcomes))
-    tell_of_lost_places(drawn.outcomes, settings)
+    warn_lost_georeference(drawn.outcomes, settings)
     made_by = {"model": model, "variant": variant, "provider": drawn.provider}
     return summarise(
         drawn.outcomes, seconds=drawn.seconds, out=out, manifest=locations.inside(out, CSV_FILE), **made_by
@@ -123,7 +130,7 @@ def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> 
     return Pool(actors or room, each)
 
 
-def draw_in_pool(job: Job, bundle: Bundle, tasks: Sequence[Task], pool: Pool) -> Iterator[Answer]:
+def draw_in_pool(job: ScoringJob, bundle: Bundle, tasks: Sequence[Task], pool: Pool) -> Iterator[Answer]:
     """Yield what becomes of the photos, each once, in the order in which they are drawn.
 
     Batches that were lost with an actor are drawn again when all others are done. An actor that can't be reached loses
@@ -134,7 +141,7 @@ def draw_in_pool(job: Job, bundle: Bundle, tasks: Sequence[Task], pool: Pool) ->
         ClusterError: What was lost is lost again and again, and nothing else is left to draw.
     """
     content = bundle.verified(job.variant).read_bytes()
-    handed = ray.put(environment.collect(os.environ)), ray.put(content)
+    handed = ray.put(environment.capture(os.environ)), ray.put(content)
     missing = {task.photo.place: task for task in tasks}
     in_vain, reason = 0, "the actors ended without a word, as if they were out of memory"
     while missing:
@@ -142,7 +149,7 @@ def draw_in_pool(job: Job, bundle: Bundle, tasks: Sequence[Task], pool: Pool) ->
         try:
             for answer in _run_pool((job, pool.cpus, *handed), list(missing.values()), pool):
                 if answer.stopped:
-                    raise PlaceError(answer.stopped)
+                    raise StorageError(answer.stopped)
                 if answer.fault:
                     raise RuntimeError(f"An actor met a fault of ours:\n{answer.fault}")
                 for outcome in answer.outcomes:
@@ -225,7 +232,7 @@ def _collect(answers: Iterator[Answer], *, total: int) -> Drawn:
         # The start of actors does not count; clocks of nodes are not compared. Right to the 0.2 s that an answer takes.
         began = min(began, ended - answer.seconds)
         providers.add(answer.provider)
-        tell(outcome)
+        print_outcome(outcome)
         outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: outcome.row.source)
     return Drawn(outcomes, ", ".join(sorted(providers)), ended - began)

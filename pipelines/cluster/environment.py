@@ -16,7 +16,7 @@ from typing import TypedDict
 
 from model.provenance import PROJECT, REVISION
 
-FILE = "handover.json"
+FILE = "job_environment.json"
 PREFIXES = ("MLFLOW_", "AWS_", "GOOGLE_", "AZURE_", "DATABRICKS_", "KAGGLE_")
 NAMES_OF_FILES = (
     "AWS_CA_BUNDLE",
@@ -37,7 +37,7 @@ class Settings(TypedDict):
     files: dict[str, str]
 
 
-def collect(environment: Mapping[str, str]) -> Settings:
+def capture(environment: Mapping[str, str]) -> Settings:
     """Find what of an environment belongs to tracking, data and storage."""
     values = {name: value for name, value in environment.items() if name.startswith(PREFIXES)}
     named = {name: Path(values[name]) for name in NAMES_OF_FILES if name in values}
@@ -69,7 +69,7 @@ def write(folder: Path, settings: Settings, *, revision: str) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def take(folder: Path = PROJECT) -> None:
+def load(folder: Path = PROJECT) -> None:
     """Apply what was handed over and remove its file; do nothing where there is none."""
     path = folder / FILE
     if path.is_file():
@@ -79,6 +79,6 @@ def take(folder: Path = PROJECT) -> None:
         os.environ[REVISION] = content["revision"]
 
 
-def forget(folder: Path = PROJECT) -> None:
+def discard(folder: Path = PROJECT) -> None:
     """Remove the file where nobody needs it: the workers are handed the settings by their driver."""
     (folder / FILE).unlink(missing_ok=True)

@@ -123,7 +123,7 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
         if config_file and extra.is_file() and not extra.is_absolute() and ".." not in extra.parts:
             (folder / extra).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(extra, folder / extra)
-        environment.write(folder, environment.collect(os.environ), revision=provenance.git_revision())
+        environment.write(folder, environment.capture(os.environ), revision=provenance.git_revision())
         try:
             job_id = client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "pipelines", *words]),
@@ -131,7 +131,7 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
             )
         except FAULTS as error:
             raise ClusterError(
-                f"The cluster at {hide_passwords(address)} did not take the job: {_said(error)}"
+                f"The cluster at {hide_passwords(address)} did not take the job: {_message(error)}"
             ) from error
     return Job(address, job_id)
 
@@ -155,7 +155,7 @@ def follow(job: Job) -> int:
             if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise ClusterError(
                     f"The cluster at {hide_passwords(job.address)} has been out of reach for {PATIENCE_SECONDS:.0f} s "
-                    f"({_said(error)}); job {job.id} may go on. When it is back, {job.how_to}"
+                    f"({_message(error)}); job {job.id} may go on. When it is back, {job.how_to}"
                 ) from error
         time.sleep(0.5)
 
@@ -164,7 +164,7 @@ def _exit_code(info: JobDetails) -> int:
     if info.status == JobStatus.STOPPED:
         return STOPPED
     if info.driver_exit_code is None:
-        raise ClusterError(f"Job {info.submission_id} ended without an exit code: {_said(info.message)}")
+        raise ClusterError(f"Job {info.submission_id} ended without an exit code: {_message(info.message)}")
     # A process that a signal ended has the negative of its number.
     return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
 
@@ -217,9 +217,9 @@ def _client(address: str) -> JobSubmissionClient:
     except FAULTS as error:
         raise ClusterError(
             f"No Ray cluster answers as it should at {hide_passwords(address)}; give --address of its dashboard, which "
-            f"is http://HEAD:8265 unless the cluster was started otherwise. It said: {_said(error)}"
+            f"is http://HEAD:8265 unless the cluster was started otherwise. It said: {_message(error)}"
         ) from error
 
 
-def _said(error: object) -> str:
+def _message(error: object) -> str:
     return " ".join(str(error).split())[:300]

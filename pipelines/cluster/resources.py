@@ -78,7 +78,7 @@ def share(cpus: Sequence[int], workers: int) -> int:
 
 
 @contextlib.contextmanager
-def noticing_waits(scaling: ScalingConfig, tell: Callable[[str], None]) -> Iterator[None]:
+def watch_placement(scaling: ScalingConfig, tell: Callable[[str], None]) -> Iterator[None]:
     """Tell, once each time, that the workers have been waiting for their places, as after the loss of a node.
 
     Ray Train waits for the same number of workers for as long as it takes, and says so in a log that nobody sees.

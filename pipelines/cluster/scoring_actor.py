@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import ray
 
-from model.bundle import Bundle, BundleManifest, ChosenModel, variant_file
-from model.errors import PlaceError, Sat2mapError
+from model.bundle import Bundle, BundleManifest, OpenedModel, variant_file
+from model.errors import Sat2mapError, StorageError
 from model.io import locations
 from model.spec import Frozen
 from model.translator import Translator
@@ -21,7 +21,7 @@ from serving.scoring.scene_products import describer
 from serving.scoring.scorer import Scorers, draw_all, make_scorers
 
 
-class Job(Frozen):
+class ScoringJob(Frozen):
     """What every actor is told before it begins."""
 
     manifest: BundleManifest
@@ -56,12 +56,12 @@ class Answer(Frozen):
 class Drawer:
     """An actor of the pool."""
 
-    def __init__(self, job: Job, threads: int, settings: Any, content: Any) -> None:  # noqa: ANN401 - Ray's references
+    def __init__(self, job: ScoringJob, threads: int, settings: Any, content: Any) -> None:  # noqa: ANN401 - Ray's references
         """Take what the driver was handed for places and storage; the model is loaded with the first batch.
 
         `content` is that of the variant's file: a node need not see the driver's folder.
         """
-        environment.forget()
+        environment.discard()
         environment.apply(ray.get(settings))
         self._job, self._threads, self._content = job, threads, content
         self._ready: Ready | None = None
@@ -96,7 +96,7 @@ class Ready(NamedTuple):
     journal: Journal
 
 
-def _get_ready(job: Job, threads: int, content: bytes) -> Ready:
+def _get_ready(job: ScoringJob, threads: int, content: bytes) -> Ready:
     """Load the model, after a look at what other nodes may not see as the driver does.
 
     Raises:
@@ -105,7 +105,7 @@ def _get_ready(job: Job, threads: int, content: bytes) -> Ready:
     """
     for place in (job.mark, *job.photos):
         if locations.kind(place) != "file":
-            raise PlaceError(
+            raise StorageError(
                 f"{place} is not there, though the driver sees it; photos and maps must lie on storage that every node "
                 "sees under the same path, or at an address."
             )
@@ -114,6 +114,6 @@ def _get_ready(job: Job, threads: int, content: bytes) -> Ready:
         bundle = Bundle(Path(name), job.manifest)
         (bundle.folder / variant_file(job.variant)).write_bytes(content)
         translator = Translator(bundle, variant=job.variant, threads=threads)
-    describe = describer(ChosenModel(bundle, job.model))
+    describe = describer(OpenedModel(bundle, job.model))
     scorers = make_scorers(translator, job.settings, model=job.model, describe=describe)
     return Ready(translator, scorers, Journal(job.out))

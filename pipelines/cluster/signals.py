@@ -15,7 +15,7 @@ LOOK_SECONDS = 0.2
 
 
 @contextmanager
-def gracefully() -> Iterator[threading.Event]:
+def graceful_stop() -> Iterator[threading.Event]:
     """Yield an event that the first Ctrl-C (or TERM) sets; the next one raises KeyboardInterrupt.
 
     Signals reach the main thread alone; in another thread the event is never set.

@@ -130,7 +130,7 @@ def read(pair: Pair) -> tuple[Pixels, Pixels]:
         if _sha256(contents) != pair.sha256:
             raise DataError("its content is not what was indexed")
         photo, street_map = _halves(pair.files, contents)
-    except errors.PlaceError:
+    except errors.StorageError:
         raise
     except DataError as error:
         files = " and ".join(pair.files)
@@ -171,7 +171,7 @@ def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
     try:
         contents = [locations.read_bytes(file) for file in candidate.files]
         photo, _ = _halves(candidate.files, contents)
-    except errors.PlaceError:
+    except errors.StorageError:
         # The place is at fault, and would be at every other file.
         raise
     except DataError as error:

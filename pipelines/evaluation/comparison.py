@@ -11,7 +11,7 @@ from model.pixels import Pixels
 from model.translator import Translator
 from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.evaluation.evaluate import HeldOut, draw, hold_out
+from pipelines.evaluation.evaluate import HeldOut, draw, load_held_out
 from pipelines.metrics.intervals import Score, Tally, paired_difference
 from pipelines.metrics.scores import Comparison, gain
 from pipelines.report import page as report_page
@@ -35,7 +35,7 @@ def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) ->
     check_alike({f"run {run}": bundle for run, bundle in bundles.items()})
     for run in runs:
         check_unseen(PairIndex.load(run.pairs_file), pairs, f"Run {run.run_id}")
-    held_out = hold_out(pairs, bundles[first.run_id].manifest, settings, cache=first.cache)
+    held_out = load_held_out(pairs, bundles[first.run_id].manifest, settings, cache=first.cache)
     drawn = {run: draw(Translator(bundle, variant=FP32), held_out.sources) for run, bundle in bundles.items()}
     with stage("Scoring"):
         found = _compared(held_out, drawn, pairs)
@@ -61,23 +61,23 @@ def check_alike(models: Mapping[str, Bundle]) -> None:
         raise DataError(f"No pair can be drawn by all: {kinds}. Compare models of one kind.")
 
 
-def check_unseen(trained: PairIndex, judged: PairIndex, who: str) -> None:
+def check_unseen(trained: PairIndex, evaluated: PairIndex, who: str) -> None:
     """Make sure that a model was not trained on the pairs that it is judged on.
 
     Raises:
         DataError: It was.
     """
-    seen = {pair.sha256 for pair in trained.train} & {pair.sha256 for pair in judged.val}
+    seen = {pair.sha256 for pair in trained.train} & {pair.sha256 for pair in evaluated.val}
     if seen:
         raise DataError(
-            f"{who} was trained on {len(seen)} of the {len(judged.val)} pairs that it would be judged on; "
+            f"{who} was trained on {len(seen)} of the {len(evaluated.val)} pairs that it would be judged on; "
             "judge it on pairs that no model has seen."
         )
 
 
 def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> Comparison:
-    judged = {run: held_out.judge.judge(images) for run, images in drawn.items()}
-    tallies = {run: found.tallies for run, found in judged.items()}
+    evaluated = {run: held_out.evaluator.evaluate(images) for run, images in drawn.items()}
+    tallies = {run: found.tallies for run, found in evaluated.items()}
     first, *others = drawn
     return Comparison(
         runs=tuple(drawn),
@@ -85,7 +85,7 @@ def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> 
         data_source=pairs.source,
         data_fingerprint=pairs.fingerprint,
         names=tuple(pair.name for pair in pairs.val),
-        scores={run: found.scores for run, found in judged.items()},
+        scores={run: found.scores for run, found in evaluated.items()},
         gains={run: _gains(tallies[run], tallies[first]) for run in others},
         each={run: tuple(found["l1"].of_each().tolist()) for run, found in tallies.items()},
         notes=held_out.notes(),

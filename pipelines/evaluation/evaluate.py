@@ -23,7 +23,7 @@ from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.evaluation.baselines import TrainingMaps
-from pipelines.evaluation.evaluator import CORE, Judge, each, open_judge
+from pipelines.evaluation.evaluator import CORE, Evaluator, build_evaluator, each
 from pipelines.metrics.intervals import Tally, Values, bootstrap
 from pipelines.metrics.scores import NamedScores, Scores
 from pipelines.report import page
@@ -50,14 +50,14 @@ class HeldOut:
 
     sources: Pixels
     targets: Pixels
-    trivial: dict[str, Pixels]
-    judge: Judge
+    baselines: dict[str, Pixels]
+    evaluator: Evaluator
     missing: str
 
     def notes(self) -> tuple[str, ...]:
         """Say what is left out, and what a reader must know."""
         left_out = (f"Cartographic scores are left out: {self.missing}",) if self.missing else ()
-        return self.judge.notes() + left_out
+        return self.evaluator.notes() + left_out
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Measured:
     targets: Pixels
 
 
-def hold_out(pairs: PairIndex, manifest: BundleManifest, settings: EvaluationConfig, *, cache: Path) -> HeldOut:
+def load_held_out(pairs: PairIndex, manifest: BundleManifest, settings: EvaluationConfig, *, cache: Path) -> HeldOut:
     """Read the pairs as a model sees them, and appoint their judge.
 
     Args:
@@ -89,8 +89,8 @@ def hold_out(pairs: PairIndex, manifest: BundleManifest, settings: EvaluationCon
     training = TrainingMaps.of(pairs.train, side=side, direction=direction)
     palette, missing = _palette(training, settings)
     data = f"{pairs.fingerprint[:16]}-{direction}-{side}"
-    judge = open_judge(targets, palette, settings, cache=cache, data=data)
-    return HeldOut(sources, targets, training.baselines(sources), judge, missing)
+    evaluator = build_evaluator(targets, palette, settings, cache=cache, data=data)
+    return HeldOut(sources, targets, training.baselines(sources), evaluator, missing)
 
 
 def _palette(training: TrainingMaps, settings: EvaluationConfig) -> tuple[Palette | None, str]:
@@ -135,10 +135,10 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
         pairs: Where that comes from.
         as_trained: What the generator draws as in training.
     """
-    judge, manifest = held_out.judge, bundle.manifest
+    evaluator, manifest = held_out.evaluator, bundle.manifest
     drawn = draw(Translator(bundle, variant=FP32), held_out.sources)
-    judged = judge.judge(drawn)
-    values = {name: tally.of_each() for name, tally in judged.tallies.items()}
+    evaluated = evaluator.evaluate(drawn)
+    values = {name: tally.of_each() for name, tally in evaluated.tallies.items()}
     scores = Scores(
         run_id=manifest.run_id,
         pairs=len(held_out.targets),
@@ -146,10 +146,12 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
         data_fingerprint=pairs.fingerprint,
         direction=manifest.direction,
         model_sha256=manifest.sha256,
-        model=judged.scores,
+        model=evaluated.scores,
         as_trained=_core(as_trained, held_out.targets),
-        baselines={name: judge.score(images) for name, images in track(held_out.trivial.items(), "Scoring baselines")},
-        classes=judged.classes,
+        baselines={
+            name: evaluator.score(images) for name, images in track(held_out.baselines.items(), "Scoring baselines")
+        },
+        classes=evaluated.classes,
         names=tuple(pair.name for pair in pairs.val),
         each={name: tuple(values[name].tolist()) for name in CORE},
         notes=held_out.notes(),
@@ -167,7 +169,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
     """
     record, pairs, bundle = run.record(), PairIndex.load(run.pairs_file), run.open_bundle()
     with mlflow_runs.continue_run(run.run_id) as active:
-        held_out = hold_out(pairs, bundle.manifest, settings, cache=run.cache)
+        held_out = load_held_out(pairs, bundle.manifest, settings, cache=run.cache)
         with stage("Drawing as in training, for comparison"):
             as_trained = draw_as_trained(run.generator, held_out.sources)
         measured = measure(bundle, held_out, pairs, as_trained=as_trained)

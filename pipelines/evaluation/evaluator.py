@@ -50,7 +50,7 @@ class Network(Protocol):
         ...
 
 
-class Judged(NamedTuple):
+class Evaluated(NamedTuple):
     """What drawn maps score: by name, what the paired scores add up over the pairs, and each class of the palette."""
 
     scores: NamedScores
@@ -59,7 +59,7 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """What drawn maps are compared with, and how.
 
     Attributes:
@@ -78,13 +78,13 @@ class Judge:
 
     def score(self, drawn: Pixels) -> NamedScores:
         """Score drawn maps, one by one and as a set."""
-        return self.judge(drawn).scores
+        return self.evaluate(drawn).scores
 
-    def judge(self, drawn: Pixels) -> Judged:
+    def evaluate(self, drawn: Pixels) -> Evaluated:
         """Score drawn maps, one by one and as a set, and each class of the palette."""
         tallies, classes = self._tallies(drawn)
         paired = {name: bootstrap(tally) for name, tally in tallies.items()}
-        return Judged(paired | self._set_scores(drawn), tallies, classes)
+        return Evaluated(paired | self._set_scores(drawn), tallies, classes)
 
     def _tallies(self, drawn: Pixels) -> tuple[dict[str, Tally], tuple[ClassScore, ...]]:
         functions = CORE | {name: function for name, function in FURTHER.items() if self._possible(name)}
@@ -129,14 +129,14 @@ class Judge:
         return tuple(notes)
 
 
-def open_judge(
+def build_evaluator(
     targets: Pixels,
     palette: Palette | None,
     settings: EvaluationConfig,
     *,
     cache: Path,
     data: str,
-) -> Judge:
+) -> Evaluator:
     """Load the networks, and what they see in the true maps.
 
     Args:
@@ -162,7 +162,7 @@ def open_judge(
 
         perceptual = Lpips(Path(settings.lpips_weights))
     truths = {network.name: _remembered(network, targets, cache, data) for network in networks}
-    return Judge(targets, palette, tuple(networks), truths, perceptual)
+    return Evaluator(targets, palette, tuple(networks), truths, perceptual)
 
 
 def each(function: Paired, drawn: Pixels, true: Pixels) -> Values:

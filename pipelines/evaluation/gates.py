@@ -14,8 +14,8 @@ from model.translator import Translator
 from pipelines.config.schema import PromotionConfig, RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.comparison import check_alike
-from pipelines.evaluation.evaluate import draw, hold_out
-from pipelines.evaluation.evaluator import Judged
+from pipelines.evaluation.evaluate import draw, load_held_out
+from pipelines.evaluation.evaluator import Evaluated
 from pipelines.metrics.catalogue import BASELINES, METRICS
 from pipelines.metrics.intervals import paired_difference
 from pipelines.metrics.scores import NamedScores, better, gain, loss
@@ -35,7 +35,7 @@ class Gate(Frozen):
     sentence: str
 
 
-class Judgement(Frozen):
+class GateReport(Frozen):
     """What was measured of a challenger, gate by gate."""
 
     pairs: int
@@ -55,9 +55,9 @@ class Judgement(Frozen):
         return tuple(gate for gate in self.gates if not gate.passed)
 
 
-def judge(
+def check_gates(
     challenger: Bundle, champion: Bundle | None, pairs: PairIndex, config: RunConfig, *, cache: Path
-) -> Judgement:
+) -> GateReport:
     """Measure a challenger beside the champion on the held-out part of `pairs`, and hold it to `config.promotion`.
 
     Without a champion, the gates that compare with one are left out.
@@ -69,20 +69,22 @@ def judge(
     settings = config.promotion
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
     check_alike(models)
-    held_out = hold_out(pairs, challenger.manifest, config.evaluation, cache=cache)
+    held_out = load_held_out(pairs, challenger.manifest, config.evaluation, cache=cache)
     translators = {name: Translator(bundle, variant=FP32) for name, bundle in models.items()}
     drawn = {name: draw(translate, held_out.sources) for name, translate in translators.items()}
     with stage("Scoring"):
-        judged = {name: held_out.judge.judge(images) for name, images in (drawn | held_out.trivial).items()}
-    scores = {name: found.scores for name, found in judged.items()}
+        evaluated = {name: held_out.evaluator.evaluate(images) for name, images in (drawn | held_out.baselines).items()}
+    scores = {name: found.scores for name, found in evaluated.items()}
     _check_scored(settings, scores["challenger"])
     gates = [*_baseline_gates(settings, scores)]
     if champion is not None:
-        gates += [_gain_gate(settings, judged), *_loss_gates(settings, scores)]
+        gates += [_gain_gate(settings, evaluated), *_loss_gates(settings, scores)]
     parity = challenger.manifest.parity.max_difference
     gates.append(_at_most("parity", parity, settings.max_parity, "differs from TensorFlow by up to {:.2g}"))
     gates += _latency_gates(settings, translators, held_out.sources)
-    return Judgement(pairs=len(held_out.targets), data_fingerprint=pairs.fingerprint, gates=tuple(gates), scores=scores)
+    return GateReport(
+        pairs=len(held_out.targets), data_fingerprint=pairs.fingerprint, gates=tuple(gates), scores=scores
+    )
 
 
 def _check_scored(settings: PromotionConfig, scores: NamedScores) -> None:
@@ -109,9 +111,9 @@ def _baseline_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -
         )
 
 
-def _gain_gate(settings: PromotionConfig, judged: dict[str, Judged]) -> Gate:
+def _gain_gate(settings: PromotionConfig, evaluated: dict[str, Evaluated]) -> Gate:
     name = settings.primary
-    mine, other = (judged[model].tallies[name] for model in ("challenger", "champion"))
+    mine, other = (evaluated[model].tallies[name] for model in ("challenger", "champion"))
     found = gain(name, paired_difference(mine, other))
     return Gate(
         name=f"{name} gained",

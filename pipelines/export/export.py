@@ -32,8 +32,8 @@ from pipelines.config.schema import EvaluationConfig, ExportConfig, RunConfig
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import Pair, PairIndex
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
-from pipelines.evaluation.evaluator import open_judge
-from pipelines.export.variants import Jury, add_variant, attempts_at
+from pipelines.evaluation.evaluator import build_evaluator
+from pipelines.export.variants import VariantEvaluator, add_variant, attempts_at
 from pipelines.workspace import RunFolder
 
 PARITY_LIMIT = 1e-4
@@ -79,7 +79,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
         manifest = manifest.model_copy(update={"parity": _parity(answers, fp32)})
         if settings.variants:
             calibration = _load(_spread(pairs.train, settings.calibration_photos), config)[0]
-            jury = _jury(run, manifest, fp32, settings)
+            evaluator = _variant_evaluator(run, manifest, fp32, settings)
             for name in settings.variants:
                 with stage(f"Making {name}"):
                     manifest = add_variant(
@@ -87,7 +87,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
                         manifest,
                         name,
                         attempts=attempts_at(name, exact, plain, calibration),
-                        jury=jury,
+                        evaluator=evaluator,
                         difference=answers.difference,
                         settings=settings,
                     )
@@ -166,13 +166,15 @@ def _parity(answers: Answers, fp32: Translator) -> Parity:
     return Parity(max_difference=difference, limit=PARITY_LIMIT, photos=len(answers.photos))
 
 
-def _jury(run: RunFolder, manifest: BundleManifest, fp32: Translator, settings: ExportConfig) -> Jury:
+def _variant_evaluator(
+    run: RunFolder, manifest: BundleManifest, fp32: Translator, settings: ExportConfig
+) -> VariantEvaluator:
     config, pairs = run.record().config, PairIndex.load(run.pairs_file)
     judged = pairs.val[: settings.judged_photos]
     photos, maps = _load(judged, config)
     data = f"{pairs.fingerprint[:16]}-{manifest.direction}-{manifest.network.image_size}"
-    return Jury.appoint(
-        photos, open_judge(maps, manifest.palette, EvaluationConfig(), cache=run.cache, data=data), fp32
+    return VariantEvaluator.for_bundle(
+        photos, build_evaluator(maps, manifest.palette, EvaluationConfig(), cache=run.cache, data=data), fp32
     )
 
 

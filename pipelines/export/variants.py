@@ -19,7 +19,7 @@ from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.providers import CPU, CUDA, OPENVINO
 from model.translator import Translate, Translator
 from pipelines.config.schema import ExportConfig, VariantName
-from pipelines.evaluation.evaluator import Judge
+from pipelines.evaluation.evaluator import Evaluator
 from pipelines.metrics.catalogue import METRICS, OF_SETS
 from pipelines.metrics.image_metrics import ssim
 from pipelines.metrics.scores import FULL_RANK, NamedScores, loss
@@ -36,7 +36,7 @@ COMPARED = 16
 """Photos that decide which layers are the first to stay in float."""
 
 
-class Verdict(NamedTuple):
+class VariantScores(NamedTuple):
     """What a variant's maps are beside those of fp32: mean SSIM, and the share that each score loses.
 
     Fréchet distances are told and decide nothing below 2049 photos: on a few they move by percents where no map changes
@@ -47,7 +47,7 @@ class Verdict(NamedTuple):
     losses: dict[str, float]
     photos: int
 
-    def objection(self, settings: ExportConfig) -> str:
+    def rejection(self, settings: ExportConfig) -> str:
         """Say what is too bad to be shipped, if anything is."""
         if not self.ssim >= settings.min_ssim:
             return f"SSIM to fp32 is {self.ssim:.4f}; at least {settings.min_ssim:g} is allowed (export.min_ssim)"
@@ -62,7 +62,7 @@ class Verdict(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Jury:
+class VariantEvaluator:
     """Who judges variants: held-out photos, a judge with their true maps, and what fp32 draws and scores.
 
     Attributes:
@@ -73,28 +73,28 @@ class Jury:
     """
 
     photos: Pixels
-    judge: Judge
+    evaluator: Evaluator
     drawn: Pixels
     scores: NamedScores
 
     @classmethod
-    def appoint(cls, photos: Pixels, judge: Judge, fp32: Translate) -> "Jury":
+    def for_bundle(cls, photos: Pixels, evaluator: Evaluator, fp32: Translate) -> "VariantEvaluator":
         """Let fp32 draw, and score it."""
         drawn = fp32(photos)
-        return cls(photos, judge, drawn, judge.score(drawn))
+        return cls(photos, evaluator, drawn, evaluator.score(drawn))
 
-    def examine(self, translate: Translate) -> Verdict:
+    def evaluate(self, translate: Translate) -> VariantScores:
         """Judge what a variant draws.
 
         Kernel distances and Inception Scores are left out: the first lie around zero, where shares say nothing, and
         the second do not look at the true maps.
         """
         drawn = translate(self.photos)
-        scores = self.judge.score(drawn)
+        scores = self.evaluator.score(drawn)
         compared = [name for name in self.scores if name not in OF_SETS or name.startswith(("frechet", "fid"))]
         losses = {name: loss(name, scores[name].value, self.scores[name].value) for name in compared}
         known = {name: share for name, share in losses.items() if not math.isnan(share)}
-        return Verdict(float(ssim(drawn, self.drawn).mean()), known, len(self.photos))
+        return VariantScores(float(ssim(drawn, self.drawn).mean()), known, len(self.photos))
 
 
 class Made(NamedTuple):
@@ -110,7 +110,7 @@ def add_variant(
     name: VariantName,
     *,
     attempts: Iterable[Made],
-    jury: Jury,
+    evaluator: VariantEvaluator,
     difference: Callable[[Callable[[Tensor], Tensor]], float],
     settings: ExportConfig,
 ) -> BundleManifest:
@@ -121,14 +121,14 @@ def add_variant(
         manifest: Of that bundle.
         name: Which variant.
         attempts: From the fastest to the most exact.
-        jury: Judges them.
+        evaluator: Scores them.
         difference: How far a model's answers are from TensorFlow's.
         settings: What is well enough.
 
     Returns:
         The manifest with the variant, or with the reason why it was left out.
     """
-    file, objection = folder / variant_file(name), ""
+    file, rejection = folder / variant_file(name), ""
     for made in attempts:
         onnx.save_model(made.model, file)
         variant = Variant(
@@ -137,25 +137,25 @@ def add_variant(
             max_difference=0,
             ssim=0,
             losses={},
-            photos=len(jury.photos),
+            photos=len(evaluator.photos),
             float_layers=made.float_layers,
         )
         draft = manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
         translator = Translator(Bundle(folder, draft), variant=name)
-        verdict = jury.examine(translator)
+        found = evaluator.evaluate(translator)
         measured = {
             "max_difference": difference(translator.translate),
-            "ssim": verdict.ssim,
-            "losses": verdict.losses,
+            "ssim": found.ssim,
+            "losses": found.losses,
         }
-        objection = verdict.objection(settings)
-        if not objection:
+        rejection = found.rejection(settings)
+        if not rejection:
             variant = variant.model_copy(update=measured)
             return manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
         if made.float_layers:
-            objection += f", with {', '.join(made.float_layers)} in float"
+            rejection += f", with {', '.join(made.float_layers)} in float"
     file.unlink()
-    return manifest.model_copy(update={"left_out": manifest.left_out | {name: objection}})
+    return manifest.model_copy(update={"left_out": manifest.left_out | {name: rejection}})
 
 
 def attempts_at(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Pixels) -> Iterator[Made]:

@@ -132,7 +132,7 @@ def gain(name: str, difference: Score) -> Score:
     return Score(value=0.0 - difference.value, low=0.0 - difference.high, high=0.0 - difference.low, n=difference.n)
 
 
-def verdict(scores: Scores) -> str:
+def headline(scores: Scores) -> str:
     """Say in one sentence how good a model is, beside what needs no learning."""
     lost = scores.lost()
     rivals = {baseline for baseline, _ in lost}

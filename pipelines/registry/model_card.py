@@ -14,7 +14,7 @@ from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import BASELINES, BRIEF, METRICS
 from pipelines.metrics.intervals import Score
-from pipelines.metrics.scores import NamedScores, Scores, verdict
+from pipelines.metrics.scores import NamedScores, Scores, headline
 from pipelines.report.sheets import GAP, TITLE
 from pipelines.workspace import REPORT_FILE
 
@@ -62,7 +62,7 @@ def describe(
         "Code": _code(manifest.code_revision),
     }
     facts = "\n".join(f"- **{what}**: {told}" for what, told in rows.items())
-    return f"""**{verdict(scores)}**
+    return f"""**{headline(scores)}**
 
 {_table(scores)}
 

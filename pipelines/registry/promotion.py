@@ -17,17 +17,17 @@ from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex, read
 from pipelines.evaluation import gates
 from pipelines.evaluation.comparison import check_unseen
-from pipelines.evaluation.gates import Judgement
+from pipelines.evaluation.gates import GateReport
 from pipelines.registry import model_card
 from pipelines.registry import versions as registry
-from pipelines.registry.promotion_lock import turn
+from pipelines.registry.promotion_lock import hold_lock
 from pipelines.registry.pull import fetch_bundle, fetch_pairs
 from pipelines.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from pipelines.tracking import mlflow_runs
 from pipelines.workspace import Workspace
 
-Judge = Callable[..., Judgement]
-"""As `gates.judge`."""
+GateCheck = Callable[..., GateReport]
+"""As `gates.check_gates`."""
 
 
 class Promotion(Frozen):
@@ -42,7 +42,7 @@ class Promotion(Frozen):
     """Why it was forced."""
     when: str
     """UTC, as in ISO 8601."""
-    judgement: Judgement
+    judgement: GateReport
 
 
 class Rollback(Frozen):
@@ -57,7 +57,12 @@ class Rollback(Frozen):
 
 
 def promote(
-    config: RunConfig, version: int | str, *, force: bool = False, reason: str = "", judge: Judge = gates.judge
+    config: RunConfig,
+    version: int | str,
+    *,
+    force: bool = False,
+    reason: str = "",
+    check: GateCheck = gates.check_gates,
 ) -> Promotion:
     """Judge a version beside the champion on the same pairs, and make it the champion if it passes every gate.
 
@@ -69,7 +74,7 @@ def promote(
         version: A number or an alias.
         force: Move it whatever the gates say; they are measured and recorded all the same.
         reason: Why, if it is forced.
-        judge: What measures.
+        check: Measures the challenger beside the champion.
 
     Raises:
         PromotionRefused: It failed a gate; nothing moved.
@@ -89,7 +94,7 @@ def promote(
         raise MissingStepError(
             f"Version {champion.number} of {name} is the champion already; register a new one first."
         )
-    judgement = _judge(config, challenger, champion, judge)
+    judgement = _check_gates(config, challenger, champion, check)
     promotion = Promotion(
         name=name,
         version=challenger.number,
@@ -117,12 +122,12 @@ def rollback(config: RunConfig) -> Rollback:
     """
     mlflow_runs.connect()
     name = config.tracking.model_name
-    with turn(name) as own:
+    with hold_lock(name) as own:
         found = registry.aliases(name)
         champion, previous = found.get(CHAMPION), found.get(PREVIOUS)
         if champion is None or previous in (None, champion):
             raise MissingStepError(
-                f"{name} has no previous champion to go back to (the champion is {_told(champion)}); "
+                f"{name} has no previous champion to go back to (the champion is {_version_text(champion)}); "
                 "promote a version instead."
             )
         own.check()
@@ -138,7 +143,7 @@ def _champion(name: str) -> Version | None:
     return None if number is None else registry.find(name, number)
 
 
-def _judge(config: RunConfig, challenger: Version, champion: Version | None, judge: Judge) -> Judgement:
+def _check_gates(config: RunConfig, challenger: Version, champion: Version | None, check: GateCheck) -> GateReport:
     """Fetch both models, checked, and measure them on the frozen pairs, which neither was trained on."""
     versions = [version for version in (challenger, champion) if version is not None]
     with TemporaryDirectory(prefix="sat2map-") as scratch:
@@ -154,7 +159,7 @@ def _judge(config: RunConfig, challenger: Version, champion: Version | None, jud
             check_unseen(index, pairs, f"Version {number}")
         if not chosen:
             _check_here(pairs, challenger)
-        return judge(
+        return check(
             bundles[challenger.number],
             bundles[champion.number] if champion else None,
             pairs,
@@ -176,12 +181,12 @@ def _check_here(pairs: PairIndex, challenger: Version) -> None:
 def _switch(promotion: Promotion) -> None:
     """Move the aliases, if the champion is still the one that was judged against."""
     name, number = promotion.name, promotion.version
-    with turn(name) as own:
+    with hold_lock(name) as own:
         found = registry.aliases(name)
         if found.get(CHAMPION) != promotion.champion:
             raise TrackingError(
-                f"The champion became {_told(found.get(CHAMPION))} while version {number} was judged against "
-                f"{_told(promotion.champion)}; nothing moved. Run promote again."
+                f"The champion became {_version_text(found.get(CHAMPION))} while version {number} was judged against "
+                f"{_version_text(promotion.champion)}; nothing moved. Run promote again."
             )
         # `previous` first: if all ends after it, there is nothing to go back to, and never a wrong version.
         if promotion.champion is not None:
@@ -195,7 +200,7 @@ def _switch(promotion: Promotion) -> None:
 def _record(version: Version, promotion: Promotion) -> None:
     tags = {
         "promotion.decision": promotion.decision,
-        "promotion.against": _told(promotion.champion),
+        "promotion.against": _version_text(promotion.champion),
         "promotion.when": promotion.when,
         "promotion.pairs": promotion.judgement.data_fingerprint,
         "promotion.reason": promotion.reason,
@@ -205,13 +210,15 @@ def _record(version: Version, promotion: Promotion) -> None:
         tags[f"promotion.{gate.name.replace(' ', '_')}"] = f"{gate.value:.6g} (limit {gate.limit:g}, {passed})"
     path = registry.log_decision(version, promotion.model_dump_json(indent=2) + "\n")
     registry.note(version, tags | {"promotion.artifact": path})
-    heading = f"{promotion.decision.capitalize()} on {promotion.when}, judged against {_told(promotion.champion)}"
+    heading = (
+        f"{promotion.decision.capitalize()} on {promotion.when}, judged against {_version_text(promotion.champion)}"
+    )
     sentences = [f"{'✓' if gate.passed else '✗'} {gate.sentence}" for gate in promotion.judgement.gates]
     told = [f"Reason given: {promotion.reason}", *sentences] if promotion.reason else sentences
     registry.describe(version.name, version.number, model_card.with_decision(version.description, heading, told))
 
 
-def _told(number: int | None) -> str:
+def _version_text(number: int | None) -> str:
     return "no version" if number is None else f"version {number}"
 
 

@@ -29,7 +29,7 @@ PATIENCE = 90
 
 
 @dataclass(frozen=True)
-class Turn:
+class PromotionLock:
     """The right to move aliases, for half the time after which others take the lock for left behind."""
 
     ends: float
@@ -48,7 +48,7 @@ class Turn:
 
 
 @contextmanager
-def turn(name: str) -> Iterator[Turn]:
+def hold_lock(name: str) -> Iterator[PromotionLock]:
     """Wait until nobody else moves aliases of the model `name`, and keep others out; the lock is always taken away.
 
     Raises:
@@ -61,7 +61,7 @@ def turn(name: str) -> Iterator[Turn]:
         try:
             others = _living(name, own)
             if not others:
-                yield Turn(ends=began + STALE / 2)
+                yield PromotionLock(ends=began + STALE / 2)
                 return
         finally:
             _remove(own.name)
@@ -74,7 +74,7 @@ def turn(name: str) -> Iterator[Turn]:
 
 def _make(name: str) -> RegisteredModel:
     holder = f"{platform.node()}, process {os.getpid()}"
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         return mlflow.MlflowClient().create_registered_model(
             f"{_prefix(name)}{uuid.uuid4().hex}",
             tags={"holder": holder},
@@ -86,7 +86,7 @@ def _living(name: str, own: RegisteredModel) -> list[RegisteredModel]:
     """Return the locks of others that are at work; if there are none, remove what was left behind."""
     # In a pattern, `_` stands for any letter: also for quotes, which would end the text.
     pattern = _prefix(name).replace("'", "_").replace('"', "_") + "%"
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         found = mlflow.MlflowClient().search_registered_models(f"name LIKE '{pattern}'", max_results=1000)
     others = [lock for lock in found if lock.name.startswith(_prefix(name)) and lock.name != own.name]
     # Both times are the registry's, in milliseconds.
@@ -98,7 +98,7 @@ def _living(name: str, own: RegisteredModel) -> list[RegisteredModel]:
 
 def _remove(lock: str) -> None:
     # What can't be removed now is left behind, and goes with the next promotion.
-    with contextlib.suppress(TrackingError), mlflow_runs.answering():
+    with contextlib.suppress(TrackingError), mlflow_runs.server_errors():
         mlflow.MlflowClient().delete_registered_model(lock)
 
 

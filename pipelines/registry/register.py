@@ -86,7 +86,7 @@ def _verb_of(file: Path) -> str:
 def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> str:
     """Store a model with everything that belongs to it; return its id in MLflow."""
     client = mlflow.MlflowClient()
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name="model", source_run_id=run_id)
     with TemporaryDirectory(prefix="sat2map-") as scratch:
@@ -101,7 +101,7 @@ def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) 
             raise TrackingError(
                 f"MLflow did not keep {ONNX_FILE} of run {run_id} as it was; look at its artifact store."
             )
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
@@ -132,7 +132,7 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
 
 def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:
     # MLflow's remarks on what it has created go to stderr.
-    with mlflow_runs.answering(), quiet_stderr():
+    with mlflow_runs.server_errors(), quiet_stderr():
         number = int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
         client = mlflow.MlflowClient()
         # What a person has written there stays.

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.bundle import MANIFEST_FILE, Bundle, ChosenModel
+from model.bundle import MANIFEST_FILE, Bundle, OpenedModel
 from model.errors import BundleError, ConfigError
 from model.io.files import sha256
 
@@ -16,7 +16,7 @@ _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<ve
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def open_model(model: str, run: str, config: "RunConfig") -> ChosenModel:
+def open_model(model: str, run: str, config: "RunConfig") -> OpenedModel:
     """Open the model that a user means.
 
     Args:
@@ -36,14 +36,14 @@ def open_model(model: str, run: str, config: "RunConfig") -> ChosenModel:
         return _registered(model, config)
     if model:
         bundle = Bundle.open(Path(model))
-        return ChosenModel(bundle, _origin(bundle))
+        return OpenedModel(bundle, _origin(bundle))
     from pipelines.workspace import Workspace
 
     folder = Workspace(config.workspace).run(run or None)
-    return ChosenModel(folder.open_bundle(), f"runs:/{folder.run_id}")
+    return OpenedModel(folder.open_bundle(), f"runs:/{folder.run_id}")
 
 
-def _registered(model: str, config: "RunConfig") -> ChosenModel:
+def _registered(model: str, config: "RunConfig") -> OpenedModel:
     """Fetch a version, unless the cache holds it; the registry is asked in any case, for an alias may have moved."""
     match = _REGISTERED.fullmatch(model)
     if not match:
@@ -60,8 +60,8 @@ def _registered(model: str, config: "RunConfig") -> ChosenModel:
         raise BundleError(f"{origin} is tagged with {version.bundle_sha256!r}, which is no sha256; register it again.")
     folder = Workspace(config.workspace).cache / "models" / version.bundle_sha256
     if _is_whole(folder, version.bundle_sha256):
-        return ChosenModel(Bundle.open(folder), origin)
-    return ChosenModel(pull.pull(name, version.number, folder), origin)
+        return OpenedModel(Bundle.open(folder), origin)
+    return OpenedModel(pull.pull(name, version.number, folder), origin)
 
 
 def _is_whole(folder: Path, sha256_of_manifest: str) -> bool:

@@ -62,7 +62,7 @@ class Version(Frozen):
 
     def artifacts(self) -> Artifacts:
         """Open its files."""
-        with mlflow_runs.answering():
+        with mlflow_runs.server_errors():
             location = mlflow.MlflowClient().get_model_version_download_uri(self.name, str(self.number))
         return Artifacts(location)
 
@@ -82,7 +82,7 @@ def find(name: str, which: str | int) -> Version:
     client, wanted = mlflow.MlflowClient(), str(which)
     known = aliases(name)
     number = int(wanted) if wanted.isdecimal() else known.get(wanted)
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         try:
             if number is not None:
                 return _read(client.get_model_version(name, str(number)))
@@ -101,7 +101,7 @@ def aliases(name: str) -> dict[str, int]:
         MissingStepError: There is no such model.
         TrackingError: MLflow does not answer.
     """
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         try:
             found = mlflow.MlflowClient().get_registered_model(name).aliases
         except MlflowException as error:
@@ -116,7 +116,7 @@ def aliases(name: str) -> dict[str, int]:
 def move(name: str, alias: str, number: int | None) -> None:
     """Let an alias point at a version, or at nothing."""
     client = mlflow.MlflowClient()
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         if number is None:
             client.delete_registered_model_alias(name, alias)
         else:
@@ -125,13 +125,13 @@ def move(name: str, alias: str, number: int | None) -> None:
 
 def describe(name: str, number: int, text: str) -> None:
     """Write the Markdown that the registry's page shows of a version."""
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         mlflow.MlflowClient().update_model_version(name, str(number), text)
 
 
 def note(version: Version, tags: Mapping[str, str]) -> None:
     """Set tags of a version."""
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         for key, value in tags.items():
             mlflow.MlflowClient().set_model_version_tag(version.name, str(version.number), key, value)
 
@@ -141,7 +141,7 @@ def log_decision(version: Version, text: str) -> str:
     # Two decisions may fall in one second.
     when = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
     path = f"promotion/version-{version.number}-{when}.json"
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         mlflow.MlflowClient().log_text(version.run_id, text, path)
     return path
 

@@ -14,7 +14,7 @@ from model.pixels import Pixels, check_images
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import METRICS
-from pipelines.metrics.scores import WIDE_GAP, Comparison, Scores, verdict
+from pipelines.metrics.scores import WIDE_GAP, Comparison, Scores, headline
 from pipelines.report import charts, pictures
 from pipelines.report.pictures import SHOWN, different_pairs, telling_pairs
 from pipelines.report.tables import NOT_BEATEN, Mark, columns_of, gain_tables, score_tables, signed, tables_of_runs
@@ -83,7 +83,7 @@ def render(evaluation: Evaluation) -> str:
         "evaluation.html",
         heading=f"Evaluation of {scores.run_id}",
         mark=_mark(scores),
-        verdict=verdict(scores),
+        headline=headline(scores),
         NOT_BEATEN=NOT_BEATEN,
         head=(
             ("Model", _network(evaluation.manifest)),
@@ -144,7 +144,7 @@ def render_comparison(comparison: Comparison, sources: Pixels, targets: Pixels, 
         runs=runs,
         labels=list(labels.values()),
         mark=tables.mark,
-        verdict=tables.sentence,
+        headline=tables.sentence,
         head=(("Held-out pairs", f"{comparison.pairs:,}"), ("Data", comparison.data_source)),
         tables=tables_of_runs(comparison, labels),
         gains=tables.tables,

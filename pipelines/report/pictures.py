@@ -27,7 +27,7 @@ MOST_PICTURES = 36
 """Pictures on a page of a comparison."""
 
 
-class Shot(NamedTuple):
+class Picture(NamedTuple):
     """A picture of a pair."""
 
     label: str
@@ -38,12 +38,12 @@ class Shot(NamedTuple):
     below: str = ""
 
 
-class Row(NamedTuple):
+class PictureRow(NamedTuple):
     """The pictures of a pair, side by side."""
 
     name: str
     scores: str
-    shots: tuple[Shot, ...]
+    shots: tuple[Picture, ...]
 
 
 def choose(values: Sequence[float]) -> tuple[list[int], list[int], list[int]]:
@@ -58,7 +58,9 @@ def choose(values: Sequence[float]) -> tuple[list[int], list[int], list[int]]:
     return order[:low], order[start : start + middle], order[n - high :]
 
 
-def telling_pairs(scores: Scores, *, sources: Pixels, drawn: Pixels, targets: Pixels) -> list[tuple[str, list[Row]]]:
+def telling_pairs(
+    scores: Scores, *, sources: Pixels, drawn: Pixels, targets: Pixels
+) -> list[tuple[str, list[PictureRow]]]:
     """Return the pairs that `choose` takes by L1, under their titles; images (N, H, W, 3) in the order of the names."""
     titles = ("Best", "In the middle", "Worst")
     return [
@@ -70,7 +72,7 @@ def telling_pairs(scores: Scores, *, sources: Pixels, drawn: Pixels, targets: Pi
 
 def different_pairs(
     comparison: Comparison, labels: Mapping[str, str], *, sources: Pixels, targets: Pixels, drawn: Mapping[str, Pixels]
-) -> list[Row]:
+) -> list[PictureRow]:
     """Return the pairs whose L1 differs most between runs, the most different first; images as `telling_pairs`."""
     values = np.array([comparison.each[run] for run in comparison.runs])
     count = max(1, min(2 * SHOWN, MOST_PICTURES // (len(comparison.runs) + 2)))
@@ -85,11 +87,11 @@ def different_pairs(
         ]
         given = _shot("input", sources[place], f"Input of {name}")
         true = _shot("true", targets[place], f"What should be drawn of {name}")
-        rows.append(Row(name, f"L1 differs by {highest - lowest:.2f}", (given, *shots, true)))
+        rows.append(PictureRow(name, f"L1 differs by {highest - lowest:.2f}", (given, *shots, true)))
     return rows
 
 
-def _pair(scores: Scores, place: int, source: Pixels, drawn: Pixels, true: Pixels) -> Row:
+def _pair(scores: Scores, place: int, source: Pixels, drawn: Pixels, true: Pixels) -> PictureRow:
     name = scores.names[place]
     given, wanted = scores.direction.split("_to_")
     colours = error_picture(drawn, true)
@@ -104,12 +106,12 @@ def _pair(scores: Scores, place: int, source: Pixels, drawn: Pixels, true: Pixel
         for score in ("l1", "ssim")
         if score in scores.each
     )
-    return Row(name, " · ".join(values), shots)
+    return PictureRow(name, " · ".join(values), shots)
 
 
-def _shot(label: str, pixels: Pixels, alt: str, address: str = "") -> Shot:
+def _shot(label: str, pixels: Pixels, alt: str, address: str = "") -> Picture:
     height, width = pixels.shape[:2]
-    return Shot(label, address or picture(pixels), width, height, alt)
+    return Picture(label, address or picture(pixels), width, height, alt)
 
 
 def errors(drawn: Pixels, true: Pixels) -> Pixels:

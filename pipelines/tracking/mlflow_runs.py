@@ -96,14 +96,14 @@ def connect() -> str:
     if hide_passwords(uri) != uri:
         # MLflow would print the run's address with the password in it.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    with _impatient():
+    with _short_timeouts():
         try:
             mlflow.MlflowClient().search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise TrackingError(
                 f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
                 "one that runs (unset it for a local SQLite file). "
-                f"It said: {_said(error)}"
+                f"It said: {_message(error)}"
             ) from error
     return uri
 
@@ -129,7 +129,7 @@ def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
     """Begin a run, or go on in the one that `mlflow run` has begun, and log what it starts from; `connect` first."""
     if "MLFLOW_RUN_ID" not in os.environ:
         mlflow.set_experiment(config.tracking.experiment)
-    with _ended_as_it_should(mlflow.start_run(log_system_metrics=True)) as run:
+    with _run_status(mlflow.start_run(log_system_metrics=True)) as run:
         mlflow.log_params(config.flat())
         run.set_tags({"git.revision": git_revision()})
         _log_data(pairs)
@@ -148,7 +148,7 @@ def trial_run(parent: str, name: str, run_id: str | None, config: RunConfig) -> 
     connect()
     experiment = mlflow.get_run(parent).info.experiment_id
     active = mlflow.start_run(experiment_id=experiment, run_name=name, parent_run_id=parent)
-    with _ended_as_it_should(active) as run:
+    with _run_status(active) as run:
         mlflow.log_params(config.flat())
         yield run
 
@@ -178,17 +178,17 @@ def continue_run(run_id: str) -> Iterator[Run]:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def server_errors() -> Iterator[None]:
     """Turn what a request may meet on its way into ServerAwayError, in seconds; a refusal stays what it is."""
     uri = mlflow.get_tracking_uri()
-    with _impatient():
+    with _short_timeouts():
         try:
             yield
         except MlflowException as error:
             status = error.get_http_status_code()  # type: ignore[no-untyped-call]
             if status >= 500 or status == 429:
                 raise ServerAwayError(_away(error, uri)) from error
-            raise TrackingError(f"MLflow at {hide_passwords(uri)} refused: {_said(error)}") from error
+            raise TrackingError(f"MLflow at {hide_passwords(uri)} refused: {_message(error)}") from error
         except OSError as error:
             raise ServerAwayError(_away(error, uri)) from error
 
@@ -203,26 +203,26 @@ def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - opti
             f"MLflow at {hide_passwords(uri)} does not know run {run_id}; "
             "set MLFLOW_TRACKING_URI to the server that it was trained with."
         ) from error
-    with _ended_as_it_should(active) as run:
+    with _run_status(active) as run:
         yield run
 
 
 @contextmanager
-def _ended_as_it_should(active: mlflow.ActiveRun) -> Iterator[Run]:
+def _run_status(active: mlflow.ActiveRun) -> Iterator[Run]:
     """End as FINISHED, as KILLED when somebody stopped it, as FAILED on any other error."""
     try:
         yield Run(active.info.run_id)
     except BaseException as error:
         # A server that is away as well must not hide the error.
-        with contextlib.suppress(ServerAwayError), answering():
+        with contextlib.suppress(ServerAwayError), server_errors():
             mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt | SystemExit) else "FAILED")
         raise
-    with answering():
+    with server_errors():
         mlflow.end_run("FINISHED")
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def _short_timeouts() -> Iterator[None]:
     """Let a request fail in seconds; MLflow's own retries take minutes."""
     hurry = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": ANSWER_SECONDS}
     before = {key: os.environ.get(key) for key in hurry}
@@ -238,10 +238,10 @@ def _impatient() -> Iterator[None]:
 
 
 def _away(error: Exception, uri: str) -> str:
-    return f"MLflow at {hide_passwords(uri)} does not answer: {_said(error)}"
+    return f"MLflow at {hide_passwords(uri)} does not answer: {_message(error)}"
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return hide_passwords(" ".join(str(error).split()))[:300]
 
 

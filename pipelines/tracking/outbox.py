@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from model.errors import TrackingError
-from pipelines.tracking.mlflow_runs import ServerAwayError, answering
+from pipelines.tracking.mlflow_runs import ServerAwayError, server_errors
 
 RETRY_SECONDS = 2.0
 
@@ -76,7 +76,7 @@ class Outbox:
                     return
                 send = self._waiting[0]
             try:
-                with answering():
+                with server_errors():
                     send()
             except ServerAwayError as error:
                 if not away:

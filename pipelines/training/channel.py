@@ -7,7 +7,7 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from pipelines.training.messages import Report
+from pipelines.training.messages import TrainingUpdate
 
 
 class _Exchange:
@@ -17,25 +17,25 @@ class _Exchange:
     """
 
     def __init__(self) -> None:
-        self._reports: asyncio.Queue[Report | None] = asyncio.Queue()
+        self._reports: asyncio.Queue[TrainingUpdate | None] = asyncio.Queue()
         self._stop = False
 
-    async def tell(self, report: Report | None) -> bool:
+    async def send(self, report: TrainingUpdate | None) -> bool:
         self._reports.put_nowait(report)
         return self._stop
 
-    async def next_report(self) -> Report | None:
+    async def next_report(self) -> TrainingUpdate | None:
         return await self._reports.get()
 
     async def stop(self) -> None:
         self._stop = True
 
-    async def told_to_stop(self) -> bool:
+    async def stop_requested(self) -> bool:
         return self._stop
 
 
 @dataclass(frozen=True)
-class ActorLine:
+class ActorChannel:
     """A line that goes through Ray; it can be handed to any worker of the cluster."""
 
     exchange: Any
@@ -46,22 +46,22 @@ class ActorLine:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return cls(ray.remote(_Exchange).options(num_cpus=0, scheduling_strategy=here).remote())
 
-    def tell(self, report: Report | None) -> bool:
+    def send(self, report: TrainingUpdate | None) -> bool:
         """Send news to the driver, or None for the end of it; tell whether the driver wants the training to stop."""
-        return bool(ray.get(self.exchange.tell.remote(report)))
+        return bool(ray.get(self.exchange.send.remote(report)))
 
-    def next_report(self) -> Report | None:
+    def next_report(self) -> TrainingUpdate | None:
         """Wait for the next news; None is their end."""
-        report: Report | None = ray.get(self.exchange.next_report.remote())
+        report: TrainingUpdate | None = ray.get(self.exchange.next_report.remote())
         return report
 
     def stop(self) -> None:
         """Want the training to stop, now and after every restart of its workers."""
         ray.get(self.exchange.stop.remote())
 
-    def told_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Tell whether the driver wants the training to stop."""
-        return bool(ray.get(self.exchange.told_to_stop.remote()))
+        return bool(ray.get(self.exchange.stop_requested.remote()))
 
     def close(self) -> None:
         """End the actor."""

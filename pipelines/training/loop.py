@@ -21,7 +21,7 @@ from pipelines.tracking.loss_curve import LossCurve, StepLosses
 from pipelines.training import checkpoint
 from pipelines.training.checkpoint import Position
 from pipelines.training.checkpoint_store import CheckpointStore
-from pipelines.training.messages import Drawing, Line, Report
+from pipelines.training.messages import Channel, Drawing, TrainingUpdate
 from pipelines.workspace import RunFolder
 
 REPORT_SECONDS = 2.0
@@ -38,14 +38,14 @@ class TrainingLoop:
         strategy: tf.distribute.Strategy,
         state: TrainState,
         shard: Shard,
-        line: Line,
+        channel: Channel,
         *,
         folder: RunFolder,
         code_revision: str,
         held_out: tuple[Pixels, Pixels],
     ) -> None:
         """Take what is trained and where it is told and kept; `held_out` is what checkpoints are scored on."""
-        self.config, self.strategy, self.state, self.shard, self.line = config, strategy, state, shard, line
+        self.config, self.strategy, self.state, self.shard, self.channel = config, strategy, state, shard, channel
         self.folder, self.code_revision, self.held_out = folder, code_revision, held_out
         training = config.training
         self.store = CheckpointStore(folder.checkpoints, keep=training.keep_checkpoints, best_by=training.best_by)
@@ -154,7 +154,7 @@ class TrainingLoop:
 
     def _tell(self, epoch: int, **news: Any) -> bool:  # noqa: ANN401 - the fields of a Report
         """Send news of the first worker; tell whether the driver wants the training to stop."""
-        return self.first and self.line.tell(Report(epoch=epoch, **news))
+        return self.first and self.channel.send(TrainingUpdate(epoch=epoch, **news))
 
     def _end_epoch(self, position: Position) -> None:
         training = self.config.training

@@ -1,10 +1,33 @@
-"""What the first worker tells the driver while it trains."""
+"""What the driver hands to its workers, and what the first worker reports while it trains."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from model.pixels import Pixels
+from pipelines.config.schema import RunConfig
+from pipelines.data.pairs import PairIndex
 from pipelines.tracking.loss_curve import StepLosses
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """What a worker needs to train its share.
+
+    Attributes:
+        config: The settings of the run.
+        pairs: The pairs of all workers.
+        folder: The run's folder, which every node sees under this path.
+        threads: CPU threads of the worker.
+        code_revision: The git revision of the driver's code.
+    """
+
+    config: RunConfig
+    pairs: PairIndex
+    folder: Path
+    threads: int
+    code_revision: str
+
 
 EPOCH_METRICS = ("input_wait", "val_l1", "val_ssim")
 
@@ -19,7 +42,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Report:
+class TrainingUpdate:
     """News from the first worker; `epoch` is the running one, the first is 0."""
 
     epoch: int
@@ -38,9 +61,9 @@ class Report:
     """What only the user can mend; starting the workers again would not help."""
 
 
-class Line(Protocol):
+class Channel(Protocol):
     """What the first worker tells its news to."""
 
-    def tell(self, report: Report) -> bool:
+    def send(self, report: TrainingUpdate) -> bool:
         """Send news; tell whether the training is wanted to stop."""
         ...

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from pipelines.tracking.mlflow_runs import LAST_LOSS, Run
 from pipelines.tracking.outbox import Outbox
-from pipelines.training.messages import EPOCH_METRICS, Report
+from pipelines.training.messages import EPOCH_METRICS, TrainingUpdate
 
 
-class Logbook:
+class MetricLogger:
     """Logs reports through an outbox.
 
     Workers that start again take steps again, and send the whole curve of the checkpoint that they go on from: what
@@ -20,7 +20,7 @@ class Logbook:
         self._run, self._outbox = run, outbox
         self._logged = dict(logged)
 
-    def enter(self, report: Report, *, images_per_second: float | None = None) -> None:
+    def log(self, report: TrainingUpdate, *, images_per_second: float | None = None) -> None:
         """Log what is new in a report: losses, the metrics of an epoch, and the speed if there are new losses."""
         run = self._run
         new = [taken for taken in report.curve + report.losses if taken.step > self._logged[LAST_LOSS]]

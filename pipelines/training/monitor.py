@@ -14,15 +14,15 @@ from pipelines.config.schema import RunConfig
 from pipelines.report.sheets import comparison
 from pipelines.tracking.mlflow_runs import Run
 from pipelines.tracking.outbox import Outbox
-from pipelines.training.channel import ActorLine
-from pipelines.training.messages import Drawing, Report
-from pipelines.training.metric_logger import Logbook
+from pipelines.training.channel import ActorChannel
+from pipelines.training.messages import Drawing, TrainingUpdate
+from pipelines.training.metric_logger import MetricLogger
 
 SHOWN_LOSSES = {"generator_l1_loss": "L1", "generator_adversarial_loss": "GAN", "discriminator_loss": "D"}
 
 
 @dataclass
-class Follower:
+class TrainingMonitor:
     """Reads the first worker's reports until None comes."""
 
     config: RunConfig
@@ -59,19 +59,19 @@ class Follower:
         return images / self.seconds if self.seconds > 0 else 0.0
 
     @contextmanager
-    def reading(self, line: ActorLine, run: Run) -> Iterator[None]:
+    def reading(self, channel: ActorChannel, run: Run) -> Iterator[None]:
         """Take reports from the line while the block runs; on leaving wait until all of them are logged.
 
         Raises:
             TrackingError: MLflow refused something, or did not come back in time.
             TrainingError: The workers met a mistake that only the user can mend.
         """
-        reader = threading.Thread(target=self._read, args=(line, run), name="reports")
+        reader = threading.Thread(target=self._read, args=(channel, run), name="reports")
         reader.start()
         try:
             yield
         finally:
-            line.tell(None)
+            channel.send(None)
             reader.join()
         self.raise_failure()
 
@@ -82,14 +82,14 @@ class Follower:
         if self.mistake:
             raise TrainingError(f"Training failed: {self.mistake}")
 
-    def _read(self, line: ActorLine, run: Run) -> None:
+    def _read(self, channel: ActorChannel, run: Run) -> None:
         with self._bar() as (bar, task):
             outbox = Outbox(on_news=lambda text: _say(bar, text))
-            logbook = Logbook(run, outbox, logged=self.logged)
-            while (report := line.next_report()) is not None:
+            logger = MetricLogger(run, outbox, logged=self.logged)
+            while (report := channel.next_report()) is not None:
                 if self.failure is None:
                     try:
-                        self._take(report, run, outbox, logbook)
+                        self._take(report, run, outbox, logger)
                     except Exception as error:
                         self.failure = error
                 bar.update(task, completed=self.steps_done, news=self._news(report.epoch))
@@ -102,7 +102,7 @@ class Follower:
             except Exception as error:
                 self.failure = self.failure or error
 
-    def _take(self, report: Report, run: Run, outbox: Outbox, logbook: Logbook) -> None:
+    def _take(self, report: TrainingUpdate, run: Run, outbox: Outbox, logger: MetricLogger) -> None:
         self.mistake = self.mistake or report.mistake
         if report.curve:
             # The clock starts again, with the first step that is taken from here.
@@ -112,7 +112,7 @@ class Follower:
             if not self.began:
                 self.began, self.first_step = report.losses[0].when, report.losses[0].step
             self.ended, self.steps_done, self.losses = newest.when, newest.step, newest.losses
-        logbook.enter(report, images_per_second=self.images_per_second)
+        logger.log(report, images_per_second=self.images_per_second)
         if report.drawing is not None:
             drawing, name = report.drawing, f"sheets/epoch-{report.epoch + 1:04d}.png"
             outbox.put(lambda: run.log_image(self._picture(drawing), name))

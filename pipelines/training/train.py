@@ -25,10 +25,10 @@ from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import steps_per_epoch
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking import mlflow_runs
-from pipelines.training.channel import ActorLine
-from pipelines.training.messages import Report
+from pipelines.training.channel import ActorChannel
+from pipelines.training.messages import TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import last_steps
-from pipelines.training.monitor import Follower
+from pipelines.training.monitor import TrainingMonitor
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 
@@ -50,7 +50,7 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
             folder = Workspace(config.workspace).new_run(run.id)
             pairs.save(folder.pairs_file)
             write_text(folder.config_file, config.model_dump_json(indent=2))
-            _train(config, pairs, run, folder, scaling, _follower(config, pairs, logged=last_steps()))
+            _train(config, pairs, run, folder, scaling, _monitor(config, pairs, logged=last_steps()))
     return folder
 
 
@@ -73,20 +73,26 @@ def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
     with cluster.joined():
         scaling = cluster.scaling(config.training)
         with mlflow_runs.resumed_run(folder.run_id, changed) as run:
-            _train(config, pairs, run, folder, scaling, _follower(config, pairs, logged=last_steps(run)))
+            _train(config, pairs, run, folder, scaling, _monitor(config, pairs, logged=last_steps(run)))
     return folder
 
 
-def train_loop_per_worker(settings: dict[str, Any]) -> None:
-    """Train as one of Ray Train's workers; TensorFlow is imported there and not in the driver."""
-    environment.forget()
+def start_worker(job: WorkerJob, channel: ActorChannel, settings: Any) -> None:  # noqa: ANN401 - Ray's reference
+    """Train as one of Ray Train's workers; TensorFlow is imported there and not in the driver.
+
+    Args:
+        job: What is trained.
+        channel: To the driver.
+        settings: A reference to the driver's `environment.Settings`.
+    """
+    environment.discard()
     # Pairs at an address are read by the workers, which other nodes start without the driver's environment.
-    environment.apply(ray.get(settings["environment"]))
-    if settings["line"].told_to_stop():
+    environment.apply(ray.get(settings))
+    if channel.stop_requested():
         return
     from pipelines.training.worker import train_loop
 
-    train_loop(settings)
+    train_loop(job, channel)
 
 
 def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
@@ -97,9 +103,9 @@ def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
         )
 
 
-def _follower(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> Follower:
+def _monitor(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> TrainingMonitor:
     epoch_steps = steps_per_epoch(len(pairs.train), config.training.batch_size)
-    return Follower(config, steps_per_epoch=epoch_steps, logged=logged)
+    return TrainingMonitor(config, steps_per_epoch=epoch_steps, logged=logged)
 
 
 def _train(
@@ -108,40 +114,40 @@ def _train(
     run: mlflow_runs.Run,
     folder: RunFolder,
     scaling: ScalingConfig,
-    follower: Follower,
+    monitor: TrainingMonitor,
 ) -> None:
     """Run the workers to the end, and leave what a finished training leaves."""
-    line = ActorLine.open()
+    channel = ActorChannel.open()
 
     def note(text: str) -> None:
-        line.tell(Report(epoch=follower.epoch, notes=(text,)))
+        channel.send(TrainingUpdate(epoch=monitor.epoch, notes=(text,)))
 
     try:
         with (
-            signals.gracefully() as stop,
-            follower.reading(line, run),
-            cluster.noticing_waits(scaling, note),
+            signals.graceful_stop() as stop,
+            monitor.reading(channel, run),
+            cluster.watch_placement(scaling, note),
         ):
-            _run_workers(config, pairs, folder, scaling, line, stop)
+            _run_workers(config, pairs, folder, scaling, channel, stop)
     except TrainingFailedError as error:
-        follower.raise_failure()
+        monitor.raise_failure()
         raise TrainingError(f"Training failed: {_cause(error)} Go on with: {_resume_command(folder)}") from error
     finally:
-        line.close()
+        channel.close()
         shutil.rmtree(folder.ray, ignore_errors=True)
-    if not folder.generator.is_file() or follower.steps_done < follower.total_steps:
+    if not folder.generator.is_file() or monitor.steps_done < monitor.total_steps:
         raise Stopped(
-            f"Stopped after step {follower.steps_done} of {follower.total_steps}; "
+            f"Stopped after step {monitor.steps_done} of {monitor.total_steps}; "
             f"the last checkpoint holds them all. Go on with: {_resume_command(folder)}"
         )
     record = RunRecord(
         run_id=run.id,
         config=config,
-        steps=follower.steps_done,
-        seconds=follower.seconds,
-        images_per_second=follower.images_per_second,
+        steps=monitor.steps_done,
+        seconds=monitor.seconds,
+        images_per_second=monitor.images_per_second,
     )
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         run.log_file(folder.generator, "keras")
         run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
     folder.write_record(record)
@@ -153,7 +159,7 @@ def _run_workers(
     pairs: PairIndex,
     folder: RunFolder,
     scaling: ScalingConfig,
-    line: ActorLine,
+    channel: ActorChannel,
     stop: threading.Event,
 ) -> None:
     """Let Ray Train run the loop in a thread of its own, so that this one hears Ctrl-C and passes it on."""
@@ -161,18 +167,11 @@ def _run_workers(
         # This imports TensorFlow, whose notes help nobody here.
         from ray.train.tensorflow import TensorflowTrainer
     resources: Any = scaling.resources_per_worker
+    job = WorkerJob(config, pairs, folder.path, threads=int(resources["CPU"]), code_revision=provenance.git_revision())
+    # By reference, and not as the trainer's configuration, which Ray Train shows.
+    handed = ray.put(environment.capture(os.environ))
     trainer = TensorflowTrainer(
-        train_loop_per_worker,
-        train_loop_config={
-            "config": config.model_dump(mode="json"),
-            "pairs": pairs.model_dump(mode="json"),
-            "folder": str(folder.path),
-            "cpus": int(resources["CPU"]),
-            "code_revision": provenance.git_revision(),
-            # By reference: Ray Train shows what stands here.
-            "environment": ray.put(environment.collect(os.environ)),
-            "line": line,
-        },
+        lambda: start_worker(job, channel, handed),
         scaling_config=scaling,
         run_config=RayRunConfig(
             # Nothing of an earlier session is looked at here: the checkpoints are the run's own.
@@ -186,7 +185,7 @@ def _run_workers(
     # At a second Ctrl-C nobody waits for it: Ray's own end is what ends it.
     pool.shutdown(wait=False)
     while not signals.wait(running, stop):
-        line.stop()
+        channel.stop()
         stop.clear()
     running.result()
 

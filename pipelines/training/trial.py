@@ -1,7 +1,7 @@
 """One trial of a search: a training with one worker, in a process of Ray Tune's, that tells its score every epoch."""
 
 import contextlib
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from ray import tune as ray_tune
@@ -9,31 +9,30 @@ from ray import tune as ray_tune
 from model.io.files import write_text
 from pipelines.cluster import environment
 from pipelines.config.loading import with_settings
-from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Shard
 from pipelines.tracking import mlflow_runs
 from pipelines.tracking.outbox import Outbox
-from pipelines.training.messages import Report
-from pipelines.training.metric_logger import Logbook, last_steps
+from pipelines.training.messages import TrainingUpdate, WorkerJob
+from pipelines.training.metric_logger import MetricLogger, last_steps
 from pipelines.workspace import RunFolder
 
 EPOCHS, NAME = "epochs", "trial"
 
 
-def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: environment.Settings) -> None:
-    """Train with the settings that were drawn, from the trial's newest checkpoint on.
+def run_trial(sampled: dict[str, Any], job: WorkerJob, handed: environment.Settings) -> None:
+    """Train with the sampled settings, from the trial's newest checkpoint on.
 
     Args:
         sampled: Settings by their dotted names.
-        job: As `pipelines.training.worker.train_loop` takes it, without the line; `folder` is that of the search.
+        job: Of the whole search: its settings and its folder.
         handed: The driver's settings for MLflow and storage.
     """
-    environment.forget()
+    environment.discard()
     environment.apply(handed)
-    # A checkpoint an epoch: what a trial is judged by, and what it goes on from.
+    # A checkpoint every epoch: a trial is ranked by it, and goes on from it.
     settings = {**sampled, "training.checkpoint_every": 1, "training.keep_checkpoints": 1, "training.workers": 1}
-    config = with_settings(RunConfig.model_validate(job["config"]), settings)
-    search, name = RunFolder(Path(job["folder"])), ray_tune.get_context().get_trial_name()
+    config = with_settings(job.config, settings)
+    search, name = RunFolder(job.folder), ray_tune.get_context().get_trial_name()
     folder = RunFolder(search.trials / name)
     known = folder.path / "mlflow_run"
     run_id = known.read_text(encoding="utf-8") if known.is_file() else None
@@ -42,13 +41,7 @@ def run_trial(sampled: dict[str, Any], job: dict[str, Any], handed: environment.
         from pipelines.training.worker import train_share
 
         with _Reports(run, name, config.tracking.patience) as reports:
-            settings = {
-                **job,
-                "config": config.model_dump(mode="json"),
-                "folder": str(folder.path),
-                "cpus": config.tune.cpus_per_trial,
-            }
-            train_share(settings, Shard(), reports)
+            train_share(replace(job, config=config, folder=folder.path), Shard(), reports)
 
 
 class _Reports(contextlib.AbstractContextManager["_Reports"]):
@@ -57,10 +50,10 @@ class _Reports(contextlib.AbstractContextManager["_Reports"]):
     def __init__(self, run: mlflow_runs.Run, name: str, patience: float) -> None:
         self._name, self._patience = name, patience
         self._outbox = Outbox(on_news=print)
-        self._logbook = Logbook(run, self._outbox, logged=last_steps(run))
+        self._logger = MetricLogger(run, self._outbox, logged=last_steps(run))
 
-    def tell(self, report: Report) -> bool:
-        self._logbook.enter(report)
+    def send(self, report: TrainingUpdate) -> bool:
+        self._logger.log(report)
         if "val_l1" in report.metrics:
             # Ray Tune may end this process as soon as it knows the score.
             self._outbox.flush(patience=self._patience)

@@ -17,6 +17,7 @@ from pipelines.cluster import environment, resources
 from pipelines.config.schema import BEST_IS_LOWEST, RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking import mlflow_runs
+from pipelines.training.messages import WorkerJob
 from pipelines.training.trial import EPOCHS, NAME, run_trial
 from pipelines.workspace import RunFolder, Workspace
 
@@ -89,14 +90,10 @@ def resume(folder: RunFolder) -> TuneResult:
 
 
 def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  # noqa: ANN401 - what Ray Tune takes
-    job = {
-        "config": config.model_dump(mode="json"),
-        "pairs": pairs.model_dump(mode="json"),
-        "folder": str(folder.path),
-        "code_revision": provenance.git_revision(),
-    }
+    revision = provenance.git_revision()
+    job = WorkerJob(config, pairs, folder.path, threads=config.tune.cpus_per_trial, code_revision=revision)
     # In the object store: what Ray Tune keeps of a trainable lies in the run's folder.
-    trainable = ray_tune.with_parameters(run_trial, job=job, handed=environment.collect(os.environ))
+    trainable = ray_tune.with_parameters(run_trial, job=job, handed=environment.capture(os.environ))
     gpus = 1 if config.training.gpu else 0
     return ray_tune.with_resources(trainable, {"CPU": config.tune.cpus_per_trial, "GPU": gpus})
 
@@ -139,7 +136,7 @@ def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: ml
     trials.sort(key=lambda trial: trial.score, reverse=not BEST_IS_LOWEST[score])
     found = TuneResult(run_id=folder.run_id, score=score, trials=tuple(trials))
     write_text(folder.path / "tune.json", found.model_dump_json(indent=2))
-    with mlflow_runs.answering():
+    with mlflow_runs.server_errors():
         mlflow_runs.end_trials(run.id, [trial.name for trial in trials if trial.epochs == config.training.epochs])
         run.log_file(folder.path / "tune.json")
         run.log_metrics({f"best_{score}": trials[0].score})

@@ -2,7 +2,6 @@
 
 import platform
 from pathlib import Path
-from typing import Any
 
 import keras
 import ray.train
@@ -16,40 +15,32 @@ from model.pixels import Pixels
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Shard, load_all, steps_per_epoch
 from pipelines.data.pairs import PairIndex
-from pipelines.training.channel import ActorLine
+from pipelines.training.channel import ActorChannel
 from pipelines.training.loop import TrainingLoop
-from pipelines.training.messages import Line, Report
+from pipelines.training.messages import Channel, TrainingUpdate, WorkerJob
 from pipelines.workspace import RunFolder
 
 BYTES_PER_PACK = 16 << 20
 """Gradients are added up over the workers in packs of so many bytes: the first while the last are calculated."""
 
 
-def train_loop(settings: dict[str, Any]) -> None:
-    """Train as one of the workers; Ray Train calls it in each worker process.
-
-    Args:
-        settings: `config` and `pairs` as JSON-ready trees, `folder` and `code_revision` of the run, the `cpus` of the
-            worker, and the `line` to the driver.
-    """
-    line: ActorLine = settings["line"]
+def train_loop(job: WorkerJob, channel: ActorChannel) -> None:
+    """Train as one of the workers of Ray Train, in each worker's process."""
     context = ray.train.get_context()
     try:
-        train_share(settings, Shard(context.get_world_rank(), context.get_world_size()), line)
+        train_share(job, Shard(context.get_world_rank(), context.get_world_size()), channel)
     except Sat2mapError as error:
         # Ray would start the workers again, to meet the same mistake.
-        line.tell(Report(epoch=0, mistake=str(error)))
-        line.stop()
+        channel.send(TrainingUpdate(epoch=0, mistake=str(error)))
+        channel.stop()
         raise
 
 
-def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
-    """Train one worker's share; settings as for `train_loop`."""
-    config = RunConfig.model_validate(settings["config"])
-    pairs = PairIndex.model_validate(settings["pairs"])
-    folder = RunFolder(Path(settings["folder"]))
+def train_share(job: WorkerJob, shard: Shard, channel: Channel) -> None:
+    """Train one worker's share of the pairs, and report to the channel."""
+    config, pairs, folder = job.config, job.pairs, RunFolder(job.folder)
     check_seen(folder, pairs)
-    _set_up_devices(config, threads=settings["cpus"])
+    _set_up_devices(config, threads=job.threads)
     strategy = _strategy(config, shard)
     with strategy.scope():
         state = _build_state(config, steps_per_epoch(len(pairs.train), config.training.batch_size))
@@ -58,9 +49,9 @@ def train_share(settings: dict[str, Any], shard: Shard, line: Line) -> None:
         strategy,
         state,
         shard,
-        line,
+        channel,
         folder=folder,
-        code_revision=settings["code_revision"],
+        code_revision=job.code_revision,
         held_out=_held_out(pairs, config),
     )
     loop.run(pairs)

@@ -17,7 +17,7 @@ Points = NDArray[np.float64]
 """(n, 2): x and y, or longitude and latitude."""
 
 
-class Ground:
+class Footprint:
     """The place of a georeferenced raster.
 
     Attributes:
@@ -90,7 +90,7 @@ class Ground:
         return found
 
 
-def metres_per_pixel(ground: Ground) -> float:
+def metres_per_pixel(ground: Footprint) -> float:
     """Return the side of a square of a pixel's area at the centre, in metres, rounded to a millimetre."""
     return round(math.sqrt(ground.pixel_area), 3)
 

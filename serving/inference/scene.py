@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import DataError, PlaceError, Sat2mapError
+from model.errors import DataError, Sat2mapError, StorageError
 from model.io.files import write_bytes
 from model.io.images import short_name
 from model.io.prefetch import run_ahead
@@ -290,7 +290,7 @@ def _writing(out: Path, kept: str) -> Iterator[None]:
         yield
     except OSError as error:
         # What has no number is no word of the system on the disk, but GDAL's on this one map.
-        kind = PlaceError if error.errno else DataError
+        kind = StorageError if error.errno else DataError
         raise kind(
             f"{out.parent} can't be written ({error.strerror or error}); {kept} are drawn and kept there: make room, "
             "and run again to go on."

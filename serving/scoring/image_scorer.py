@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import Field
 
 from model import place_writing
-from model.errors import ConfigError, DataError, PlaceError
+from model.errors import ConfigError, DataError, StorageError
 from model.io import files, images, locations
 from model.io.images import SCANS
 from model.pixels import Pixels
@@ -200,7 +200,7 @@ class ImageScorer:
             if kept := find_kept(task, row):
                 return kept._replace(georeferenced=located)
             image = images.decode(locations.as_path(place), content, formats=SCANS)
-        except PlaceError:
+        except StorageError:
             raise
         except DataError as error:
             told = f"{error}{_AT_ADDRESS if task.keeps_tiff else ''}"
@@ -234,7 +234,7 @@ class ImageScorer:
         try:
             content = encode(drawn.pixels, self._settings.format)
             place_writing.write_bytes(drawn.task.place, content)
-        except PlaceError:
+        except StorageError:
             raise
         except DataError as error:
             return Outcome(Row(source=drawn.row.source, error=str(error)), georeferenced=drawn.georeferenced)
@@ -267,7 +267,7 @@ def _is_there(task: Task, earlier: Row) -> bool:
         if locations.is_remote(task.place):
             return hashlib.sha256(locations.read_bytes(task.place)).hexdigest() == earlier.output_sha256
         return Path(task.place).is_file() and files.sha256(Path(task.place)) == earlier.output_sha256
-    except PlaceError:
+    except StorageError:
         raise
     except (DataError, OSError):
         return False

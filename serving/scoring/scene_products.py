@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from model.bundle import ChosenModel
+from model.bundle import OpenedModel
 from model.errors import ConfigError, DataError
 from model.place_writing import write_bytes
 from model.spec import Frozen, Palette
@@ -45,7 +45,7 @@ class SceneManifest(Frozen):
 
 
 def score_scene(
-    chosen: ChosenModel, source: Path, out: Path, settings: SceneSettings, *, variant: str | None = None
+    chosen: OpenedModel, source: Path, out: Path, settings: SceneSettings, *, variant: str | None = None
 ) -> SceneManifest:
     """Draw a scene's map and what goes with it.
 
@@ -71,13 +71,13 @@ def score_scene(
     return found
 
 
-def describer(chosen: ChosenModel) -> Describe:
+def describer(chosen: OpenedModel) -> Describe:
     """Return what writes a STAC item and a manifest beside each map of a scene."""
     return lambda out, scene, variant: _describe(chosen, out, scene, variant).warnings
 
 
 def _describe(
-    chosen: ChosenModel,
+    chosen: OpenedModel,
     out: Path,
     scene: SceneReport,
     variant: str,
@@ -106,7 +106,7 @@ def _describe(
     return found
 
 
-def _palette(chosen: ChosenModel, settings: SceneSettings) -> Palette | None:
+def _palette(chosen: OpenedModel, settings: SceneSettings) -> Palette | None:
     """Return the classes that become polygons, before anything is drawn."""
     if not settings.vector:
         return None
@@ -120,7 +120,7 @@ def _palette(chosen: ChosenModel, settings: SceneSettings) -> Palette | None:
     return palette
 
 
-def _facts(chosen: ChosenModel, sha256: str, variant: str) -> ModelFacts:
+def _facts(chosen: OpenedModel, sha256: str, variant: str) -> ModelFacts:
     registered = _REGISTERED.fullmatch(chosen.origin)
     return ModelFacts(
         name=registered["name"] if registered else "sat2map",

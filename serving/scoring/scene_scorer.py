@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from model.errors import ConfigError, DataError, PlaceError
+from model.errors import ConfigError, DataError, StorageError
 from model.io import files
 from model.io.images import short_name
 from model.translator import Translator
@@ -63,7 +63,7 @@ class SceneScorer:
             )
             warnings = self._describe(out, report, row.variant or "")
             row = replace(row, output=task.output, output_sha256=files.sha256(out))
-        except PlaceError:
+        except StorageError:
             raise
         except (ConfigError, DataError) as error:
             return Outcome(Row(source=task.photo.place, error=str(error)))

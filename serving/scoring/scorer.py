@@ -102,7 +102,7 @@ def score(
     seconds = time.perf_counter() - began
     if not alone:
         seal(out, (outcome.row for outcome in outcomes))
-    tell_of_lost_places(outcomes, settings)
+    warn_lost_georeference(outcomes, settings)
     return summarise(
         outcomes,
         seconds=seconds,
@@ -171,13 +171,13 @@ def _note_each(drawn: Iterable[Outcome], out: str) -> list[Outcome]:
     outcomes = []
     with Journal(out) as journal:
         for outcome in drawn:
-            tell(outcome)
+            print_outcome(outcome)
             journal.add(outcome.row)
             outcomes.append(outcome)
     return outcomes
 
 
-def tell(outcome: Outcome) -> None:
+def print_outcome(outcome: Outcome) -> None:
     """Say on stderr why a photo has no map, or what is odd about its map."""
     if outcome.row.error:
         print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
@@ -189,7 +189,7 @@ def _warn(outcome: Outcome) -> None:
         print(f"Warning: {warning}", file=sys.stderr)
 
 
-def tell_of_lost_places(outcomes: Iterable[Outcome], settings: ScoreSettings) -> None:
+def warn_lost_georeference(outcomes: Iterable[Outcome], settings: ScoreSettings) -> None:
     """Say on stderr how many photos had a georeference that their maps have not."""
     lost = sum(outcome.georeferenced for outcome in outcomes)
     if lost and settings.format != "tiff":

@@ -12,7 +12,7 @@ from model.errors import ConfigError, DataError
 from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
-from serving.geo.footprint import Ground, metres_per_pixel
+from serving.geo.footprint import Footprint, metres_per_pixel
 from serving.geo.geotiff import gdal, open_geotiff
 
 SUFFIX = ".stac.json"
@@ -112,7 +112,7 @@ def _place(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a raste
     shape = {"proj:shape": list(dataset.shape)}
     if dataset.crs is None or dataset.transform.is_identity:
         return {"geometry": None, "properties": shape}
-    ground = Ground(dataset, name)
+    ground = Footprint(dataset, name)
     authority = dataset.crs.to_authority()
     properties = {
         "gsd": metres_per_pixel(ground),

@@ -16,7 +16,7 @@ from model.io.files import new_file
 from model.io.images import short_name
 from model.io.progress import track, working
 from model.spec import Frozen, Palette
-from serving.geo.footprint import Ground, Points, metres_per_pixel
+from serving.geo.footprint import Footprint, Points, metres_per_pixel
 from serving.geo.geotiff import gdal, open_geotiff
 from serving.vectors.classes import BACKGROUND, BLOCK, Codes, drop_blends, drop_specks, read_classes, windows
 from serving.vectors.polygons import Polygons, dissolve, touches_edge, trace
@@ -178,8 +178,8 @@ class _Features:
     areas: NDArray[np.float64]
 
 
-def _find_ground(dataset: Any, path: Path, driver: str) -> Ground:  # noqa: ANN401
-    ground = Ground(dataset, short_name(path))
+def _find_ground(dataset: Any, path: Path, driver: str) -> Footprint:  # noqa: ANN401
+    ground = Footprint(dataset, short_name(path))
     if driver == "GeoJSON" and ground.pixel_area < FINEST**2:
         raise DataError(
             f"{short_name(path)} has pixels of {metres_per_pixel(ground)} m, too fine for GeoJSON with {DIGITS} "
@@ -221,7 +221,7 @@ def _cut_out(codes: Codes, top: int, left: int) -> Codes:
     return window
 
 
-def _place(polygons: Polygons, *, ground: Ground, in_degrees: bool) -> _Features:
+def _place(polygons: Polygons, *, ground: Footprint, in_degrees: bool) -> _Features:
     """Bring polygons from pixel coordinates to those of the file, and measure them."""
     import shapely
 

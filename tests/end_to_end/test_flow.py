@@ -23,11 +23,11 @@ from pipelines.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def run(road):
-    return Workspace(road.folder / "workspace").run()
+def run(finished_flow):
+    return Workspace(finished_flow.folder / "workspace").run()
 
 
-def test_the_closing_block_says_what_was_made_where_and_what_next(road, run):
+def test_the_closing_block_says_what_was_made_where_and_what_next(finished_flow, run):
     for words in (
         "sat2map has drawn its maps",
         str(run.evaluation / "report.html"),
@@ -35,21 +35,21 @@ def test_the_closing_block_says_what_was_made_where_and_what_next(road, run):
         "version 1",
         "challenger",
     ):
-        assert words in road.output
+        assert words in finished_flow.output
     for words in ("this model", "median colour", "mean map", "input copied", "6 held-out pairs", "SSIM", "PSNR", "L1"):
-        assert words in road.output
+        assert words in finished_flow.output
     for command in (
         "mlflow ui",
         "data.source=FOLDER",
         "sat2map score",
         "mlflow models serve -m models:/sat2map@challenger",
     ):
-        assert command in road.output
+        assert command in finished_flow.output
 
 
-def test_nothing_but_news_is_printed(road):
+def test_nothing_but_news_is_printed(finished_flow):
     for noise in ("absl", "oneDNN", "cuInit", "Traceback", "libcublas", "(pid=", "Controller actor state"):
-        assert noise not in road.output
+        assert noise not in finished_flow.output
 
 
 def test_the_bundle_draws_what_the_evaluation_drew(run):
@@ -106,31 +106,31 @@ def test_the_scores_of_each_pair_stand_in_a_table(run):
     assert {"mean_iou", "edge_f1"} <= rows[0].keys()
 
 
-def test_export_and_evaluate_can_be_done_again_alone(road, run):
+def test_export_and_evaluate_can_be_done_again_alone(finished_flow, run):
     before = json.loads((run.bundle / "bundle.json").read_text())
-    exported = road.sat2map("export", "--set", "workspace=workspace", "--json")
+    exported = finished_flow.sat2map("export", "--set", "workspace=workspace", "--json")
     assert exported.returncode == 0, exported.stderr
     assert json.loads(exported.stdout)["signature"] == before["signature"]
-    evaluated = road.sat2map("evaluate", "--set", "workspace=workspace", "--json")
+    evaluated = finished_flow.sat2map("evaluate", "--set", "workspace=workspace", "--json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["pairs"] == 6
 
 
-def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(road, run):
-    photos = road.folder / "photos"
+def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(finished_flow, run):
+    photos = finished_flow.folder / "photos"
     photos.mkdir()
     sources, _ = load_all(PairIndex.load(run.pairs_file).val[:2], side=64, direction="photo_to_map")
     for number, source in enumerate(sources):
         Image.fromarray(source).save(photos / f"{number}.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
-    done = road.sat2map("score", "photos", "maps", "--set", "workspace=workspace")
+    done = finished_flow.sat2map("score", "photos", "maps", "--set", "workspace=workspace")
     assert done.returncode == 4, done.stderr
     assert "Maps: 2 drawn in" in done.stdout and "1 that can't be drawn" in done.stdout
     assert "broken.jpg" in done.stderr
     drawn = Translator(Bundle.open(run.bundle))(sources)
     for number in range(2):
-        assert np.array_equal(np.asarray(Image.open(road.folder / "maps" / f"{number}.png")), drawn[number])
-    with (road.folder / "maps" / "manifest.csv").open(newline="") as file:
+        assert np.array_equal(np.asarray(Image.open(finished_flow.folder / "maps" / f"{number}.png")), drawn[number])
+    with (finished_flow.folder / "maps" / "manifest.csv").open(newline="") as file:
         rows = {Path(row["source"]).name: row for row in csv.DictReader(file)}
     assert rows["0.png"]["model"] == f"runs:/{run.run_id}" and "broken" in rows["broken.jpg"]["error"]
 
@@ -144,29 +144,33 @@ def test_every_variant_is_in_the_bundle_or_it_is_told_why_not(run):
     assert manifest.palette is not None and "road" in manifest.palette.classes
 
 
-def test_a_champion_is_made_defended_and_pulled(road, run):
+def test_a_champion_is_made_defended_and_pulled(finished_flow, run):
     place = ("--set", "workspace=workspace")
-    promoted = road.sat2map("promote", *place, "--set", "promotion.beats=[]")
+    promoted = finished_flow.sat2map("promote", *place, "--set", "promotion.beats=[]")
     assert promoted.returncode == 0, promoted.stderr
     assert "is the champion now" in promoted.stdout
-    assert road.sat2map("register", *place).returncode == 0
-    refused = road.sat2map("promote", "challenger", *place)
+    assert finished_flow.sat2map("register", *place).returncode == 0
+    refused = finished_flow.sat2map("promote", "challenger", *place)
     assert refused.returncode == 3 and "was not promoted, and nothing moved. L1" in refused.stderr
-    assert road.sat2map("pull", "champion", "--out", "champion", *place).returncode == 0
-    champion = Bundle.open(road.folder / "champion").manifest
+    assert finished_flow.sat2map("pull", "champion", "--out", "champion", *place).returncode == 0
+    champion = Bundle.open(finished_flow.folder / "champion").manifest
     assert champion.run_id == run.run_id and champion.data_fingerprint == PairIndex.load(run.pairs_file).fingerprint
-    back = road.sat2map("rollback", *place)
+    back = finished_flow.sat2map("rollback", *place)
     assert back.returncode == 2 and "no previous champion" in back.stderr
 
 
-def test_mlflow_serves_the_registered_model(road, run):
+def test_mlflow_serves_the_registered_model(finished_flow, run):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = ["mlflow", "models", "serve", "-m", "models:/sat2map@challenger", "--env-manager", "local"]
-    with (road.folder / "serve.log").open("w") as log:
+    with (finished_flow.folder / "serve.log").open("w") as log:
         server = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=road.folder, env=road.environment, stdout=log, stderr=log
+            [*command, "--port", str(port)],
+            cwd=finished_flow.folder,
+            env=finished_flow.environment,
+            stdout=log,
+            stderr=log,
         )
     try:
         _wait_for(f"http://127.0.0.1:{port}/ping", server)

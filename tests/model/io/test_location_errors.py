@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from model.errors import DataError, PlaceError
+from model.errors import DataError, StorageError
 from model.io import locations
 from tests.fixtures.object_stores import BUCKET
 from tests.fixtures.pair_folders import index
@@ -110,7 +110,7 @@ def moody():
 
 
 def test_a_server_that_fails_stops_the_check_and_blames_no_file(moody):
-    with pytest.raises(PlaceError, match=r"^s3://bucket/a/.\.png\?.* can't be reached \(.*503"):
+    with pytest.raises(StorageError, match=r"^s3://bucket/a/.\.png\?.* can't be reached \(.*503"):
         index(moody(status=503))
 
 

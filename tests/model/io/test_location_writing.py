@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from model import place_writing
-from model.errors import DataError, PlaceError
+from model.errors import DataError, StorageError
 from model.io import locations
 from tests.fixtures.object_stores import GoogleStore, Store, s3_credentials
 
@@ -58,9 +58,9 @@ def test_a_folder_goes_with_all_that_is_in_it(at):
 def test_a_name_that_can_t_be_is_the_fault_of_the_file_and_a_place_that_can_t_is_not(tmp_path):
     with pytest.raises(DataError, match="File name too long") as stopped:
         place_writing.write_bytes(str(tmp_path / ("x" * 300)), b"x")
-    assert not isinstance(stopped.value, PlaceError)
+    assert not isinstance(stopped.value, StorageError)
     (tmp_path / "file").touch()
-    with pytest.raises(PlaceError, match=r"can't be written \(.*\): a file stands where a folder is needed"):
+    with pytest.raises(StorageError, match=r"can't be written \(.*\): a file stands where a folder is needed"):
         place_writing.write_bytes(str(tmp_path / "file" / "x"), b"x")
 
 
@@ -71,7 +71,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(PlaceError, match=r"x can't be written \(No space left on device\): make room\."):
+    with pytest.raises(StorageError, match=r"x can't be written \(No space left on device\): make room\."):
         place_writing.write_bytes(str(tmp_path / "x"), b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"good")]
 
@@ -80,5 +80,5 @@ def test_a_server_that_is_not_there_is_told():
     nowhere = "s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http"
     with s3_credentials():
         for ask in (locations.kind, place_writing.remove_folder, lambda place: place_writing.write_bytes(place, b"x")):
-            with pytest.raises(PlaceError, match="can't be reached"):
+            with pytest.raises(StorageError, match="can't be reached"):
                 ask(nowhere)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipelines.benchmarks.results import EndToEnd, InferenceBench, Line, inference_table
+from pipelines.benchmarks.results import Contender, EndToEnd, InferenceBench, inference_table
 
 TINY = "network.image_size=32 network.depth=4 network.width=2"
 REFERENCE = """python -c 'import json; print(json.dumps({"images_per_second": 1e-3 * {batch}}))' {model}"""
@@ -56,9 +56,9 @@ def test_a_part_that_is_not_there(bench, tmp_path):
 
 def test_the_table_compares_with_the_plain_file():
     lines = (
-        Line(name="tf2onnx fp32", provider="CPUExecutionProvider", images_per_second={1: 10.0, 8: 12.0}),
-        Line(name="sat2map int8", provider="CPUExecutionProvider", images_per_second={1: 35.0, 8: 48.0}),
-        Line(name="torch --batch {batch}", provider="reference", images_per_second={1: 20.0, 8: 18.0}),
+        Contender(name="tf2onnx fp32", provider="CPUExecutionProvider", images_per_second={1: 10.0, 8: 12.0}),
+        Contender(name="sat2map int8", provider="CPUExecutionProvider", images_per_second={1: 35.0, 8: 48.0}),
+        Contender(name="torch --batch {batch}", provider="reference", images_per_second={1: 20.0, 8: 18.0}),
     )
     measured = {
         "machine": "A machine",

@@ -11,10 +11,10 @@ import pytest
 import rasterio
 from affine import Affine
 
-from model.errors import BundleError, ClusterError, ConfigError, DataError, PlaceError
+from model.errors import BundleError, ClusterError, ConfigError, DataError, StorageError
 from pipelines.cluster import resources
 from pipelines.cluster.distributed_scoring import Pool, draw_in_pool, score_distributed, size_pool
-from pipelines.cluster.scoring_actor import Job
+from pipelines.cluster.scoring_actor import ScoringJob
 from serving.inference.scene import SceneReading
 from serving.scoring.image_scorer import ScoreSettings, plan
 from serving.scoring.scorer import score
@@ -145,7 +145,7 @@ def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, bundle, t
     out = tmp_path / "maps"
     score(bundle, [str(tmp_path / "first")], str(out))
     (out / "deep").write_bytes(b"in the way")
-    with pytest.raises(PlaceError, match=r"On node .*: .*deep/a.png can't be written .*a file stands where a folder"):
+    with pytest.raises(StorageError, match=r"On node .*: .*deep/a.png can't be written .*a file stands where a folder"):
         score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], str(out), actors=1, cpus=1)
     assert [row.output for row in timeless(out)] == ["b.png"]
     (out / "deep").unlink()
@@ -171,7 +171,7 @@ def job(bundle, photos, tmp_path):
     out = tmp_path / "maps"
     out.mkdir()
     (out / "mark").touch()
-    return Job(
+    return ScoringJob(
         manifest=bundle.manifest,
         variant="fp32",
         model="runs:/1f0c",
@@ -185,7 +185,7 @@ def job(bundle, photos, tmp_path):
 def stopped(job, bundle, photos):
     """Draw, see that it is stopped before anything is written, and return the message."""
     tasks = plan(find_photos([str(photos)]), job.out, [], job.settings)
-    with pytest.raises(PlaceError) as caught:
+    with pytest.raises(StorageError) as caught:
         list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))
     assert not list(Path(job.out).glob("*.png"))
     return str(caught.value)

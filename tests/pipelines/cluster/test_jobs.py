@@ -17,7 +17,7 @@ from PIL import Image
 
 from model import provenance
 from pipelines.cli.main import main
-from pipelines.cluster import environment as handover
+from pipelines.cluster import environment as environment
 from pipelines.cluster.jobs import Log
 from pipelines.cluster.resources import share
 from tests.fixtures.project import PROJECT
@@ -130,21 +130,21 @@ def test_the_settings_for_mlflow_and_storage_are_handed_over_once(tmp_path, monk
         "AWS_SECRET_ACCESS_KEY": SECRET,
         "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "account.json"),
     }
-    settings = handover.collect(given | {"HOME": "/root", "RAY_AUTH_TOKEN": "no"})
-    handover.write(tmp_path, settings, revision="838b6f8")
-    file = tmp_path / handover.FILE
+    settings = environment.capture(given | {"HOME": "/root", "RAY_AUTH_TOKEN": "no"})
+    environment.write(tmp_path, settings, revision="838b6f8")
+    file = tmp_path / environment.FILE
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert set(json.loads(file.read_text())["environment"]) == {*given}
     monkeypatch.setattr(os, "environ", {})
-    handover.take(tmp_path)
+    environment.load(tmp_path)
     assert not file.exists()
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
     assert os.environ[provenance.REVISION] == "838b6f8"
     account = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
     assert account.parent != tmp_path and account.read_text() == '{"key": 1}'
     assert stat.S_IMODE(account.stat().st_mode) == 0o600
-    handover.take(tmp_path)
-    handover.forget(tmp_path)
+    environment.load(tmp_path)
+    environment.discard(tmp_path)
 
 
 # What is shared out
@@ -231,7 +231,7 @@ def test_a_job_s_log_and_exit_code_come_back_and_no_secret_shows(cluster, submit
     assert "Error: The MLflow server at http://127.0.0.1:9 does not answer" in told
     everything = out + said + told + heard + cluster.get("/api/jobs/") + cluster.logs()
     assert "python -m pipelines prepare" in everything and SECRET not in everything
-    assert not list(cluster.folder.glob("0/session_2*/runtime_resources/working_dir_files/*/handover.json"))
+    assert not list(cluster.folder.glob("0/session_2*/runtime_resources/working_dir_files/*/job_environment.json"))
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_to_end_it(cluster, submit, pairs):

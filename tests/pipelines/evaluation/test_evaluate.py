@@ -16,10 +16,10 @@ from model.spec import NetworkConfig, Palette, signature
 from pipelines.config.loading import load, with_settings
 from pipelines.config.schema import EvaluationConfig, RunConfig
 from pipelines.data.pairs import index_folder
-from pipelines.evaluation.evaluate import draw_as_trained, hold_out, measure
+from pipelines.evaluation.evaluate import draw_as_trained, load_held_out, measure
 from pipelines.metrics.catalogue import BASELINES, METRICS
 from pipelines.metrics.intervals import Score
-from pipelines.metrics.scores import ClassScore, Scores, gain, verdict
+from pipelines.metrics.scores import ClassScore, Scores, gain, headline
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
 
@@ -30,7 +30,7 @@ def measured(negatives, tmp_path, make_bundle, scaling_model):
 
     def measure_factor(factor, as_trained=None, settings=None, **changes):
         bundle = Bundle.open(make_bundle(model=scaling_model(factor, NETWORK), **changes))
-        held_out = hold_out(negatives, bundle.manifest, settings or EvaluationConfig(), cache=tmp_path / "cache")
+        held_out = load_held_out(negatives, bundle.manifest, settings or EvaluationConfig(), cache=tmp_path / "cache")
         drawn = held_out.targets if as_trained is None else as_trained(held_out.targets)
         return measure(bundle, held_out, negatives, as_trained=drawn)
 
@@ -46,7 +46,7 @@ def test_a_perfect_generator_is_measured_as_perfect(measured, negatives):
     assert scores.model["l1"].value == 0 and scores.model["ssim"].value == scores.model["mean_iou"].value == 1
     assert scores.model.keys() <= METRICS.keys() and scores.baselines.keys() == BASELINES.keys()
     assert all(named.keys() == scores.model.keys() for named in scores.baselines.values())
-    assert scores.lost() == () and verdict(scores).startswith("Beats every trivial baseline in all")
+    assert scores.lost() == () and headline(scores).startswith("Beats every trivial baseline in all")
     assert scores.each["l1"] == (0,) * 6 and scores.each.keys() == {"l1", "psnr", "ssim"}
 
 
@@ -55,8 +55,8 @@ def test_baselines_are_scored_like_the_model(measured):
     assert np.array_equal(found.drawn, found.sources)
     assert found.scores.model == found.scores.baselines["source_copied"]
     assert {name for baseline, name in found.scores.lost() if baseline == "source_copied"} == set(found.scores.model)
-    trivial = np.abs(found.sources.astype(int) - found.targets).mean()
-    assert found.scores.model["l1"].value == pytest.approx(trivial)
+    baselines = np.abs(found.sources.astype(int) - found.targets).mean()
+    assert found.scores.model["l1"].value == pytest.approx(baselines)
 
 
 def test_a_palette_of_the_settings_is_used(measured):
@@ -86,14 +86,14 @@ def test_a_palette_that_can_t_be_used_is_refused_with_the_reason(palette, messag
 def notes_of(pairs, direction, settings, make_bundle, cache):
     tensors = signature(NETWORK, direction)
     bundle = Bundle.open(make_bundle(signature=tensors, direction=direction, name=direction))
-    held_out = hold_out(pairs, bundle.manifest, settings, cache=cache)
+    held_out = load_held_out(pairs, bundle.manifest, settings, cache=cache)
     return held_out, [note for note in held_out.notes() if "Cartographic" in note]
 
 
 def test_photos_have_no_classes_whatever_the_palette(negatives, make_bundle, tmp_path):
     settings = EvaluationConfig(palette=Palette(classes={"lake": ("#aad2f0",), "land": ("#ebe6dc",)}))
     held_out, notes = notes_of(negatives, "map_to_photo", settings, make_bundle, tmp_path)
-    assert held_out.judge.palette is None
+    assert held_out.evaluator.palette is None
     assert notes == ["Cartographic scores are left out: photos are drawn here, and they have no classes."]
 
 
@@ -105,18 +105,18 @@ def test_maps_without_flat_colours_have_no_palette_unless_it_is_given(tmp_path, 
         Image.fromarray(rng.integers(0, 256, (32, 64, 3), np.uint8)).save(split / f"{number}.png")
     pairs = index_folder(tmp_path / "noise", min_side=32)
     held_out, [note] = notes_of(pairs, "photo_to_map", EvaluationConfig(), make_bundle, tmp_path)
-    assert held_out.judge.palette is None and "lie in areas of one colour" in note
-    assert held_out.judge.score(held_out.targets).keys() >= {"l1", "frechet_lite0"}
+    assert held_out.evaluator.palette is None and "lie in areas of one colour" in note
+    assert held_out.evaluator.score(held_out.targets).keys() >= {"l1", "frechet_lite0"}
     given = Palette(classes={"lake": ("#aad2f0",), "land": ("#ebe6dc",)})
     bundle = Bundle.open(make_bundle(name="given"))
-    held_out = hold_out(pairs, bundle.manifest, EvaluationConfig(palette=given), cache=tmp_path)
-    assert held_out.judge.palette == given and held_out.missing == ""
+    held_out = load_held_out(pairs, bundle.manifest, EvaluationConfig(palette=given), cache=tmp_path)
+    assert held_out.evaluator.palette == given and held_out.missing == ""
 
 
 def test_two_pairs_are_too_few(negatives, make_bundle, tmp_path):
     few = negatives.model_copy(update={"val": negatives.val[:2]})
     bundle = Bundle.open(make_bundle())
-    held_out = hold_out(few, bundle.manifest, EvaluationConfig(), cache=tmp_path)
+    held_out = load_held_out(few, bundle.manifest, EvaluationConfig(), cache=tmp_path)
     with pytest.raises(DataError, match="takes 3 or more"):
         measure(bundle, held_out, few, as_trained=held_out.targets)
 
@@ -221,8 +221,8 @@ def test_to_beat_is_to_be_better_in_the_direction_of_the_score(values, better):
         (BETTER | {"kernel_lite0": 3}, "loses Kernel Lite0 to mean map, on 4 held-out pairs."),
     ],
 )
-def test_the_verdict_is_one_sentence(values, sentence):
-    assert sentence in verdict(scores(**values))
+def test_the_headline_is_one_sentence(values, sentence):
+    assert sentence in headline(scores(**values))
 
 
 def test_more_gain_is_better_whatever_the_score():

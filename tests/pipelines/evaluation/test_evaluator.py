@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from model.errors import DataError
 from model.spec import Palette
 from pipelines.config.schema import EvaluationConfig
-from pipelines.evaluation.evaluator import CORE, each, open_judge, see
+from pipelines.evaluation.evaluator import CORE, build_evaluator, each, see
 from pipelines.metrics.catalogue import METRICS, OF_SETS
 from pipelines.metrics.intervals import bootstrap
 from pipelines.metrics.scores import better
@@ -32,8 +32,8 @@ def targets():
 
 
 @pytest.fixture(scope="module")
-def judge(targets, tmp_path_factory):
-    return open_judge(targets, PALETTE, EvaluationConfig(), cache=tmp_path_factory.mktemp("cache"), data="a")
+def evaluator(targets, tmp_path_factory):
+    return build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path_factory.mktemp("cache"), data="a")
 
 
 def spoil(true):
@@ -48,9 +48,9 @@ def spoil(true):
 
 
 @pytest.fixture(scope="module")
-def spoilt(judge, targets):
+def spoilt(evaluator, targets):
     """Return the scores of four degrees of damage, the least first."""
-    return {kind: judge.score(images) for kind, images in spoil(targets).items()}
+    return {kind: evaluator.score(images) for kind, images in spoil(targets).items()}
 
 
 @pytest.mark.parametrize("name", ["psnr", "l1", "ssim", "within_5", "mean_iou"])
@@ -86,30 +86,30 @@ def test_the_names_do_not_promise_another_network(spoilt):
         assert all("lite0" in name for name in OF_SETS & named.keys())
 
 
-def test_tallies_and_scores_are_of_the_same_numbers(judge, spoilt, targets):
-    tallies = judge.judge(spoil(targets)["noisy"]).tallies
+def test_tallies_and_scores_are_of_the_same_numbers(evaluator, spoilt, targets):
+    tallies = evaluator.evaluate(spoil(targets)["noisy"]).tallies
     assert {name: bootstrap(tally) for name, tally in tallies.items()} == {
         name: found for name, found in spoilt["noisy"].items() if name not in OF_SETS
     }
 
 
-def test_the_classes_are_those_of_the_palette(judge, targets):
-    classes = judge.judge(targets).classes
+def test_the_classes_are_those_of_the_palette(evaluator, targets):
+    classes = evaluator.evaluate(targets).classes
     assert [found.name for found in classes] == list(PALETTE.classes)
     assert sum(found.share for found in classes) == pytest.approx(1)
 
 
 def test_large_images_have_scales_and_photos_have_no_classes(tmp_path):
     photos = np.random.default_rng(2).integers(0, 256, (3, 176, 176, 3), np.uint8)
-    found = open_judge(photos, None, EvaluationConfig(), cache=tmp_path, data="b")
+    found = build_evaluator(photos, None, EvaluationConfig(), cache=tmp_path, data="b")
     assert found.score(photos).keys() == PAIRED | {"ms_ssim"} | LITE0
-    assert found.judge(photos).classes == ()
+    assert found.evaluate(photos).classes == ()
     [few, biased] = found.notes()
     assert "3 images in 10 splits" in few and "of 3 images: below 2049" in biased
 
 
-def test_what_is_left_out_is_said(judge):
-    [scales, few, biased] = judge.notes()
+def test_what_is_left_out_is_said(evaluator):
+    [scales, few, biased] = evaluator.notes()
     assert "176x176 pixels or more" in scales and "Inception Scores are left out" in few
     assert "compare them only with those of equally many images" in biased
 
@@ -118,9 +118,9 @@ def test_five_hundred_images_have_an_inception_score(tmp_path):
     """The network has seen these images before, as far as it knows."""
     few = street_maps(5, 64)
     many = np.tile(few, (100, 1, 1, 1))
-    judge = open_judge(few, None, EvaluationConfig(), cache=tmp_path, data="c")
-    [lite0] = judge.networks
-    seen = judge.truths["lite0"]
+    evaluator = build_evaluator(few, None, EvaluationConfig(), cache=tmp_path, data="c")
+    [lite0] = evaluator.networks
+    seen = evaluator.truths["lite0"]
     repeated = Features(np.tile(seen.pool, (100, 1)), np.tile(seen.probabilities, (100, 1)))
 
     class Remembers:
@@ -129,14 +129,14 @@ def test_five_hundred_images_have_an_inception_score(tmp_path):
         def __call__(self, images):
             return repeated
 
-    large = type(judge)(many, None, (Remembers(),), {"lite0": repeated})
+    large = type(evaluator)(many, None, (Remembers(),), {"lite0": repeated})
     found = large.score(many)
     assert found["is_lite0"].n == 500 and 1 < found["is_lite0"].value < 5
     assert not any("Inception" in note for note in large.notes())
 
 
-def test_only_the_official_network_has_the_official_names(targets, judge):
-    [lite0] = judge.networks
+def test_only_the_official_network_has_the_official_names(targets, evaluator):
+    [lite0] = evaluator.networks
 
     class Official:
         name, sha256 = "inception", "67"
@@ -144,17 +144,19 @@ def test_only_the_official_network_has_the_official_names(targets, judge):
         def __call__(self, images):
             return lite0(images)
 
-    both = type(judge)(targets, None, (Official(), lite0), judge.truths | {"inception": judge.truths["lite0"]})
+    both = type(evaluator)(
+        targets, None, (Official(), lite0), evaluator.truths | {"inception": evaluator.truths["lite0"]}
+    )
     noisy = spoil(targets)["noisy"]
     found = both.score(noisy)
     assert found.keys() == PAIRED | LITE0 | {"fid", "kid"}
     assert (found["fid"], found["kid"]) == (found["frechet_lite0"], found["kernel_lite0"])
 
 
-def test_a_perceptual_distance_is_scored_where_its_network_is_given(targets, judge):
-    seeing = type(judge)(targets, None, (), {}, perceptual=lambda drawn, true: (drawn != true).mean(axis=(1, 2, 3)))
+def test_a_perceptual_distance_is_scored_where_its_network_is_given(targets, evaluator):
+    seeing = type(evaluator)(targets, None, (), {}, perceptual=lambda drawn, true: (drawn != true).mean(axis=(1, 2, 3)))
     found = seeing.score(255 - targets)
-    assert found["lpips"].value == 1 and seeing.judge(targets).tallies["lpips"].value() == 0
+    assert found["lpips"].value == 1 and seeing.evaluate(targets).tallies["lpips"].value() == 0
 
 
 # What networks saw in true maps
@@ -165,26 +167,26 @@ def cached(folder):
 
 
 def test_a_network_looks_at_the_true_maps_once(targets, tmp_path):
-    first = open_judge(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="fingerprint")
+    first = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="fingerprint")
     [file] = cached(tmp_path)
     other = first.truths["lite0"].pool + 1
     np.savez(file, pool=other, probabilities=first.truths["lite0"].probabilities)
-    again = open_judge(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="fingerprint")
+    again = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="fingerprint")
     assert np.array_equal(again.truths["lite0"].pool, other)
 
 
 def test_other_data_is_looked_at_anew(targets, tmp_path):
     for data in ("one", "other"):
-        open_judge(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data=data)
+        build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data=data)
     assert len(cached(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"nonsense"])
 def test_what_a_crash_cut_short_is_made_again(targets, tmp_path, damage):
-    whole = open_judge(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="a").truths["lite0"]
+    whole = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="a").truths["lite0"]
     [file] = cached(tmp_path)
     file.write_bytes(damage)
-    again = open_judge(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="a").truths["lite0"]
+    again = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="a").truths["lite0"]
     assert np.array_equal(again.pool, whole.pool) and cached(tmp_path) == [file]
 
 

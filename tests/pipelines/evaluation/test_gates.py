@@ -10,7 +10,7 @@ from model.errors import ConfigError, DataError
 from model.spec import NetworkConfig
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
-from pipelines.evaluation.gates import judge
+from pipelines.evaluation.gates import check_gates
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
 PATIENT = {"promotion.max_latency_ratio": 1e6}
@@ -33,7 +33,7 @@ def judged(negatives, tmp_path, draws):
     def judge_factors(challenger, champion=None, settings=None, **changes):
         config = with_settings(RunConfig(), PATIENT | (settings or {}))
         other = None if champion is None else draws(champion, "champion")
-        return judge(draws(challenger, **changes), other, negatives, config, cache=tmp_path / "cache")
+        return check_gates(draws(challenger, **changes), other, negatives, config, cache=tmp_path / "cache")
 
     return judge_factors
 
@@ -145,7 +145,7 @@ def test_models_that_draw_other_sizes_can_t_be_judged_together(draws, make_bundl
     bundle = Bundle.open(make_bundle(model=scaling_model(-1.0, NETWORK), name="small"))
     manifest = bundle.manifest.model_copy(update={"network": larger})
     with pytest.raises(DataError, match="champion draws photo_to_map at 64 pixels"):
-        judge(bundle, Bundle(bundle.folder, manifest), negatives, RunConfig(), cache=tmp_path)
+        check_gates(bundle, Bundle(bundle.folder, manifest), negatives, RunConfig(), cache=tmp_path)
 
 
 def test_a_judgement_survives_json_without_losing_a_digit(judged):

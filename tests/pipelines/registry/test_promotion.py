@@ -16,12 +16,12 @@ from model.errors import BundleError, ConfigError, DataError, MissingStepError, 
 from model.translator import Translator
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex, fingerprint, index_folder
-from pipelines.evaluation.gates import Gate, Judgement
+from pipelines.evaluation.gates import Gate, GateReport
 from pipelines.metrics.intervals import Score
 from pipelines.registry import promotion_lock
 from pipelines.registry import versions as registry
 from pipelines.registry.promotion import promote, rollback
-from pipelines.registry.promotion_lock import turn
+from pipelines.registry.promotion_lock import hold_lock
 from pipelines.registry.pull import pull
 from pipelines.registry.register import register
 from pipelines.registry.versions import aliases, find
@@ -40,7 +40,7 @@ def add(config):
     return lambda factor: register(runs.make_run(config, factor=factor)).version
 
 
-def judge_l1(challenger, champion, pairs, config, *, cache):
+def check_l1(challenger, champion, pairs, config, *, cache):
     """Judge by L1 alone: the challenger must be nearer to the true maps than the champion."""
     photos, maps = load_all(pairs.val, side=challenger.manifest.network.image_size, direction="photo_to_map")
     bundles = {"challenger": challenger} | ({"champion": champion} if champion else {})
@@ -54,7 +54,7 @@ def judge_l1(challenger, champion, pairs, config, *, cache):
         sentence=f"L1 is {mine:.1f} beside the champion's {limit:.1f}",
     )
     scores = {name: {"l1": Score(value=error, low=error, high=error, n=3)} for name, error in errors.items()}
-    return Judgement(pairs=len(photos), data_fingerprint=pairs.fingerprint, gates=(gate,), scores=scores)
+    return GateReport(pairs=len(photos), data_fingerprint=pairs.fingerprint, gates=(gate,), scores=scores)
 
 
 def served(config, folder, alias="champion"):
@@ -64,16 +64,16 @@ def served(config, folder, alias="champion"):
 
 def test_worse_is_refused_better_moves_and_a_rollback_restores(config, add, tmp_path):
     name = config.tracking.model_name
-    first = promote(config, add(-0.5), judge=judge_l1)
+    first = promote(config, add(-0.5), check=check_l1)
     assert (first.decision, first.version, first.champion) == ("promoted", 1, None)
     assert aliases(name) == {"champion": 1} and served(config, tmp_path) == find(name, 1).run_id
     worse = add(0.5)
     with pytest.raises(PromotionRefused, match=r"Version 2 .* nothing moved\. L1 is .* beside the champion's") as found:
-        promote(config, worse, judge=judge_l1)
+        promote(config, worse, check=check_l1)
     assert str(found.value).endswith(".") and served(config, tmp_path) == find(name, 1).run_id
     assert aliases(name) == {"champion": 1, "challenger": 2}
     add(-1.0)
-    better = promote(config, "challenger", judge=judge_l1)
+    better = promote(config, "challenger", check=check_l1)
     assert (better.decision, better.version, better.champion) == ("promoted", 3, 1)
     assert aliases(name) == {"champion": 3, "previous": 1} and served(config, tmp_path) == find(name, 3).run_id
     back = rollback(config)
@@ -92,9 +92,9 @@ def locks(name):
 
 def test_decision_and_numbers_are_written_down(config, add, tmp_path):
     name = config.tracking.model_name
-    promote(config, add(-0.5), judge=judge_l1)
+    promote(config, add(-0.5), check=check_l1)
     with pytest.raises(PromotionRefused):
-        promote(config, add(0.5), judge=judge_l1)
+        promote(config, add(0.5), check=check_l1)
     version = find(name, 2)
     assert version.tags["promotion.decision"] == "refused" and version.tags["promotion.against"] == "version 1"
     value = version.tags["promotion.l1_gained"]
@@ -106,7 +106,7 @@ def test_decision_and_numbers_are_written_down(config, add, tmp_path):
     assert kept["judgement"]["gates"][0]["value"] == pytest.approx(float(value.partition(" ")[0]), rel=1e-4)
     assert kept["judgement"]["data_fingerprint"] == version.tags["promotion.pairs"]
     assert "### Promotion\n\n**Refused on 20" in version.description and "✗ L1 is" in version.description
-    forced = promote(config, 2, judge=judge_l1, force=True, reason="the customer wants it")
+    forced = promote(config, 2, check=check_l1, force=True, reason="the customer wants it")
     assert (forced.decision, forced.reason) == ("forced", "the customer wants it")
     version = find(name, 2)
     assert version.tags["promotion.decision"] == "forced"
@@ -122,24 +122,24 @@ def test_decision_and_numbers_are_written_down(config, add, tmp_path):
 @pytest.mark.parametrize("reason", ["", "  "])
 def test_force_needs_a_reason(config, reason):
     with pytest.raises(ConfigError, match="needs a reason"):
-        promote(config, 1, judge=judge_l1, force=True, reason=reason)
+        promote(config, 1, check=check_l1, force=True, reason=reason)
 
 
 def test_what_can_t_be_promoted_is_told_in_a_sentence(config, add):
     name = config.tracking.model_name
     with pytest.raises(MissingStepError, match="holds no model"):
-        promote(config, 1, judge=judge_l1)
+        promote(config, 1, check=check_l1)
     with pytest.raises(MissingStepError, match="holds no model"):
         rollback(config)
-    promote(config, add(-1.0), judge=judge_l1)
+    promote(config, add(-1.0), check=check_l1)
     with pytest.raises(MissingStepError, match=r"Version 1 of .* is the champion already"):
-        promote(config, "champion", judge=judge_l1)
+        promote(config, "champion", check=check_l1)
     with pytest.raises(MissingStepError, match="has no version '9'"):
-        promote(config, 9, judge=judge_l1)
+        promote(config, 9, check=check_l1)
     source = mlflow.MlflowClient().get_model_version(name, "1").source
     mlflow.MlflowClient().create_model_version(name, source, model_id=source.removeprefix("models:/"))
     with pytest.raises(MissingStepError, match=r"has no tag bundle\.sha256"):
-        promote(config, 2, judge=judge_l1)
+        promote(config, 2, check=check_l1)
     assert aliases(name)["champion"] == 1
 
 
@@ -148,7 +148,7 @@ def test_an_altered_challenger_is_not_even_judged(config, add):
     add(-1.0)
     mlflow.MlflowClient().set_model_version_tag(name, "1", "model.sha256", "0" * 64)
     with pytest.raises(BundleError, match="was altered"):
-        promote(config, 1, judge=None)
+        promote(config, 1, check=None)
 
 
 def test_pairs_that_lie_elsewhere_are_told(config, add, place):
@@ -157,7 +157,7 @@ def test_pairs_that_lie_elsewhere_are_told(config, add, place):
     folder.rename(place / "moved")
     try:
         with pytest.raises(DataError, match="held-out pairs of version 1 can't be read on this machine: Pair val/0"):
-            promote(config, 1, judge=judge_l1)
+            promote(config, 1, check=check_l1)
     finally:
         (place / "moved").rename(folder)
 
@@ -170,7 +170,7 @@ def test_frozen_pairs_are_those_of_the_settings(config, add, place):
             update={"promotion": config.promotion.model_copy(update={"pairs": str(place / "frozen.json")})}
         ),
         add(-1.0),
-        judge=judge_l1,
+        check=check_l1,
     )
     assert promoted.judgement.data_fingerprint == other.fingerprint
 
@@ -196,7 +196,7 @@ def test_a_model_that_was_trained_on_the_frozen_pairs_is_not_judged(config, add,
         update={"promotion": config.promotion.model_copy(update={"pairs": str(place / "swapped.json")})}
     )
     with pytest.raises(DataError, match="Version 1 was trained on 3 of the 3 pairs"):
-        promote(settings, version, judge=judge_l1)
+        promote(settings, version, check=check_l1)
 
 
 def test_the_real_gates_decide(config, add):
@@ -219,19 +219,19 @@ def test_the_real_gates_decide(config, add):
 
 def test_a_champion_that_changed_meanwhile_stays(config, add):
     name = config.tracking.model_name
-    promote(config, add(0.5), judge=judge_l1)
+    promote(config, add(0.5), check=check_l1)
     add(-0.5)
     faster = add(-1.0)
 
     def judge_slowly(*words, **named):
-        promote(config, faster, judge=judge_l1)
-        return judge_l1(*words, **named)
+        promote(config, faster, check=check_l1)
+        return check_l1(*words, **named)
 
     told = (
         "The champion became version 3 while version 2 was judged against version 1; nothing moved. Run promote again"
     )
     with pytest.raises(TrackingError, match=told):
-        promote(config, 2, judge=judge_slowly)
+        promote(config, 2, check=judge_slowly)
     assert aliases(name) == {"champion": 3, "previous": 1} and "promotion.decision" not in find(name, 2).tags
 
 
@@ -240,7 +240,7 @@ def test_a_lock_that_was_left_behind_is_outlived_and_removed(config, monkeypatch
     monkeypatch.setattr(promotion_lock, "STALE", 2)
     left = promotion_lock._make(name)
     began = time.monotonic()
-    with turn(name):
+    with hold_lock(name):
         assert 1 < time.monotonic() - began < 30
         assert left.name not in locks(name) and len(locks(name)) == 1
     assert locks(name) == []
@@ -249,14 +249,17 @@ def test_a_lock_that_was_left_behind_is_outlived_and_removed(config, monkeypatch
 def test_a_lock_that_is_held_too_long_is_told_with_its_holder(config, monkeypatch):
     monkeypatch.setattr(promotion_lock, "PATIENCE", 1)
     name = config.tracking.model_name
-    with turn(name), pytest.raises(TrackingError, match=rf"process {os.getpid()} moves aliases .* try again later"):
-        turn(name).__enter__()
+    with (
+        hold_lock(name),
+        pytest.raises(TrackingError, match=rf"process {os.getpid()} moves aliases .* try again later"),
+    ):
+        hold_lock(name).__enter__()
     assert locks(name) == []
 
 
 def test_a_turn_ends_before_others_take_it_for_left_behind(config, monkeypatch):
     monkeypatch.setattr(promotion_lock, "STALE", 1)
-    with turn(config.tracking.model_name) as own:
+    with hold_lock(config.tracking.model_name) as own:
         own.check()
         time.sleep(0.6)
         with pytest.raises(TrackingError, match="took more than"):
@@ -267,13 +270,13 @@ def test_the_lock_goes_when_the_switch_fails(config, add, monkeypatch):
     add(-1.0)
     monkeypatch.setattr(registry, "move", lambda *words: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        promote(config, 1, judge=judge_l1)
+        promote(config, 1, check=check_l1)
     assert locks(config.tracking.model_name) == []
 
 
 @pytest.mark.parametrize("name", ["it's", 'a "good" one', "100%_sure"])
 def test_any_name_can_be_locked(place, name):
-    with turn(name):
+    with hold_lock(name):
         assert len(locks(name)) == 1
     assert locks(name) == []
 
@@ -289,24 +292,24 @@ from tests.pipelines.registry import test_promotion
 config = RunConfig.model_validate_json(Path(sys.argv[1]).read_text())
 print("ready", flush=True)
 
-def judge(*words, **named):
+def check(*words, **named):
     print("judging", flush=True)
     assert sys.stdin.readline() == "switch\\n"
-    return test_promotion.judge_passing(*words, **named)
+    return test_promotion.check_passing(*words, **named)
 
 while version := sys.stdin.readline().strip():
     try:
-        done = promote(config, version, judge=judge)
+        done = promote(config, version, judge=check)
         print("won", done.version, flush=True)
     except Sat2mapError as error:
         print("lost", error, flush=True)
 """
 
 
-def judge_passing(challenger, champion, pairs, config, *, cache):
+def check_passing(challenger, champion, pairs, config, *, cache):
     """Let everybody pass."""
     gate = Gate(name="l1", value=1, limit=0, passed=True, sentence="passes")
-    return Judgement(pairs=3, data_fingerprint=pairs.fingerprint, gates=(gate,), scores={})
+    return GateReport(pairs=3, data_fingerprint=pairs.fingerprint, gates=(gate,), scores={})
 
 
 def race(config, place, rounds):

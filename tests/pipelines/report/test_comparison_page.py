@@ -23,10 +23,10 @@ def test_the_sentence_names_the_better_run_and_in_what(compared):
     sentence = (
         f"{second} is better than {first}: a clear gain in L1, PSNR and SSIM, and no clear loss, on 12 held-out pairs."
     )
-    assert text(soup.select_one(".verdict")) == sentence
+    assert text(soup.select_one(".headline")) == sentence
     assert text(soup.select_one("header .badge.good")) == "✓ A clear gain over the first"
     soup = read(render_comparison(*reports.comparison(blurs=(1.2, 2.5))))
-    assert "is worse than" in text(soup.select_one(".verdict")) and soup.select_one("header .badge.bad")
+    assert "is worse than" in text(soup.select_one(".headline")) and soup.select_one("header .badge.bad")
 
 
 def gains(**bounds):
@@ -60,7 +60,7 @@ def changed_gains(comparison, *found):
 def test_gains_and_losses_are_told_in_words(compared, bounds, said, kind):
     comparison, *images = compared
     soup = read(render_comparison(changed_gains(comparison, gains(**bounds)), *images))
-    assert said in text(soup.select_one(".verdict")) and soup.select_one(f"header .badge.{kind}")
+    assert said in text(soup.select_one(".headline")) and soup.select_one(f"header .badge.{kind}")
     cells = soup.find(id="gains").find_parent("section").select("td")
     assert [text(cell.select_one(".mark")) for cell in cells] == [
         f"{mark.sign} {mark.word}" for mark in (judged(Score(value=0, low=a, high=b, n=2)) for a, b in bounds.values())
@@ -106,7 +106,7 @@ def test_the_sentence_sorts_many_runs_by_how_they_did():
         for bounds, others in ((up, level), (down, down), (up, down), (level, level), (up, up))
     )
     soup = read(render_comparison(changed_gains(comparison, *found), *images))
-    assert text(soup.select_one(".verdict")) == (
+    assert text(soup.select_one(".headline")) == (
         "Better than 7c1b90d2: e41f02aa and 44444444; in some scores better and in others worse than 7c1b90d2: "
         "22222222; not clearly different from 7c1b90d2: 33333333; worse than 7c1b90d2: 11111111, on 4 held-out pairs."
     )

@@ -11,7 +11,7 @@ import pytest
 from model.errors import DataError
 from pipelines.metrics.catalogue import METRICS, OF_SETS
 from pipelines.metrics.intervals import Score
-from pipelines.metrics.scores import ClassScore, verdict
+from pipelines.metrics.scores import ClassScore, headline
 from pipelines.report import pictures
 from pipelines.report.page import render, render_comparison
 from pipelines.report.tables import NOT_BEATEN
@@ -135,8 +135,8 @@ def test_nine_pairs_of_noise_stay_below_six_megabytes(evaluation):
 # What it says
 
 
-def test_the_verdict_comes_first_with_its_mark(evaluation, soup):
-    assert text(soup.select_one(".verdict")) == verdict(evaluation.scores)
+def test_the_headline_comes_first_with_its_mark(evaluation, soup):
+    assert text(soup.select_one(".headline")) == headline(evaluation.scores)
     assert text(soup.select_one("header .badge.mixed")) == "! Beats the baselines, but not in every score"
     head = {text(row.dt): text(row.dd) for row in soup.select(".head > div")}
     assert head == {
@@ -146,7 +146,7 @@ def test_the_verdict_comes_first_with_its_mark(evaluation, soup):
     }
 
 
-def test_the_mark_follows_the_verdict(evaluation):
+def test_the_mark_follows_the_headline(evaluation):
     scores = evaluation.scores
     model = scores.model
     good = with_scores(evaluation, model={"l1": model["l1"], "ssim": model["ssim"]})
@@ -155,7 +155,7 @@ def test_the_mark_follows_the_verdict(evaluation):
     for given, kind, word in ((good, "good", "✓ Beats every"), (bad, "bad", "✗ Does not beat what needs no learning")):
         soup = read(render(given))
         assert text(soup.select_one(f"header .badge.{kind}")).startswith(word)
-        assert text(soup.select_one(".verdict")) == verdict(given.scores)
+        assert text(soup.select_one(".headline")) == headline(given.scores)
 
 
 def table_cells(soup):

@@ -138,7 +138,7 @@ def test_marks_are_seen_by_colour_and_by_word(chromium, pages):
         )
         marked = {colour for is_marked, colour in colours if is_marked}
         assert len(marked) == 1 and not marked & {colour for is_marked, colour in colours if not is_marked}
-        assert page.locator(".verdict").bounding_box()["y"] < 300
+        assert page.locator(".headline").bounding_box()["y"] < 300
 
 
 def test_the_command_is_selected_with_one_click(chromium, pages):

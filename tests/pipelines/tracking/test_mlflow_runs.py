@@ -13,13 +13,13 @@ from pipelines.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def run(road):
-    return Workspace(road.folder / "workspace").run()
+def run(finished_flow):
+    return Workspace(finished_flow.folder / "workspace").run()
 
 
 @pytest.fixture
-def client(road, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", road.environment["MLFLOW_TRACKING_URI"])
+def client(finished_flow, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished_flow.environment["MLFLOW_TRACKING_URI"])
     return mlflow.MlflowClient()
 
 

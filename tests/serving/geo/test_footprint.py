@@ -9,7 +9,7 @@ import shapely
 from affine import Affine
 
 from model.errors import DataError
-from serving.geo.footprint import Ground, metres_per_pixel
+from serving.geo.footprint import Footprint, metres_per_pixel
 from serving.geo.geotiff import gdal, open_geotiff
 
 SIZE = (200, 300)
@@ -26,7 +26,7 @@ def ground_of(tmp_path):
             with rasterio.open(tmp_path / "a.tif", "w", crs=crs, transform=transform, **profile):
                 pass
             with open_geotiff(tmp_path / "a.tif") as dataset:
-                return Ground(dataset, "a.tif")
+                return Footprint(dataset, "a.tif")
 
     return place
 

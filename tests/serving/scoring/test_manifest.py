@@ -8,7 +8,7 @@ import pytest
 from pyarrow import parquet
 
 from model import place_writing
-from model.errors import DataError, PlaceError
+from model.errors import DataError, StorageError
 from model.io import locations
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, Journal, Row, merge, read_rows, seal
 
@@ -130,7 +130,7 @@ def test_a_kill_between_the_manifests_and_the_end_of_the_journal_counts_nothing_
 
 def test_where_nothing_can_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("a file")
-    with pytest.raises(PlaceError, match=r"can't be written \(Not a directory\): a file stands where"):
+    with pytest.raises(StorageError, match=r"can't be written \(Not a directory\): a file stands where"):
         Journal(str(tmp_path / "file" / "maps"))
 
 
@@ -139,6 +139,6 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     journal = Journal(str(tmp_path))
     with open("/dev/full", "ab", buffering=0) as full:
         os.dup2(full.fileno(), journal._file.fileno())
-    with pytest.raises(PlaceError, match=r"can't be written \(No space left on device\): make room"):
+    with pytest.raises(StorageError, match=r"can't be written \(No space left on device\): make room"):
         journal.add(GOOD)
     journal.close()

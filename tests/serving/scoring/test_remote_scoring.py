@@ -3,7 +3,7 @@
 import pytest
 
 from model.bundle import Bundle
-from model.errors import BundleError, PlaceError
+from model.errors import BundleError, StorageError
 from model.io import locations
 from serving.scoring.manifest import CSV_FILE, read_rows
 from tests.fixtures.scored_folders import content, draw, drawn_names, errors, refused
@@ -36,7 +36,7 @@ def test_a_file_is_no_folder_for_maps(bundle, photos, tmp_path):
 
 def test_a_folder_that_can_t_be_written_is_told(bundle, photos, tmp_path):
     (tmp_path / "file").write_text("a file")
-    with pytest.raises(PlaceError, match=r"can't be written \(Not a directory\)"):
+    with pytest.raises(StorageError, match=r"can't be written \(Not a directory\)"):
         draw(bundle, photos, tmp_path / "file" / "maps")
 
 
@@ -86,5 +86,5 @@ def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
 
 
 def test_an_address_that_does_not_answer_stops_it_all(bundle, photos):
-    with pytest.raises(PlaceError, match=r"can't be reached"):
+    with pytest.raises(StorageError, match=r"can't be reached"):
         draw(bundle, photos, "s3://bucket/maps?endpoint_override=127.0.0.1:9&scheme=http")

@@ -226,11 +226,11 @@ import resource, sys
 from pathlib import Path
 from tests.serving.scoring.test_scene_folder import draw
 from model.bundle import Bundle
-from model.io.locations import PlaceError
+from model.io.locations import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 try:
     draw(Bundle.open(Path({bundle!r})), {survey!r}, {maps!r})
-except PlaceError as error:
+except StorageError as error:
     print(error)
 """
 
