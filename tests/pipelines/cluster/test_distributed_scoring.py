@@ -206,7 +206,7 @@ def test_a_model_that_can_not_be_loaded_is_told_before_ray_starts(bundle, photos
 def test_a_fault_of_ours_shows_its_trace(ray_here, job, bundle, photos):
     tasks = plan(find_photos([str(photos)]), job.out, [], job.settings)
     broken = job.model_copy(update={"settings": None})
-    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*drawing_actor.py.*AttributeError: 'NoneType'"):
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*scoring_actor.py.*AttributeError: 'NoneType'"):
         list(draw_in_pool(broken, bundle, tasks, Pool(1, 1)))
 
 

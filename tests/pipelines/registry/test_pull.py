@@ -22,7 +22,7 @@ from model.io.files import sha256
 from model.translator import Translator
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
-from pipelines.registry import artifacts, register
+from pipelines.registry import artifacts, register, versions
 from pipelines.registry import pull as pulling
 from pipelines.registry.pull import Pulled, pull
 from tests.fixtures import runs
@@ -48,7 +48,7 @@ def run(store):
 @pytest.fixture
 def files(run):
     """Return the folder of the version's files, as they lie in the artifact store; it is whole again afterwards."""
-    folder = pulling.registry.find("sat2map", 1)
+    folder = versions.find("sat2map", 1)
     place = urllib.parse.urlsplit(mlflow.MlflowClient().get_model_version_download_uri("sat2map", "1")).path
     spare = shutil.copytree(place, f"{place}-spare")
     assert folder.number == 1
