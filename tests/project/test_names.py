@@ -10,6 +10,24 @@ from tests.fixtures.project import PROJECT
 from tests.project.modules import FILES, tree
 
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools", "shared", "core"}
+PRIVATE_MODULES = {
+    *("ahead", "borders", "cartography", "casting", "catching", "colours", "cores", "curve", "follow", "ground"),
+    *("handover", "interrupt", "judge", "line", "logbook", "places", "pulling", "reports", "scenery", "timing"),
+}
+"""Names that modules had before they were called what the field calls them."""
+PRIVATE_WORDS = {
+    *("appoint", "follower", "gracefully", "handover", "impatient", "judge", "judgement", "jury", "logbook"),
+    *("noticing", "said", "tell", "tells", "told", "verdict"),
+}
+"""Words that no function, class, argument or variable is called by, apart from ALLOWED."""
+ALLOWED = {"judgement"}
+"""The key of a promotion's artifact, which readers of earlier ones know."""
+BEGINNINGS = {
+    ast.Module: r"(What|How|That|Who|Where|Which|When|Why)\b",
+    ast.ClassDef: r"(What|How|That|Who|Where|Which|When|Why)\b",
+    ast.FunctionDef: r"(What|How|That|Who|Where|Which|When|Why|Tell|Say|Let)\b",
+}
+"""How no docstring begins: it names the thing, or says in the imperative what the function does."""
 MAX_MODULES, MAX_FILE, MAX_FUNCTION = 14, 300, 60
 TEST_FILES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "tests").rglob("*.py"))
 
@@ -23,6 +41,32 @@ def test_module_names_are_unique_across_the_packages():
 def test_no_name_is_vague():
     words = {module: set(module.rpartition(".")[2].split("_")) for module in FILES}
     assert not {module for module, parts in words.items() if parts & VAGUE}
+
+
+def test_no_module_has_its_old_private_name():
+    assert not {module for module in FILES if module.rpartition(".")[2] in PRIVATE_MODULES}
+
+
+@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=str)
+def test_no_name_is_private_language(path):
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [getattr(node, field, None) for field in ("name", "id", "arg", "attr", "asname")]
+        found |= {name for name in names if isinstance(name, str)}
+    words = {name: set(re.findall(r"[A-Z]?[a-z]+", name)) for name in found - ALLOWED if not name.startswith("test_")}
+    assert {name for name, parts in words.items() if {part.lower() for part in parts} & PRIVATE_WORDS} == set()
+
+
+@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=str)
+def test_docstrings_name_the_thing_or_what_is_done(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    wrong = {
+        ast.get_docstring(node).splitlines()[0]
+        for node in ast.walk(tree)
+        for kind, pattern in BEGINNINGS.items()
+        if isinstance(node, kind) and re.match(pattern, ast.get_docstring(node) or "")
+    }
+    assert wrong == set()
 
 
 def test_a_folder_holds_few_modules():
