@@ -13,7 +13,7 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnxruntime
 
@@ -25,6 +25,8 @@ CUDA = "CUDAExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
 PLUGIN = "onnxruntime_ep_openvino"
 """The Python package that brings OpenVINO and its plug-in."""
+
+Session: TypeAlias = onnxruntime.InferenceSession
 
 
 _log = logging.getLogger(__name__)
@@ -48,11 +50,11 @@ def versions() -> dict[str, str]:
     return {"onnxruntime": onnxruntime.__version__} | plugin
 
 
-def open_session(file: Path, provider: str, *, threads: int | None = None) -> onnxruntime.InferenceSession:
-    """Load a model; what the provider can't run of it, the CPU does, and a warning tells if that is most of it.
+def open_session(model: Path | bytes, provider: str = CPU, *, threads: int | None = None) -> Session:
+    """Load a model; the CPU runs the operators that the provider can't, with a warning if it runs most of them.
 
     Args:
-        file: The ONNX file.
+        model: An ONNX file, or a serialised model.
         provider: One of `available()`.
         threads: CPU threads of one `run`; by default one for each CPU that this process may use.
 
@@ -60,12 +62,13 @@ def open_session(file: Path, provider: str, *, threads: int | None = None) -> on
         ConfigError: The provider can't run here.
         BundleError: onnxruntime can't load the model.
     """
-    if provider not in available():
-        raise ConfigError(f"{provider} can't run here; there are: {', '.join(available())}.")
+    # The CPU is always there; to look for the others would load their libraries.
+    if provider != CPU and provider not in available():
+        raise ConfigError(f"{provider} can't run here; use one of: {', '.join(available())}.")
     threads = threads or usable_cores()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that wait for the next image turn in circles otherwise, on the cores that decode it.
+    # Otherwise threads without work spin on the cores that decode the next image.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     names: Any = {CPU: [CPU], CUDA: [CUDA, CPU], OPENVINO: None}[provider]
@@ -75,15 +78,17 @@ def open_session(file: Path, provider: str, *, threads: int | None = None) -> on
         options.add_provider_for_devices([_openvino_cpu()], _openvino_settings(threads))
     try:
         # onnxruntime's own fallback prints on stdout, where results belong.
-        session = onnxruntime.InferenceSession(file, options, providers=names, enable_fallback=0)
+        session = onnxruntime.InferenceSession(model, options, providers=names, enable_fallback=0)
     except Exception as error:
-        raise BundleError(f"onnxruntime can't load {file}: {_one_line(error)}") from error
+        name = model if isinstance(model, Path) else "the model"
+        raise BundleError(f"onnxruntime can't load {name}: {_one_line(error)}") from error
     if (used := running(session)) != provider:
-        _log.warning("%s does not take %s here; %s runs it.", provider, file.name, used)
+        name = model.name if isinstance(model, Path) else "the model"
+        _log.warning("%s does not take %s here; %s runs it.", provider, name, used)
     return session
 
 
-def running(session: onnxruntime.InferenceSession) -> str:
+def running(session: Session) -> str:
     """Name the provider that runs most operators of a session of `open_session`.
 
     `get_providers()` names what was asked for and loaded, be it idle.

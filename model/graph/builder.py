@@ -1,13 +1,19 @@
 """ONNX graphs: one that grows node by node, and what is wired to what in a finished one."""
 
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
+Shapes = Mapping[str, Sequence[int | str]]
+"""Shapes of inputs or outputs by name; an axis of any length has a name."""
+
+OPSET, IR_VERSION = 18, 10
+"""Versions of ONNX that a new model is written in."""
 
 MOVES = {"Transpose", "Reshape", "Slice"}
 """Operators that only move values."""
@@ -21,10 +27,10 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
-    @classmethod
-    def of(cls, model: onnx.ModelProto) -> Self:
-        """Begin with what a model holds."""
-        graph = cls()
+    @staticmethod
+    def from_model(model: onnx.ModelProto) -> "Graph":
+        """Return a graph with the nodes and constants of `model`."""
+        graph = Graph()
         graph.nodes += model.graph.node
         graph.constants |= {tensor.name: tensor for tensor in model.graph.initializer}
         return graph
@@ -35,10 +41,20 @@ class Graph:
         self.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401
-        """Add a node and return the name of its output."""
+    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:  # noqa: ANN401
+        """Add a node and return the name of its output, by default the operator and a number."""
+        output = output or f"{operator}.{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], output, **attributes))
         return output
+
+    def to_model(self, name: str, inputs: Shapes, outputs: Shapes) -> onnx.ModelProto:
+        """Return a new model named `name` with these nodes and constants; its inputs and outputs are float32."""
+        starts, ends = (
+            [helper.make_tensor_value_info(end, TensorProto.FLOAT, shape) for end, shape in shapes.items()]
+            for shapes in (inputs, outputs)
+        )
+        graph = helper.make_graph(self.nodes, name, starts, ends, list(self.constants.values()))
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
     def put_into(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """Return a copy of `model` with these nodes, and the constants they read, in place of its own.

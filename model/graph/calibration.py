@@ -1,19 +1,15 @@
 """Models that are not yet files, run on the CPU: what they draw, and in which ranges their values lie."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from model.errors import ExportError
+from model.errors import BundleError, ExportError
 from model.graph.builder import MOVES, Array, Wiring
-from model.hardware import usable_cores
 from model.pixels import Tensor
-
-if TYPE_CHECKING:
-    import onnxruntime
+from model.providers import Session, open_session
 
 SATURATION = 3.2
 """From here on, tanh is less than half a pixel level from 1."""
@@ -71,12 +67,8 @@ def _watched(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     return watched
 
 
-def _open(model: onnx.ModelProto) -> "onnxruntime.InferenceSession":
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = usable_cores()
+def _open(model: onnx.ModelProto) -> Session:
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise ExportError(f"onnxruntime can't load the model: {' '.join(str(error).split())}") from error
+        return open_session(model.SerializeToString())
+    except BundleError as error:
+        raise ExportError(str(error)) from error

@@ -15,7 +15,7 @@ def take_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
 
     The model may be float32, half or int8 inside. An int8 model reads the pixels as they are: its levels are theirs.
     """
-    wiring, graph = Wiring(model), Graph.of(model)
+    wiring, graph = Wiring(model), Graph.from_model(model)
     photo, drawn = wiring.input, wiring.output
     levels = _levels_of(wiring)
     _rename(graph, {drawn: "drawn"} | ({levels: photo} if levels else {photo: "scaled"}))
@@ -52,7 +52,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ExportError: A weight is too large for float16.
     """
-    wiring, graph = Wiring(model), Graph.of(model)
+    wiring, graph = Wiring(model), Graph.from_model(model)
     for name, value in wiring.constants.items():
         if value.dtype == np.float32:
             with np.errstate(over="ignore"):

@@ -77,7 +77,7 @@ def test_the_cpu_uses_as_many_threads_as_it_is_told_to(negative):
 def test_a_provider_that_is_not_here_is_refused_with_those_that_are(negative):
     with pytest.raises(ConfigError) as stopped:
         open_session(negative, "TensorrtExecutionProvider")
-    assert str(stopped.value) == f"TensorrtExecutionProvider can't run here; there are: {', '.join(available())}."
+    assert str(stopped.value) == f"TensorrtExecutionProvider can't run here; use one of: {', '.join(available())}."
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", None])
@@ -88,6 +88,12 @@ def test_a_model_that_can_not_be_loaded_is_told_in_one_line(tmp_path, negative, 
     with pytest.raises(BundleError, match=r"^onnxruntime can't load .*broken\.onnx: ") as stopped:
         open_session(file, CPU)
     assert "\n" not in str(stopped.value)
+
+
+def test_a_serialised_model_runs_like_its_file(negative):
+    assert draw(open_session(negative.read_bytes(), threads=1)) < 1e-6
+    with pytest.raises(BundleError, match=r"^onnxruntime can't load the model: "):
+        open_session(b"no model")
 
 
 # CUDA

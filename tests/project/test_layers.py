@@ -14,8 +14,8 @@ LEVELS = {
     "model": [
         {"errors", "spec", "provenance"},
         {"pixels", "hardware", "io"},
-        {"palette", "networks", "graph"},
-        {"bundle", "providers"},
+        {"palette", "networks", "providers"},
+        {"bundle", "graph"},
         {"translator"},
     ],
     "serving": [

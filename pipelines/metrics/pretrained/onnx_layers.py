@@ -1,27 +1,24 @@
 """Networks put together as ONNX graphs from their weights, layer by layer, and run by onnxruntime."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from model.errors import DataError
-from model.hardware import usable_cores
+from model.errors import BundleError, DataError
+from model.graph.builder import Graph, Shapes
 from model.io.progress import track
+from model.providers import Session, open_session
 from pipelines.metrics.pretrained.torch_weights import Weights
 
 Array = NDArray[np.float32]
-Shapes = dict[str, Sequence[int | str]]
-"""Inputs or outputs by name; an axis of any length has a name."""
 
 EPSILON = 1e-3
 """What TensorFlow's Inception and EfficientNet add to the variance in batch normalisation."""
 
 
-class Layers:
+class Layers(Graph):
     """Layers with the weights of a checkpoint, each added to the end of a growing ONNX graph.
 
     Images in a graph are float32 (N, channels, height, width), as ONNX has them.
@@ -29,9 +26,8 @@ class Layers:
 
     def __init__(self, weights: Weights) -> None:
         """Begin an empty graph."""
+        super().__init__()
         self.weights = weights
-        self.nodes: list[NodeProto] = []
-        self.constants: list[TensorProto] = []
 
     def weight(self, name: str) -> Array:
         """Return a tensor of the checkpoint.
@@ -42,17 +38,6 @@ class Layers:
         if name not in self.weights:
             raise DataError(f"Among {len(self.weights)} weights there is no {name}: they are of another network.")
         return self.weights[name]
-
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        """Store a tensor under `name` and return the name."""
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def add(self, operator: str, inputs: list[str], output: str = "", **attributes: Any) -> str:  # noqa: ANN401
-        """Add one ONNX node and return the name of its output."""
-        output = output or f"{operator}.{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
-        return output
 
     def conv(self, source: str, layer: str, **attributes: Any) -> str:  # noqa: ANN401
         """Add a convolution with a bias; attributes as in ONNX."""
@@ -70,29 +55,19 @@ class Layers:
         constants = [self.constant(f"{layer}.kernel", kernel), self.constant(f"{layer}.shift", bias)]
         return self.add("Conv", [source, *constants], layer, **attributes)
 
-    def open(self, name: str, inputs: Shapes, outputs: Shapes) -> onnxruntime.InferenceSession:
+    def open(self, name: str, inputs: Shapes, outputs: Shapes) -> Session:
         """Load the graph into onnxruntime, on every core that this process may use.
 
         Raises:
             DataError: onnxruntime can't load it, because the weights are of other shapes than the layers need.
         """
-        starts, ends = (
-            [helper.make_tensor_value_info(end, TensorProto.FLOAT, shape) for end, shape in shapes.items()]
-            for shapes in (inputs, outputs)
-        )
-        graph = helper.make_graph(self.nodes, name, starts, ends, self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = usable_cores()
         try:
-            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise DataError(f"The weights do not make {name}: {' '.join(str(error).split())}") from error
+            return open_session(self.to_model(name, inputs, outputs).SerializeToString())
+        except BundleError as error:
+            raise DataError(f"The weights do not make {name}: {error}") from error
 
 
-def run(
-    session: onnxruntime.InferenceSession, feeds: Iterable[dict[str, Array]], *, label: str, total: int
-) -> list[Array]:
+def run(session: Session, feeds: Iterable[dict[str, Array]], *, label: str, total: int) -> list[Array]:
     """Run a network on `total` feeds behind a bar named `label`; return each output, of all feeds together.
 
     Raises:
