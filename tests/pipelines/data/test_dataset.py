@@ -1,6 +1,7 @@
-"""Batches: both halves cut alike, the same seed the same batches, every pair in one worker's share."""
+"""Training batches: both halves cropped alike, determined by the seed, every pair in exactly one worker's share."""
 
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ X, Y, NUMBER = 0, 1, 2
 
 
 def street_map(number, side=LARGE):
-    """Paint a map whose red tells the column, green the row and blue the pair, six levels apart."""
+    """Paint a map that encodes the column in red, the row in green and the pair in blue, six levels apart."""
     image = np.empty((side, side, 3), np.uint8)
     image[..., X] = 6 * np.arange(side)
     image[..., Y] = 6 * np.arange(side)[:, None]
@@ -29,7 +30,7 @@ def street_map(number, side=LARGE):
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    """Return pairs whose photo is the negative of the map, so that a pixel of one tells that of the other."""
+    """Return pairs whose photo is the negative of the map."""
     return paint(tmp_path_factory.mktemp("pairs"))
 
 
@@ -56,12 +57,12 @@ def training(pairs, **changes):
 
 
 def batches(pairs, epoch=0, **changes):
-    """Return the batches of an epoch as pixels, (sources, targets) each."""
+    """Return the batches of an epoch as pixels, each (sources, targets)."""
     return [tuple(map(to_pixels, batch[:2])) for batch in training(pairs, **changes).epoch(epoch)]
 
 
 def targets(found):
-    """Return all maps of all batches in order."""
+    """Return the maps of all batches in order."""
     return np.concatenate([target for _, target in found])
 
 
@@ -70,7 +71,7 @@ def numbers(maps):
 
 
 def corners(maps):
-    """Return (left, top, mirrored) of every cut: where the window lies in the pair."""
+    """Return (left, top, mirrored) of every crop: its window in the pair."""
     columns, rows = maps[:, 0, :, X] // 6, maps[:, :, 0, Y] // 6
     return [(int(c.min()), int(r.min()), bool(c[0] > c[-1])) for c, r in zip(columns, rows, strict=True)]
 
@@ -78,20 +79,20 @@ def corners(maps):
 # Jitter
 
 
-def test_both_halves_get_the_same_cut_and_the_same_mirror(index):
+def test_both_halves_are_cropped_and_mirrored_alike(index):
     for epoch in range(3):
         for source, target in batches(index, epoch):
             assert np.array_equal(source, 255 - target)
 
 
-def test_a_cut_is_a_window_of_its_pair_mirrored_left_to_right_or_not(index):
+def test_a_crop_is_a_window_of_its_pair_possibly_mirrored(index):
     maps = targets(batches(index) + batches(index, 1))
     for image, number, (left, top, mirrored) in zip(maps, numbers(maps), corners(maps), strict=True):
         window = street_map(number)[top : top + SIDE, left : left + SIDE]
         assert np.array_equal(image, window[:, ::-1] if mirrored else window)
 
 
-def test_the_window_moves_over_the_whole_pair_and_half_are_mirrored(index):
+def test_crops_cover_all_offsets_and_half_are_mirrored(index):
     found = [corner for epoch in range(30) for corner in corners(targets(batches(index, epoch)))]
     for axis in (0, 1):
         assert {corner[axis] for corner in found} == set(range(LARGE - SIDE + 1))
@@ -99,12 +100,12 @@ def test_the_window_moves_over_the_whole_pair_and_half_are_mirrored(index):
     assert len(found) == 360 and 140 < sum(mirrored for *_, mirrored in found) < 220
 
 
-def test_without_jitter_and_mirror_the_pair_is_left_alone(index):
+def test_without_jitter_and_mirror_pairs_are_unchanged(index):
     maps = targets(batches(index, side=LARGE, jitter=1, mirror=False))
     assert all(np.array_equal(image, street_map(number)) for image, number in zip(maps, numbers(maps), strict=True))
 
 
-def test_without_jitter_there_is_no_crop_but_still_a_mirror(index):
+def test_without_jitter_pairs_are_mirrored_but_not_cropped(index):
     found = corners(targets(batches(index, side=LARGE, jitter=1)))
     assert {corner[:2] for corner in found} == {(0, 0)} and {mirrored for *_, mirrored in found} == {True, False}
 
@@ -114,7 +115,7 @@ def test_without_mirror_nothing_is_mirrored(index):
     assert not any(mirrored for *_, mirrored in found) and len({corner[:2] for corner in found}) > 20
 
 
-def test_quarter_turns_show_a_pair_from_all_eight_sides_and_both_halves_alike(index):
+def test_quarter_turns_give_all_eight_orientations_to_both_halves_alike(index):
     sides = {}
     for turns in range(4):
         for mirrored in (False, True):
@@ -127,7 +128,7 @@ def test_quarter_turns_show_a_pair_from_all_eight_sides_and_both_halves_alike(in
     assert found == {(turns, mirrored) for turns in range(4) for mirrored in (False, True)}
 
 
-def test_batches_are_what_the_network_takes(index):
+def test_batches_have_the_shape_type_and_range_of_the_networks(index):
     for batch in training(index).epoch(0):
         assert batch.pairs == 4
         for half in batch[:2]:
@@ -138,7 +139,7 @@ def test_batches_are_what_the_network_takes(index):
 # Order
 
 
-def test_an_epoch_is_every_pair_once(index):
+def test_an_epoch_has_every_pair_once(index):
     for epoch in range(3):
         assert sorted(numbers(targets(batches(index, epoch)))) == list(range(COUNT))
 
@@ -149,7 +150,7 @@ def test_the_same_seed_gives_the_same_batches(index):
 
 
 @pytest.mark.parametrize("other", [{"epoch": 1}, {"seed": 1}])
-def test_another_epoch_or_seed_changes_order_and_cuts(index, other):
+def test_another_epoch_or_seed_changes_order_and_crops(index, other):
     one, two = targets(batches(index)), targets(batches(index, **other))
     assert numbers(one) != numbers(two)
     by_pair = [dict(zip(numbers(maps), corners(maps), strict=True)) for maps in (one, two)]
@@ -159,14 +160,14 @@ def test_another_epoch_or_seed_changes_order_and_cuts(index, other):
 @pytest.mark.parametrize(
     ("batch_size", "sizes"), [(1, [1] * 12), (5, [6, 6]), (7, [12]), (9, [12]), (11, [12]), (12, [12])]
 )
-def test_what_does_not_fill_a_batch_makes_the_others_larger(index, batch_size, sizes):
+def test_leftover_pairs_enlarge_the_batches(index, batch_size, sizes):
     found = list(training(index, batch_size=batch_size).epoch(0))
     assert [len(batch.source) for batch in found] == [batch.pairs for batch in found] == sizes
     assert sorted(numbers(to_pixels(np.concatenate([batch.target for batch in found])))) == list(range(COUNT))
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(2, 2), (3, 3), (5, 5), (4, 2), (5, 2)])
-def test_every_pair_is_seen_once_over_all_workers_and_no_worker_is_without_one(index, batch_size, workers):
+def test_every_pair_has_one_worker_and_every_worker_a_pair_in_each_step(index, batch_size, workers):
     shares = [
         list(training(index, batch_size=batch_size, shard=Shard(rank, workers)).epoch(1)) for rank in range(workers)
     ]
@@ -180,7 +181,7 @@ def test_every_pair_is_seen_once_over_all_workers_and_no_worker_is_without_one(i
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 7])
-def test_an_epoch_goes_on_where_it_was_left(index, batch_size):
+def test_an_epoch_resumes_after_the_pairs_already_seen(index, batch_size):
     whole = list(training(index, batch_size=batch_size).epoch(3))
     for done in range(len(whole) + 1):
         seen = sum(batch.pairs for batch in whole[:done])
@@ -191,7 +192,7 @@ def test_an_epoch_goes_on_where_it_was_left(index, batch_size):
 
 
 @pytest.mark.parametrize("workers", [2, 4])
-def test_the_workers_shares_are_disjoint_and_together_the_whole(index, workers):
+def test_shares_of_the_workers_partition_each_batch(index, workers):
     whole = batches(index, 2)
     shares = [batches(index, 2, shard=Shard(rank, workers)) for rank in range(workers)]
     for step, (source, target) in enumerate(whole):
@@ -209,14 +210,14 @@ def test_the_direction_swaps_source_and_target(index):
         assert np.array_equal(source, drawn) and np.array_equal(target, photo)
 
 
-def test_load_gives_source_and_target_at_the_wanted_size(index):
+def test_load_returns_source_and_target_at_the_requested_size(index):
     halves = load(index.train[5], side=LARGE, direction="photo_to_map")
     assert np.array_equal(halves, [255 - street_map(5), street_map(5)])
     swapped = load(index.train[5], side=LARGE, direction="map_to_photo")
     assert np.array_equal(swapped, halves[::-1])
     small = load(index.train[5], side=20, direction="photo_to_map")
     assert (small.shape, small.dtype) == ((2, 20, 20, 3), np.uint8)
-    # Halved: a pixel is the mean of two columns, 12 levels apart, but for the filter's reach at the border.
+    # At half size a pixel is the mean of two columns, 12 levels apart, except where the filter reaches the border.
     assert np.abs(small[1, 2:-2, 2:-2, X].astype(int) - (12 * np.arange(2, 18) + 3)).max() <= 1
 
 
@@ -230,7 +231,7 @@ def test_load_all_keeps_the_order_of_the_pairs(index):
 
 
 @pytest.mark.parametrize("kept", [0, 3])
-def test_the_cache_keeps_its_limit_and_changes_nothing(index, monkeypatch, kept):
+def test_the_cache_keeps_to_its_limit_and_changes_no_batch(index, monkeypatch, kept):
     expected = [batches(index, epoch) for epoch in range(2)]
     monkeypatch.setattr(dataset, "CACHE_BYTES", kept * 2 * LARGE * LARGE * 3)
     pairs = training(index)
@@ -239,7 +240,7 @@ def test_the_cache_keeps_its_limit_and_changes_nothing(index, monkeypatch, kept)
     assert len(pairs._cache) == kept
 
 
-def test_what_is_in_the_cache_is_not_read_again(tmp_path):
+def test_cached_pairs_are_not_read_again(tmp_path):
     pairs = training(paint(tmp_path, count=4))
     first = [batch[:2] for batch in pairs.epoch(0)]
     for path in (tmp_path / "train").iterdir():
@@ -248,7 +249,7 @@ def test_what_is_in_the_cache_is_not_read_again(tmp_path):
     assert len(pairs._cache) == 4 and np.array_equal(first, again)
 
 
-def test_only_a_few_batches_are_made_ahead(index):
+def test_at_most_two_batches_are_prepared_ahead(index):
     pairs = training(index, batch_size=1)
     running = pairs.epoch(0)
     next(running)
@@ -256,11 +257,30 @@ def test_only_a_few_batches_are_made_ahead(index):
     assert 1 <= len(pairs._cache) <= AHEAD + 1
 
 
+def test_each_batch_is_computed_once_and_yielded_in_order(index, monkeypatch):
+    compute, computed = TrainingPairs._batch, Counter()
+
+    def count(self, indices, *, epoch):
+        computed[tuple(indices)] += 1
+        return compute(self, indices, epoch=epoch)
+
+    pairs = training(index, batch_size=1)
+    expected = [
+        compute(pairs, indices, epoch=1)
+        for indices in np.array_split(np.random.default_rng((0, 1)).permutation(12), 12)
+    ]
+    monkeypatch.setattr(TrainingPairs, "_batch", count)
+    found = list(pairs.epoch(1))
+    assert set(computed.values()) == {1} and len(computed) == len(found) == COUNT
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one.source, other.source) and np.array_equal(one.target, other.target)
+
+
 def decoders():
     return [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
 
 
-def test_stopping_early_leaves_no_thread(index):
+def test_closing_an_epoch_early_leaves_no_thread(index):
     running = training(index, batch_size=1).epoch(0)
     next(running)
     assert decoders()
@@ -268,7 +288,7 @@ def test_stopping_early_leaves_no_thread(index):
     assert not decoders()
 
 
-def test_a_file_that_is_gone_stops_the_epoch_by_name_and_leaves_no_thread(tmp_path):
+def test_a_missing_file_is_named_and_leaves_no_thread(tmp_path):
     pairs = paint(tmp_path, count=6)
     Path(pairs.train[3].files[0]).unlink()
     with pytest.raises(DataError, match=r"Pair train/03 .*missing"):
