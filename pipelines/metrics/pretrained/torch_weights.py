@@ -1,8 +1,7 @@
-"""Weights out of PyTorch checkpoints, of both formats and without PyTorch: nothing that a file names is ever called."""
+"""Weights from PyTorch checkpoints, read without PyTorch and without calling anything that a file names."""
 
 import hashlib
 import io
-import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -19,27 +18,39 @@ Weights = Mapping[str, NDArray[np.float32]]
 """The float32 tensors of a checkpoint by their names in PyTorch."""
 
 MAX_BYTES = 1 << 28
-"""More than any file of weights that this project reads: AlexNet's is the largest, with 233 MiB."""
+"""Largest file that is read; the largest that this project knows is AlexNet's, with 233 MiB."""
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-"""What PyTorch before 1.6 begins a checkpoint with."""
 
-SIZES = {"<f4": 4, "<i8": 8}
-"""Bytes of a value of each type that a tensor may have."""
+class _Storage(NamedTuple):
+    """A reference to a block of values."""
+
+    dtype: str
+    key: str
+
+
+class _Tensor(NamedTuple):
+    """The arguments of `torch._utils._rebuild_tensor_v2` that describe a tensor; offset and strides in values."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+Parts = tuple[Mapping[str, _Tensor], Mapping[str, memoryview]]
+"""Tensors by name, and the bytes of their storages by key."""
 
 
 def read_weights(path: Path, *, sha256: str) -> Weights:
-    """Return the float32 tensors of a checkpoint, read-only, if its bytes are the expected ones.
+    """Return the float32 tensors of a checkpoint as read-only arrays; nothing is parsed unless the sha256 is right.
 
-    Before 1.6, PyTorch wrote five pickles (magic number, protocol, machine, tensors without content, keys of the
-    storages), then the storages in the order of the keys: an int64 count, then the values. Since then it writes a zip
-    file without compression: `NAME/data.pkl` holds the tensors without content, `NAME/data/KEY` a storage. The content
-    tells which. A pickle can name any function to call, so only the four names that tensors need are allowed, and none
-    of them does more than hold its arguments; and nothing is parsed before the sum of the file is right.
+    Before 1.6, PyTorch wrote five pickles (magic number, protocol, machine, tensors without values, keys of the
+    storages), then the storages in the order of the keys: an int64 count, then the values. Since 1.6 it writes an
+    uncompressed zip file: `NAME/data.pkl` holds the tensors without values, `NAME/data/KEY` a storage.
 
     Raises:
-        DataError: The file can't be read, is larger than 256 MiB, has another sha256, names anything else to call, or
-            holds anything but whole tensors of float32 and int64.
+        DataError: The file can't be read, is larger than 256 MiB, has another sha256, or is not a checkpoint of float32
+            and int64 tensors by name.
     """
     content = _read_file(path)
     found = hashlib.sha256(content).hexdigest()
@@ -48,72 +59,18 @@ def read_weights(path: Path, *, sha256: str) -> Weights:
             f"{path} has sha256 {found}, not {sha256}: it is damaged or another file; fetch it again from its source."
         )
     try:
-        tensors, storages = _unzip(content) if content.startswith(b"PK\x03\x04") else _unpack_legacy(content)
+        tensors, storages = _read_zip(content) if content.startswith(b"PK\x03\x04") else _read_legacy(content)
         return {
-            name: _look_into(storages[tensor.storage.key], tensor)
+            name: _values(tensor, storages[tensor.storage.key])
             for name, tensor in tensors.items()
-            if tensor.storage.type == "<f4"
+            if tensor.storage.dtype == "<f4"
         }
-    except DataError as error:
-        raise DataError(f"{path} can't be used: {error}") from error
     # A broken pickle may raise almost anything, as the documentation of pickle says.
     except Exception as error:
         raise DataError(
-            f"{path} is no whole PyTorch checkpoint ({type(error).__name__}: {error}); fetch it again from its source."
+            f"{path} is not a PyTorch checkpoint of float32 and int64 tensors by name "
+            f"({type(error).__name__}: {error}); give the original file of weights."
         ) from error
-
-
-class _Storage(NamedTuple):
-    """A block of values that tensors look into; stands for `torch.FloatStorage` and the like."""
-
-    kind: str
-    type: str
-    key: str
-    device: str
-    length: int
-    view: None = None
-
-
-class _Tensor(NamedTuple):
-    """The arguments of `torch._utils._rebuild_tensor_v2`, kept until the storages have been read."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    requires_grad: bool
-    hooks: object
-
-
-Tensors = dict[str, _Tensor]
-Storages = dict[str, memoryview]
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """An unpickler that knows tensors and ordered dictionaries and refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> object:
-        """Return what stands for a global name."""
-        allowed: dict[str, str | Callable[..., object]] = {
-            "collections.OrderedDict": OrderedDict,
-            # A method and not the class itself, of which a pickle could set attributes.
-            "torch._utils._rebuild_tensor_v2": self._keep,
-            "torch.FloatStorage": "<f4",
-            "torch.LongStorage": "<i8",
-        }
-        if (found := allowed.get(f"{module}.{name}")) is None:
-            raise DataError(
-                f"The weights call for {module}.{name}, which tensors of float32 and int64 do not need; "
-                "do not use this file."
-            )
-        return found
-
-    def persistent_load(self, pid: tuple[Any, ...]) -> _Storage:
-        """Return the storage that a tensor refers to."""
-        return _Storage(*pid)
-
-    def _keep(self, *arguments: Any) -> _Tensor:  # noqa: ANN401
-        return _Tensor(*arguments)
 
 
 def _read_file(path: Path) -> bytes:
@@ -123,34 +80,24 @@ def _read_file(path: Path) -> bytes:
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}; give the path of a file of weights.") from error
     if len(content) > MAX_BYTES:
-        raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MiB, so it is none of the known files of weights.")
+        raise DataError(f"{path} is larger than {MAX_BYTES >> 20} MiB; give the original file of weights.")
     return content
 
 
-def _unzip(content: bytes) -> tuple[Tensors, Storages]:
-    """Take a checkpoint of PyTorch 1.6 or later apart."""
+def _read_zip(content: bytes) -> Parts:
+    """Read a checkpoint of PyTorch 1.6 or later."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        members = archive.infolist()
-        # So that what is read is never more than the file itself, whatever its directory claims.
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise DataError("Its zip file is compressed, which PyTorch never does; do not use this file.")
-        if sum(member.file_size for member in members) > len(content):
-            raise DataError("The members of its zip file are larger than the file; do not use this file.")
         (root,) = (name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
-        if f"{root}byteorder" in archive.namelist() and (order := archive.read(f"{root}byteorder")) != b"little":
-            raise DataError(f"Its values are of byte order {order!r}; save the weights on a little-endian machine.")
-        tensors = _check(_TensorUnpickler(io.BytesIO(archive.read(f"{root}data.pkl"))).load())
+        tensors = _TensorUnpickler(io.BytesIO(archive.read(f"{root}data.pkl"))).load()
         keys = {tensor.storage.key for tensor in tensors.values()}
         return tensors, {key: memoryview(archive.read(f"{root}data/{key}")) for key in keys}
 
 
-def _unpack_legacy(content: bytes) -> tuple[Tensors, Storages]:
-    """Take a checkpoint of PyTorch before 1.6 apart."""
+def _read_legacy(content: bytes) -> Parts:
+    """Read a checkpoint of PyTorch before 1.6."""
     file = io.BytesIO(content)
-    if _TensorUnpickler(file).load() != LEGACY_MAGIC:
-        raise DataError("It begins neither as a zip file nor with PyTorch's magic number; give a file of torch.save.")
-    _protocol, _machine, tensors, keys = (_TensorUnpickler(file).load() for _ in range(4))
-    sizes = {tensor.storage.key: SIZES[tensor.storage.type] for tensor in _check(tensors).values()}
+    _magic, _protocol, _machine, tensors, keys = (_TensorUnpickler(file).load() for _ in range(5))
+    sizes = {tensor.storage.key: np.dtype(tensor.storage.dtype).itemsize for tensor in tensors.values()}
     storages = {}
     for key in keys:
         start = file.tell() + 8
@@ -160,26 +107,32 @@ def _unpack_legacy(content: bytes) -> tuple[Tensors, Storages]:
     return tensors, storages
 
 
-def _check(tensors: object) -> Tensors:
-    """Refuse what is no dictionary of tensors by name."""
-    if not isinstance(tensors, dict):
-        raise DataError(f"It holds a {type(tensors).__name__}, not tensors by name; save a `state_dict`.")
-    for name, tensor in tensors.items():
-        if not isinstance(name, str) or not isinstance(tensor, _Tensor) or not isinstance(tensor.storage, _Storage):
-            raise DataError(f"Its entry {name!r} is a {type(tensor).__name__}, not a tensor; save a `state_dict`.")
-        if tensor.storage.type not in SIZES or tensor.storage.view is not None:
-            raise DataError(
-                f"Its tensor {name} is stored as {tensor.storage}; allowed are float32 and int64, no views."
-            )
-    return tensors
-
-
-def _look_into(storage: memoryview, tensor: _Tensor) -> NDArray[np.float32]:
-    """Look into a float32 storage as a tensor does; numpy refuses a shape, offset or stride that leaves it."""
-    if len(storage) != 4 * tensor.storage.length:
-        raise DataError(f"{tensor.storage} holds {len(storage)} bytes; the file is cut off: fetch it again.")
-    # Strides of zero would make terabytes of one number.
-    if math.prod(tensor.shape) > tensor.storage.length:
-        raise DataError(f"A tensor of shape {tensor.shape} does not fit into {tensor.storage}; do not use this file.")
+def _values(tensor: _Tensor, storage: memoryview) -> NDArray[np.float32]:
+    """Return a float32 tensor's values; numpy refuses an offset, shape or strides that leave the storage."""
     strides = tuple(4 * stride for stride in tensor.strides)
     return np.ndarray(tensor.shape, np.dtype("<f4"), buffer=storage, offset=4 * tensor.offset, strides=strides)
+
+
+class _TensorUnpickler(pickle.Unpickler):
+    """An unpickler that knows tensors and ordered dictionaries and refuses every other name."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """Return the replacement of a global name, which does no more than hold its arguments."""
+        allowed: dict[str, str | Callable[..., object]] = {
+            "collections.OrderedDict": OrderedDict,
+            # A method and not the class itself, whose attributes a pickle could set.
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch.FloatStorage": "<f4",
+            "torch.LongStorage": "<i8",
+        }
+        if (found := allowed.get(f"{module}.{name}")) is None:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return found
+
+    def persistent_load(self, pid: tuple[Any, ...]) -> _Storage:
+        """Return the storage that a tensor refers to."""
+        _, dtype, key, *_ = pid
+        return _Storage(dtype, key)
+
+    def _tensor(self, *arguments: Any) -> _Tensor:  # noqa: ANN401
+        return _Tensor(*arguments[:4])

@@ -10,7 +10,7 @@ from skimage import data
 
 from model.errors import DataError
 from pipelines.metrics.pretrained.lpips import ALEXNET, HEADS, OFFICIAL_SHA256, Lpips
-from tests.pipelines.metrics.pretrained.test_torch_weights import save, torch_python
+from tests.fixtures.torch_checkpoints import save, torch_python
 
 WIDTHS = (64, 192, 384, 256, 256)
 
