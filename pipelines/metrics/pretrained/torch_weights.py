@@ -37,7 +37,7 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-Parts = tuple[Mapping[str, _Tensor], Mapping[str, memoryview]]
+Parts = tuple[Mapping[str, _Tensor], Mapping[str, bytes]]
 """Tensors by name, and the bytes of their storages by key."""
 
 
@@ -90,7 +90,7 @@ def _read_zip(content: bytes) -> Parts:
         (root,) = (name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl"))
         tensors = _TensorUnpickler(io.BytesIO(archive.read(f"{root}data.pkl"))).load()
         keys = {tensor.storage.key for tensor in tensors.values()}
-        return tensors, {key: memoryview(archive.read(f"{root}data/{key}")) for key in keys}
+        return tensors, {key: archive.read(f"{root}data/{key}") for key in keys}
 
 
 def _read_legacy(content: bytes) -> Parts:
@@ -98,16 +98,10 @@ def _read_legacy(content: bytes) -> Parts:
     file = io.BytesIO(content)
     _magic, _protocol, _machine, tensors, keys = (_TensorUnpickler(file).load() for _ in range(5))
     sizes = {tensor.storage.key: np.dtype(tensor.storage.dtype).itemsize for tensor in tensors.values()}
-    storages = {}
-    for key in keys:
-        start = file.tell() + 8
-        end = start + int.from_bytes(file.read(8), "little") * sizes[key]
-        storages[key] = memoryview(content)[start:end]
-        file.seek(end)
-    return tensors, storages
+    return tensors, {key: file.read(int.from_bytes(file.read(8), "little") * sizes[key]) for key in keys}
 
 
-def _values(tensor: _Tensor, storage: memoryview) -> NDArray[np.float32]:
+def _values(tensor: _Tensor, storage: bytes) -> NDArray[np.float32]:
     """Return a float32 tensor's values; numpy refuses an offset, shape or strides that leave the storage."""
     strides = tuple(4 * stride for stride in tensor.strides)
     return np.ndarray(tensor.shape, np.dtype("<f4"), buffer=storage, offset=4 * tensor.offset, strides=strides)
