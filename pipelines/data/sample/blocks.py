@@ -1,4 +1,4 @@
-"""What stands in a block of streets: houses, terraces, flats, halls, farms, parks and parking lots."""
+"""Contents of city blocks: houses, terraces, flats, halls, farms, parks and parking lots."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pipelines.data.sample.streets import TRUNK, WATER, AreaKind, Frame, Points,
 
 @dataclass(frozen=True)
 class Block:
-    """The ground between four streets: a rectangle of the plan, with its rows of plots along u."""
+    """The ground between four streets: a rectangle of the plan, with rows of plots along u."""
 
     site: Site
     frame: Frame
@@ -19,7 +19,7 @@ class Block:
     high: tuple[float, float]
 
     def is_near(self) -> bool:
-        """Tell whether the block can be seen."""
+        """Return whether any of the block is visible."""
         return is_near(self.outline(), self.site.extent)
 
     def outline(self, grow: float = 0.0) -> Points:
@@ -30,7 +30,7 @@ class Block:
         return self.frame.place(np.concatenate([straight(a, b, 15) for a, b in pairwise(corners)]))
 
     def fill(self, content: str) -> None:
-        """Fill the block: `content` names one of the methods below."""
+        """Fill the block; `content` is a key of the blocks of a `Setting`."""
         {
             "houses": self._houses,
             "terraces": self._terraces,
@@ -46,11 +46,11 @@ class Block:
         self.site.add_area(kinds[content], self._whole())
 
     def _whole(self) -> Points:
-        """Return the block with its rims: in the open country, where streets are few, fields and woods meet."""
+        """Return the block with its rim, which is wide in the country: fields meet without streets between them."""
         return self.outline(9.0 if self.site.layout.setting == "country" else 2.5)
 
     def _sides(self) -> list[tuple[float, float]]:
-        """Return (street, direction) of the plots: v of the street's edge and where the plots lie from there."""
+        """Return (street, direction) of each row of plots: v of the street's edge, and the side where the plots lie."""
         (_, top), (_, bottom) = self.low, self.high
         return [(top, 1.0), (bottom, -1.0)] if bottom - top > 34 else [(top, 1.0)]
 
@@ -58,7 +58,7 @@ class Block:
         return self.frame.rigid((u, v), (u + wide, v + way * deep))
 
     def _houses(self) -> None:
-        """Stand detached houses in gardens, each with its drive; some have a wing, a garage or a pool."""
+        """Add detached houses in gardens, each with a drive; some have a wing, a shed or a pool."""
         rng = self.site.rng
         self.site.add_area("lawn", self.outline(2))
         plot, setback, flat = rng.uniform(17, 26), rng.uniform(4, 8), rng.random() < 0.15
@@ -96,7 +96,7 @@ class Block:
                 self.site.add_area("pool", pool)
 
     def _terraces(self) -> None:
-        """Stand attached town houses along the streets, with yards behind them."""
+        """Add attached town houses along the streets, with yards behind them."""
         rng = self.site.rng
         self.site.add_area("yard", self.outline(4))
         depth, setback, flat = rng.uniform(13, 19), rng.uniform(0.5, 4), rng.random() < 0.75
@@ -115,7 +115,7 @@ class Block:
                 u += house
 
     def _slabs(self) -> None:
-        """Stand long blocks of flats on a lawn, with parking between them."""
+        """Add long blocks of flats on a lawn, with parking between them."""
         rng = self.site.rng
         self.site.add_area("lawn", self.outline(3))
         (left, top), (right, bottom) = self.low, self.high
@@ -128,7 +128,7 @@ class Block:
             u += deep + rng.uniform(24, 34)
 
     def _halls(self) -> None:
-        """Stand large flat roofs on paved ground, with parking in front."""
+        """Add large halls on paved ground, with parking in front."""
         rng = self.site.rng
         self.site.add_area(pick(rng, "paved", "paved", "yard"), self.outline(3))
         (left, top), (right, bottom) = self.low, self.high
@@ -138,7 +138,7 @@ class Block:
             lot = rng.choice([0.0, rng.uniform(17, 24)]) if bottom - top > 50 else 0.0
             wings = [self.frame.rigid((u, top + 3), (u + wide, bottom - 4 - lot))]
             if not self.site.is_free(wings[0]) and wide > 30:
-                # Something crosses the block: try the smaller halls that may fit beside it.
+                # Something crosses the block: try a smaller hall next to it.
                 wide = 20.0
                 wings = [self.frame.rigid((u, top + 3), (u + wide, top + 3 + 0.45 * (bottom - top)))]
             elif rng.random() < 0.4:
@@ -150,7 +150,7 @@ class Block:
             u += wide + rng.uniform(6, 14)
 
     def _farm(self) -> None:
-        """Stand a few barns and a house around a yard in the corner of a field."""
+        """Add a few barns and a house around a yard in the corner of a field."""
         rng = self.site.rng
         self.site.add_area("field", self._whole())
         (left, top), (right, _) = self.low, self.high
@@ -162,7 +162,7 @@ class Block:
             self.site.add_building(barn, height=rng.uniform(5, 8), flat=rng.random() < 0.15)
 
     def _park(self) -> None:
-        """Lay a park with paths that meet near its middle; it may have a pond and a pitch."""
+        """Add a park with paths that meet near its middle; it may have a pond or a pitch."""
         rng = self.site.rng
         undisturbed = self.site.is_free(self.outline())
         self.site.add_area("park", self._whole())
@@ -186,16 +186,16 @@ class Block:
                 self.site.add_road("path", self.frame.place(path + sway[:, None]))
 
     def _parking(self) -> None:
-        """Lay a parking lot over the whole block."""
+        """Turn the complete block into a parking lot."""
         self.site.add_area("paved", self.outline(3))
         self._park_cars(self.low, self.high)
 
     def _park_cars(self, low: tuple[float, float], high: tuple[float, float]) -> None:
         outline = self.frame.rigid(low, high)
-        if not {WATER, TRUNK} & set(self.site.standing(outline)):
+        if not {WATER, TRUNK} & set(self.site.values_at(outline)):
             self.site.add_area("parking", outline)
 
 
 def pick(rng: np.random.Generator, *kinds: AreaKind) -> AreaKind:
-    """Return one of the kinds, each as likely as the others; name one twice to make it so."""
+    """Return one of the kinds at random; a kind that is given twice is twice as likely."""
     return kinds[int(rng.integers(len(kinds)))]

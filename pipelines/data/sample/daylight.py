@@ -1,4 +1,4 @@
-"""The light and the colours of one flight: the season, the sun and the noise of which all textures are made."""
+"""Light and colours of a photo: the season, the sun and the noise behind all textures."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ Colour = tuple[int, int, int]
 Field = NDArray[np.float32]
 
 SCALE = 2
-"""The photo is drawn this much larger and averaged down."""
+"""Factor by which the drawing is larger than the photo, which is averaged down from it."""
 
-# Grass from its dry to its lush spots, and the crowns of trees, by season.
+# By season: dry grass, lush grass, and the crowns of trees.
 SEASONS: dict[str, tuple[Colour, Colour, Colour]] = {
     "summer": ((126, 124, 84), (84, 104, 56), (68, 84, 48)),
     "drought": ((158, 145, 108), (122, 120, 78), (72, 86, 50)),
@@ -84,10 +84,10 @@ CARS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class Look:
-    """What one flight saw: the season, the sun and the noise of which all textures are made.
+    """The look of one photo: the season, the sun and the noise behind all textures.
 
-    `shadow` points from a thing to its shadow, in pixels of the photo for each pixel of height; `mottle` and `grain`
-    are the slow and the fine noise, images of type L.
+    `shadow` points from an object to its shadow, in pixels of the photo per pixel of height; `mottle` and `grain`
+    are the coarse and the fine noise, images of mode L.
     """
 
     rng: np.random.Generator
@@ -99,16 +99,16 @@ class Look:
     _textures: dict[tuple[Colour, Colour], Image.Image] = field(default_factory=dict)
 
     def texture(self, colours: tuple[Colour, Colour], *, grain: float = 0.4) -> Image.Image:
-        """Return ground between two colours, the light one first, over the whole drawing."""
+        """Return a texture between a light and a dark colour, as large as the drawing."""
         if colours not in self._textures:
             self._textures[colours] = tinted(Image.blend(self.mottle, self.grain, grain), *colours)
         return self._textures[colours]
 
 
 def take_off(rng: np.random.Generator, size: int) -> Look:
-    """Draw the look of a flight over `size` by `size` pixels."""
+    """Draw a random look for a photo of `size` by `size` pixels."""
     side = size * SCALE
-    # The sun stands in the south, so shadows fall towards the north, the top of the picture.
+    # The sun is in the south, so shadows point north, to the top of the picture.
     azimuth = rng.uniform(-1.1, 1.1)
     length = rng.uniform(0.55, 1.15)
     return Look(
@@ -122,10 +122,10 @@ def take_off(rng: np.random.Generator, size: int) -> Look:
 
 
 def _noise(rng: np.random.Generator, side: int, coarse: int, grids: tuple[int, ...]) -> Image.Image:
-    """Return fractal value noise of type L around 128: one octave a grid, each a little weaker than the one before.
+    """Return fractal value noise of mode L around 128: one octave per grid, each weaker than the one before.
 
-    The grids are meant for a photo of 256 pixels; other sizes have as many cells to the pixel. The octaves are
-    added up at a `coarse`-th of the size, which is faster and looks the same.
+    Grid sizes refer to a photo of 256 pixels; other sizes have the same number of cells per pixel. The octaves are
+    summed at 1 / `coarse` of the size, which is faster and looks the same.
     """
     small = max(2, side // coarse)
     total = np.zeros((small, small), dtype=np.float32)
@@ -139,23 +139,23 @@ def _noise(rng: np.random.Generator, side: int, coarse: int, grids: tuple[int, .
 
 
 def tinted(noise: Image.Image, light: Colour, dark: Colour) -> Image.Image:
-    """Return noise of type L as a picture between two colours (PIL's `colorize` spends more on its table)."""
+    """Map noise of mode L to a picture between two colours (PIL's `colorize` spends more time on its table)."""
     table = np.linspace(dark, light, 256).round().astype(int).T.ravel().tolist()
     return Image.merge("RGB", (noise, noise, noise)).point(table)
 
 
 def xy(outline: Points) -> list[tuple[float, float]]:
-    """Return an outline in pixels of the drawing, as a pen wants it."""
+    """Return an outline in pixels of the drawing, in the form that ImageDraw takes."""
     return [(x, y) for x, y in (outline * SCALE).tolist()]
 
 
 def vary(colour: Colour, rng: np.random.Generator, amount: float) -> Colour:
-    """Return the colour a little lighter or darker, and a little off in hue."""
+    """Return the colour with a random change of lightness and a smaller one of hue."""
     light, *hues = (rng.standard_normal(4) * amount).tolist()
     red, green, blue = (min(255, max(0, round(c + light + 0.3 * hue))) for c, hue in zip(colour, hues, strict=True))
     return red, green, blue
 
 
 def mean(one: Colour, other: Colour) -> Colour:
-    """Return the colour half-way between two."""
+    """Return the average of two colours."""
     return (one[0] + other[0]) // 2, (one[1] + other[1]) // 2, (one[2] + other[2]) // 2

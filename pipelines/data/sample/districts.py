@@ -1,4 +1,4 @@
-"""Lay out one scene: water and trunk roads first, then a grid of streets, then what stands in its blocks."""
+"""The layout of a scene: water and trunk roads, then a grid of streets, then the blocks between them."""
 
 import math
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ from pipelines.data.sample.streets import (
 )
 
 SMALLEST_EXTENT = 256
-"""A smaller scene is the middle of one of this extent, so that the streets have the room to form a place."""
+"""Extent in pixels below which a scene is the middle of a larger layout, so that its streets form a town."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A kind of place: how far its streets are apart (pixels), and what its blocks hold, by weight.
+    """A kind of place: distances between its streets in pixels, and weights of what its blocks contain.
 
-    `streets` is the share of the streets that were built at all, `bigger` that of the bigger ones.
+    `streets` is the share of the planned streets that exist, `bigger` the share of larger ones.
     """
 
     depth: tuple[float, float]
@@ -71,7 +71,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 def lay_out(rng: np.random.Generator, size: int) -> Layout:
-    """Draw the layout of a scene of `size` by `size` pixels."""
+    """Return a random layout for a scene of `size` by `size` pixels."""
     extent = max(size, SMALLEST_EXTENT)
     name = str(rng.choice(list(SETTINGS), p=[0.35, 0.31, 0.14, 0.2]))
     site = Site(rng, extent, name)
@@ -99,7 +99,7 @@ def _shares(setting: Setting) -> list[float]:
 
 
 def _lay_water(site: Site, angle: float) -> None:
-    """Lay a river, a lake or neither; a river has green banks now and then."""
+    """Add a river, a lake or neither, often with green banks."""
     rng = site.rng
     draw = rng.random()
     if draw < 0.27:
@@ -118,13 +118,13 @@ def _lay_water(site: Site, angle: float) -> None:
 
 
 def _lay_trunks(site: Site, angle: float, name: str) -> None:
-    """Lay at most one motorway and one railway, and the high road of a village, right across the scene."""
+    """Add at most one motorway, one railway and the main road of a village, each across the complete scene."""
     rng = site.rng
     draw = rng.random()
     if draw < 0.2:
         site.add_road("motorway", meander(rng, site.extent, angle, swing=20))
     if draw < 0.05 or 0.2 < draw < 0.4:
-        # Beside a motorway the railway takes another direction, or it would run on top of it.
+        # With a motorway, the railway takes another direction, or it would run on top of it.
         angle += 1.0 if draw < 0.05 else 0.0
         line = meander(rng, site.extent, angle + rng.normal(0, 0.15), swing=12)
         site.add_road("rail", line)
@@ -136,7 +136,7 @@ def _lay_trunks(site: Site, angle: float, name: str) -> None:
 
 
 def _cuts(rng: np.random.Generator, reach: float, step: tuple[float, float]) -> list[float]:
-    """Return ascending cuts from about -reach to reach, `step` apart."""
+    """Return ascending positions from about -reach to reach, with random distances in the range `step`."""
     cuts = [-reach - rng.uniform(0, step[1])]
     while cuts[-1] < reach:
         cuts.append(cuts[-1] + rng.uniform(*step))
@@ -145,7 +145,7 @@ def _cuts(rng: np.random.Generator, reach: float, step: tuple[float, float]) -> 
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of blocks between two of the bigger streets; `kind` is the street above the first row."""
+    """Rows of blocks between two larger streets; `kind` is that of the street above the first row."""
 
     kind: RoadKind
     levels: list[float]
@@ -153,7 +153,7 @@ class Strip:
 
 
 def _strips(rng: np.random.Generator, reach: float, setting: Setting, one_grid: bool) -> list[Strip]:
-    """Cut a plan into strips; in `one_grid` the cross streets of all strips meet."""
+    """Cut the plan into strips; with `one_grid`, cross streets continue through all strips."""
     rows, columns = _cuts(rng, reach, setting.depth), _cuts(rng, reach, setting.length)
     high_street = int(rng.integers(1, 3)) if rng.random() < setting.bigger else -1
     strips: list[Strip] = []
@@ -167,7 +167,7 @@ def _strips(rng: np.random.Generator, reach: float, setting: Setting, one_grid: 
 
 
 def _lay_grid(site: Site, frame: Frame, setting: Setting) -> tuple[list[Block], list[Points]]:
-    """Lay the streets of a district; return its blocks, and the hedges that stand where the country has no street."""
+    """Add the streets of a district; return its blocks, and hedges in place of the streets that were not built."""
     reach, blocks, hedges = 0.75 * site.extent, list[Block](), list[Points]()
 
     def lay(kind: RoadKind, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -1,4 +1,4 @@
-"""The sample data: paint scenes, each an aerial photo and the street map of one place, from nothing but a seed."""
+"""Sample data: scenes painted from a seed, each an aerial photo and the street map of the same place."""
 
 import multiprocessing
 import zlib
@@ -21,7 +21,7 @@ from pipelines.data.sample.streets import AreaKind, Layout, Points, RoadKind, ri
 
 Colour = tuple[int, int, int]
 
-# The street map, after the style of Google Maps around 2016.
+# Colours of the street map, in the style of Google Maps around 2016.
 GROUND: Colour = (238, 234, 226)
 BLOCK: Colour = (232, 227, 218)
 BUILDING: Colour = (217, 209, 200)
@@ -47,9 +47,9 @@ AREA_COLOURS: dict[AreaKind, Colour] = {
     "pitch": PITCH,
     "water": WATER,
 }
-"""What the map fills; it leaves out fields, parking lots, drives and pools, as maps of this style do."""
+"""Colours of areas on the map, which omits fields, parking lots, drives and pools, as maps of this style do."""
 
-# Drawn in this order: (kind, fill, edge); all edges of a kind come before its fills, so that crossings are open.
+# In drawing order: (kind, fill, edge). All edges of a kind are drawn before its fills, which keeps crossings open.
 ROAD_STYLES: tuple[tuple[RoadKind, Colour, Colour], ...] = (
     ("motorway", MOTORWAY, MOTORWAY_EDGE),
     ("residential", ROAD, ROAD_EDGE),
@@ -58,20 +58,20 @@ ROAD_STYLES: tuple[tuple[RoadKind, Colour, Colour], ...] = (
 )
 
 STYLE = 1
-"""Counts the changes after which the same seed paints other pixels."""
+"""Version of the painter; it goes up with every change after which a seed paints different pixels."""
 SMALLEST = 32
-"""The smallest size of a scene, in pixels: less than two houses."""
+"""Minimum size of a scene in pixels; less than two houses fit into it."""
 
 SUPERSAMPLING = 3
-"""The map is drawn this much larger and averaged down, which smooths its edges."""
+"""Factor by which the map is drawn larger, then averaged down for smooth edges."""
 
 CHUNK = 8
-"""Scenes a process takes at a time; a folder of fewer than four chunks is not worth starting processes for."""
+"""Scenes per task of a process; processes are only started for four chunks or more."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One place twice: two uint8 images of shape (size, size, 3)."""
+    """Photo and map of one place, uint8 of shape (size, size, 3)."""
 
     photo: Pixels
     street_map: Pixels
@@ -80,13 +80,13 @@ class Scene:
 def paint(seed: int, *, size: int = 256) -> Scene:
     """Paint the scene of `seed`; the same seed and size give the same bytes.
 
-    A pixel is about 0.8 m of ground at every size, so a smaller scene shows a smaller cut-out of the place.
+    A pixel is about 0.8 m on the ground at every size, so a smaller scene shows a smaller part of the place.
 
     Raises:
         ConfigError: `seed` is negative or `size` is below 32.
     """
     _check(seed, size)
-    # The look draws from its own stream, so that a change of the photo never changes the layout.
+    # The look has a random stream of its own, so that changes to the photo never change the layout.
     place, look = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
     layout = lay_out(place, size)
     return Scene(photo=photograph(layout, look, size), street_map=_draw_map(layout, size))
@@ -95,15 +95,17 @@ def paint(seed: int, *, size: int = 256) -> Scene:
 def paint_folder(folder: Path, *, train: int, val: int, size: int, seed: int) -> None:
     """Write `folder`/train/0001.png ... and `folder`/val/0001.png ..., photo left and map right in one image.
 
-    A scene depends on `seed`, its split and its number alone: more scenes leave the earlier ones as they are. The
-    folder appears whole, in place of what stood there, or not at all.
+    A scene depends only on `seed`, its split and its number, so that larger folders begin with the same scenes. The
+    folder is replaced as a whole, or left unchanged on failure.
 
     Raises:
-        ConfigError: a count or `seed` is negative, or `size` is below 32.
+        ConfigError: A count or `seed` is negative, or `size` is below 32.
     """
     _check(seed, size)
     if min(train, val) < 0:
-        raise ConfigError(f"Asked to paint {train} scenes to train on and {val} to check; use 0 or more.")
+        raise ConfigError(
+            f"Can't paint {train} training and {val} held-out scenes; use 0 or more of each (data.sample)."
+        )
     with new_folder(folder) as draft:
         jobs: list[tuple[Path, int]] = []
         for number, (split, count) in enumerate((("train", train), ("val", val))):
@@ -114,7 +116,7 @@ def paint_folder(folder: Path, *, train: int, val: int, size: int, seed: int) ->
             for job in track(jobs, "Painting scenes"):
                 write(job)
             return
-        # Not forked: the caller may have threads, and a fork of those can hang.
+        # Spawned, because a fork can hang if the caller has threads.
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max_workers=min(usable_cores(), len(jobs) // CHUNK), mp_context=spawn) as pool:
             for _ in track(pool.map(write, jobs, chunksize=CHUNK), "Painting scenes", total=len(jobs)):
@@ -123,20 +125,22 @@ def paint_folder(folder: Path, *, train: int, val: int, size: int, seed: int) ->
 
 def _check(seed: int, size: int) -> None:
     if seed < 0:
-        raise ConfigError(f"The seed to paint from is {seed}; use 0 or more.")
+        raise ConfigError(f"The seed {seed} is negative; use 0 or more.")
     if size < SMALLEST:
-        raise ConfigError(f"A scene of {size} pixels is too small to show a street; use {SMALLEST} or more.")
+        raise ConfigError(
+            f"Scenes of {size} pixels are too small to show a street; use {SMALLEST} or more (network.image_size)."
+        )
 
 
 def scene_seed(seed: int, split: int, number: int) -> int:
-    """Derive the seed of one scene; 64 bits, so that two scenes of a folder never share one."""
+    """Derive the seed of one scene: 64 bits, so that no two scenes of a folder share one."""
     return int(np.random.SeedSequence((seed, split, number)).generate_state(1, np.uint64)[0])
 
 
 def _write_scene(job: tuple[Path, int], *, size: int) -> None:
     path, seed = job
     scene = paint(seed, size=size)
-    # The photo's noise hardly compresses: to look for runs alone is twice as fast and costs a tenth in bytes.
+    # The photo's noise hardly compresses: looking only for runs is twice as fast and takes 10 % more bytes.
     pair = Image.fromarray(np.concatenate([scene.photo, scene.street_map], axis=1))
     pair.save(path, compress_level=1, compress_type=zlib.Z_RLE)
 
@@ -156,7 +160,7 @@ def _draw_map(layout: Layout, size: int) -> Pixels:
 
 
 def _draw_roads(draw: ImageDraw.ImageDraw, layout: Layout) -> None:
-    """Draw paths, roads by rank and rails on top of them; a bridge covers what runs below it."""
+    """Draw paths, then roads by rank, then rails."""
     for road in layout.roads:
         if road.kind == "path":
             _fill(draw, road.outline(), PATH)

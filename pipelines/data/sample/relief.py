@@ -1,4 +1,4 @@
-"""What stands above the ground of a photo: roofs, the crowns of trees, and the shadows that both cast."""
+"""Relief of a photo: roofs, the crowns of trees, and the shadows that both cast."""
 
 import math
 
@@ -19,7 +19,7 @@ from pipelines.data.sample.daylight import (
 )
 from pipelines.data.sample.streets import WIDTHS, AreaKind, Building, Layout, Points, along, normals
 
-# How densely trees stand on each kind of ground: the chance of a crown in a cell of CELL pixels.
+# Density of trees on each kind of ground: the probability of a tree in a cell of CELL pixels.
 CELL = 5.5
 GROWTH: dict[AreaKind, float] = {
     "lawn": 0.24,
@@ -39,17 +39,17 @@ GROWTH: dict[AreaKind, float] = {
 WILD_GROWTH = 0.1
 
 STEP = 8
-"""Heights in the relief are in eighths of a pixel."""
+"""Units of height in the relief per pixel."""
 
 BROAD = 40
-"""From this span on, in pixels, a pitched roof is a metal one, in the colours of flat roofs."""
+"""Span in pixels above which pitched roofs are metal ones, in the colours of flat roofs."""
 
 SHADE = 0.4
-"""The light that is left in a shadow."""
+"""Share of the light that remains in a shadow."""
 
 
 def draw_roofs(pen: ImageDraw.ImageDraw, relief: ImageDraw.ImageDraw, buildings: list[Building], look: Look) -> None:
-    """Draw the roofs, and the heights of the buildings into the relief."""
+    """Draw the roofs on the photo, and the heights of the buildings in the relief."""
     rng = look.rng
     common = PITCHED_ROOFS[int(rng.integers(len(PITCHED_ROOFS)))]
     for building in buildings:
@@ -69,20 +69,20 @@ def draw_roofs(pen: ImageDraw.ImageDraw, relief: ImageDraw.ImageDraw, buildings:
 
 
 def _flat_roof(pen: ImageDraw.ImageDraw, wing: Points, colour: Colour, rng: np.random.Generator) -> None:
-    """Draw a flat roof: a parapet, and machines on the larger ones."""
+    """Draw a flat roof: a parapet, and machinery on larger roofs."""
     pen.polygon(xy(wing), fill=colour, outline=vary(mean(colour, (225, 223, 218)), rng, 6), width=2)
     corner, right, _, down = wing
     for _ in range(int(np.linalg.norm(right - corner) * np.linalg.norm(down - corner) / 130)):
         s, t = rng.uniform(0.12, 0.82, 2)
-        place = corner + (right - corner) * s + (down - corner) * t
+        origin = corner + (right - corner) * s + (down - corner) * t
         size = rng.uniform(0.8, 2.2)
-        box = place + np.array([[0, 0], [size, 0], [size, size], [0, size]])
+        box = origin + np.array([[0, 0], [size, 0], [size, size], [0, size]])
         pen.polygon(xy(box + 0.7), fill=mean(colour, (60, 60, 64)))
         pen.polygon(xy(box), fill=vary(mean(colour, (205, 205, 205)), rng, 10))
 
 
 def _pitched_roof(pen: ImageDraw.ImageDraw, wing: Points, colour: Colour, look: Look, hip: float) -> None:
-    """Draw a gabled roof (`hip` 0) or a hipped one, each side as light as it faces the sun."""
+    """Draw a gabled roof (`hip` 0) or a hipped one; sides that face the sun are lighter."""
     a, b, c, d = wing
     if np.linalg.norm(b - a) < np.linalg.norm(c - b):
         a, b, c, d = b, c, d, a
@@ -99,7 +99,7 @@ def _pitched_roof(pen: ImageDraw.ImageDraw, wing: Points, colour: Colour, look: 
 
 
 def _growth(layout: Layout, look: Look, size: int) -> Field:
-    """Return the chance of a tree for every pixel of the photo."""
+    """Return the probability of a tree for every pixel of the photo."""
     chance = Image.new("L", (size, size), round(255 * WILD_GROWTH))
     pen = ImageDraw.Draw(chance)
     for area in layout.areas:
@@ -114,8 +114,8 @@ def _growth(layout: Layout, look: Look, size: int) -> Field:
     return np.where(field > 0.9, field, field * np.clip(3 * clumps - 2, 0, 3))
 
 
-def _stand(layout: Layout, look: Look, size: int) -> Points:
-    """Return where trees stand: (x, y) in pixels of the photo."""
+def _tree_positions(layout: Layout, look: Look, size: int) -> Points:
+    """Return the positions of trees, (x, y) in pixels of the photo."""
     rng = look.rng
     cells = np.arange(-1, size / CELL + 1) * CELL
     grid = np.stack(np.meshgrid(cells, cells), axis=-1).reshape(-1, 2)
@@ -139,13 +139,13 @@ def _stand(layout: Layout, look: Look, size: int) -> Points:
 
 
 def grow_trees(canvas: Image.Image, relief: Image.Image, layout: Layout, look: Look) -> tuple[Image.Image, Field]:
-    """Draw the crowns of trees on the canvas; return it, and the relief with the crowns."""
+    """Draw the crowns of trees on the canvas; return it, and the relief including the crowns."""
     side = canvas.width
-    crowns, tints = _crowns(_stand(layout, look, side // SCALE), side, look)
+    crowns, tints = _crowns(_tree_positions(layout, look, side // SCALE), side, look)
     spots = np.flatnonzero(crowns)
     top, tint = crowns.ravel()[spots], tints.ravel()[spots]
     leaves = (np.asarray(look.grain).ravel()[spots].astype(np.float32) - 128) / 52
-    # The side of a crown that faces the sun is lighter; leaves make it rough.
+    # The sunny side of a crown is lighter; leaves make it rough.
     x, y = (round(2 * part / math.hypot(*look.shadow)) for part in look.shadow)
     away = crowns.ravel().take(spots + y * side + x, mode="clip")
     light = np.clip(0.92 + 0.05 * (top - away) + 0.006 * top + 0.17 * leaves, 0.35, 1.7)
@@ -161,14 +161,14 @@ def grow_trees(canvas: Image.Image, relief: Image.Image, layout: Layout, look: L
 
 
 def _crowns(spots: Points, side: int, look: Look) -> tuple[Field, Field]:
-    """Return the height of the crowns, in pixels of the drawing, and the tint of the tree that stands there."""
+    """Return for every pixel of the drawing the height of the crown there, in pixels, and the tint of its tree."""
     rng, edge = look.rng, 24
     crowns = np.zeros((side + 2 * edge,) * 2, dtype=np.float32)
     tints = np.zeros_like(crowns)
     radii = np.clip(rng.gamma(9, 0.36, len(spots)) * SCALE, 3, 11).astype(int)
     domes = {radius: _dome(radius) for radius in range(3, 12)}
-    places = (spots * SCALE + edge).astype(int).tolist()
-    for (x, y), radius, tint in zip(places, radii.tolist(), rng.normal(0, 1, len(spots)).tolist(), strict=True):
+    centres = (spots * SCALE + edge).astype(int).tolist()
+    for (x, y), radius, tint in zip(centres, radii.tolist(), rng.normal(0, 1, len(spots)).tolist(), strict=True):
         window = (slice(y - radius, y + radius + 1), slice(x - radius, x + radius + 1))
         higher = domes[radius] > crowns[window]
         np.copyto(crowns[window], domes[radius], where=higher)
@@ -178,16 +178,16 @@ def _crowns(spots: Points, side: int, look: Look) -> tuple[Field, Field]:
 
 
 def _dome(radius: int) -> Field:
-    """Return the height of a crown, in pixels of the drawing, on a square of 2 * radius + 1."""
+    """Return the heights of a crown, in pixels of the drawing, on a square of side 2 * radius + 1."""
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)
     dome: Field = np.sqrt(np.clip(1 - (x * x + y * y) / (radius + 0.5) ** 2, 0, 1)) * np.float32(radius)
     return dome
 
 
 def shade(heights: Field, look: Look) -> Image.Image:
-    """Return the light on the drawing, of type L: 255 in the sun, less where something higher stands before it.
+    """Return the light on the drawing, mode L: 255 in the sun, less in shadows.
 
-    `heights` are in parts of a pixel of the photo, STEP of them to a pixel.
+    `heights` has STEP units per pixel of the photo.
     """
     side, reach, rise = len(heights), 40, 1.2
     padded = np.pad(heights, reach)

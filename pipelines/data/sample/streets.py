@@ -1,6 +1,6 @@
-"""The street layout of a painted scene: roads, water, parks and buildings as plain geometry, drawn from a seed.
+"""The layout of a painted scene as plain geometry: roads, water, parks and buildings.
 
-Everything is in pixels of the finished image, x to the right and y down; one pixel is about 0.8 m of ground.
+All lengths are in pixels of the finished image, x to the right and y down; a pixel is about 0.8 m on the ground.
 """
 
 import math
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 Points = NDArray[np.float64]
-"""Corners of a polygon or knots of a line: shape (n, 2)."""
+"""Corners of a polygon or points of a line: shape (n, 2)."""
 
 RoadKind = Literal["motorway", "primary", "secondary", "residential", "path", "rail"]
 AreaKind = Literal[
@@ -36,9 +36,9 @@ LAYERS: tuple[frozenset[AreaKind], ...] = (
     frozenset({"pitch", "parking", "drive", "pool"}),
     frozenset({"water"}),
 )
-"""Which ground lies on which: the later covers the earlier."""
+"""Kinds of ground from bottom to top."""
 
-# What stands on a pixel of the site's raster.
+# Values of the site's raster.
 FREE, STREET, WATER, TRUNK, RAIL, GREEN, BUILT, OUTSIDE = range(8)
 
 
@@ -50,7 +50,7 @@ class Road:
     line: Points
 
     def outline(self, extra: float = 0.0) -> Points:
-        """Return the polygon the road covers, `extra` pixels wider than the road is."""
+        """Return the polygon of the road, `extra` pixels wider than the road itself."""
         return ribbon(self.line, WIDTHS[self.kind] + extra)
 
 
@@ -64,7 +64,7 @@ class Area:
 
 @dataclass(frozen=True)
 class Building:
-    """A building of one or more rectangular wings; `height` is in pixels, `flat` says what its roof is."""
+    """A building of one or more rectangular wings, `height` pixels high, with a flat or a pitched roof."""
 
     wings: tuple[Points, ...]
     height: float
@@ -73,7 +73,7 @@ class Building:
 
 @dataclass
 class Layout:
-    """One place: what both renderers draw, each list in the order in which it is drawn."""
+    """The content of a scene, shared by photo and map; each list is in drawing order."""
 
     setting: str
 
@@ -84,7 +84,7 @@ class Layout:
     hedges: list[Points] = field(default_factory=list)
 
     def finished(self, shift: float, size: int) -> "Layout":
-        """Return what `size` by `size` pixels show of the layout moved by `shift`, its areas sorted by layer."""
+        """Return the layout moved by `shift`, cropped to `size` by `size` pixels, with areas sorted by layer."""
         areas = [Area(a.kind, a.outline + shift) for layer in LAYERS for a in self.areas if a.kind in layer]
         buildings = [Building(tuple(w + shift for w in b.wings), b.height, b.flat) for b in self.buildings]
         return Layout(
@@ -99,7 +99,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Frame:
-    """The plan of a district: a straight grid (u, v), laid on the ground turned, bowed and waved."""
+    """The mapping from the plan of a district, a straight grid (u, v), to the ground: rotated, bent and waved."""
 
     centre: float
     angle: float
@@ -108,7 +108,7 @@ class Frame:
     phase: float
 
     def place(self, plan: Points) -> Points:
-        """Lay points of the plan on the ground."""
+        """Map points of the plan to the ground."""
         u, v = plan[:, 0], plan[:, 1]
         if self.wave:
             u, v = u + self.wave * np.sin(v / 70 + self.phase), v + self.wave * np.sin(u / 60 + 2 * self.phase)
@@ -122,7 +122,7 @@ class Frame:
         return ground
 
     def rigid(self, low: tuple[float, float], high: tuple[float, float]) -> Points:
-        """Lay a rectangle of the plan on the ground without bending it."""
+        """Map a rectangle of the plan to the ground without bending it."""
         u, v = (low[0] + high[0]) / 2, (low[1] + high[1]) / 2
         half_u, half_v = abs(high[0] - low[0]) / 2, abs(high[1] - low[1]) / 2
         (x, y), (ahead_x, ahead_y) = self.place(np.array([[u, v], [u + 1, v]])).tolist()
@@ -131,26 +131,26 @@ class Frame:
 
 
 def is_near(outline: Points, size: int) -> bool:
-    """Tell whether an outline, or a shadow of it, may show in a scene of `size` by `size` pixels."""
+    """Return whether an outline or its shadow may be visible in a scene of `size` by `size` pixels."""
     (left, top), (right, bottom) = outline.min(axis=0).tolist(), outline.max(axis=0).tolist()
     return bool(left < size + 20 and top < size + 20 and right > -20 and bottom > -20)
 
 
 def turned_box(centre: tuple[float, float], turn: float, half_long: float, half_wide: float) -> Points:
-    """Return the corners of a rectangle whose long side points to `turn` (radians)."""
+    """Return the corners of a rectangle whose long side has the direction `turn` (radians)."""
     (x, y), cos, sin = centre, math.cos(turn), math.sin(turn)
     a, b, c, d = cos * half_long, sin * half_long, -sin * half_wide, cos * half_wide
     return np.array([[x - a - c, y - b - d], [x + a - c, y + b - d], [x + a + c, y + b + d], [x - a + c, y - b + d]])
 
 
 def ribbon(line: Points, width: float | NDArray[np.float64]) -> Points:
-    """Return the outline of a line of `width` pixels, which may change from knot to knot."""
+    """Return the outline of a line of `width` pixels, which may vary from point to point."""
     side = normals(line) * (np.asarray(width).reshape(-1, 1) / 2)
     return np.concatenate([line + side, (line - side)[::-1]])
 
 
 def normals(line: Points) -> Points:
-    """Return the unit vectors across a line, one a knot."""
+    """Return the unit normals of a line, one per point."""
     across = np.empty_like(line)
     across[1:-1] = line[2:] - line[:-2]
     across[0], across[-1] = line[1] - line[0], line[-1] - line[-2]
@@ -159,7 +159,7 @@ def normals(line: Points) -> Points:
 
 
 def along(line: Points, step: float, start: float = 0.0) -> tuple[Points, Points]:
-    """Return points every `step` pixels along a line, and the unit vector of the line at each."""
+    """Return points every `step` pixels along a line, and the unit tangent at each."""
     lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     where = np.arange(start, lengths[-1], step)
     points = np.stack([np.interp(where, lengths, line[:, axis]) for axis in (0, 1)], axis=1)
@@ -168,14 +168,14 @@ def along(line: Points, step: float, start: float = 0.0) -> tuple[Points, Points
 
 
 def straight(start: tuple[float, float], end: tuple[float, float], step: float = 9.0) -> Points:
-    """Return a straight line with a knot about every `step` pixels."""
+    """Return a straight line with a point about every `step` pixels."""
     count = max(2, int(math.dist(start, end) / step) + 1)
     share = np.arange(count)[:, None] / (count - 1)
     return np.array(start) * (1 - share) + np.array(end) * share
 
 
 def blob(rng: np.random.Generator, centre: Points, radius: float) -> Points:
-    """Return the outline of a pond or a lake: a circle with a few waves on it."""
+    """Return the outline of a pond or a lake: a circle with a few waves."""
     angles = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     reach = np.full(72, radius)
     for wave in (2, 3, 5, 7):
@@ -185,7 +185,7 @@ def blob(rng: np.random.Generator, centre: Points, radius: float) -> Points:
 
 
 def meander(rng: np.random.Generator, extent: int, angle: float, swing: float) -> Points:
-    """Return a curve that crosses the whole extent at about `angle`, swinging by about `swing` pixels."""
+    """Return a curve across the complete extent in about the direction `angle`, deviating by about `swing` pixels."""
     run = np.arange(-0.85 * extent, 0.85 * extent, 8.0)
     sway = rng.uniform(-0.28, 0.28) * extent + sum(
         rng.uniform(0.4, 1.0) * swing / wave * np.sin(wave * run / 75 + rng.uniform(0, 6.3)) for wave in (0.6, 1.0, 1.9)
@@ -195,12 +195,12 @@ def meander(rng: np.random.Generator, extent: int, angle: float, swing: float) -
 
 
 class Site:
-    """A layout in the making, with a raster of the ground that is spoken for."""
+    """A layout under construction, with a raster of the ground that is taken."""
 
     MARGIN = 24
 
     def __init__(self, rng: np.random.Generator, extent: int, setting: str) -> None:
-        """Start with `extent` by `extent` pixels of free ground and a margin around them."""
+        """Create `extent` by `extent` pixels of free ground with a margin around them."""
         self.rng = rng
         self.extent = extent
         self.layout = Layout(setting)
@@ -208,22 +208,22 @@ class Site:
         self._draw = ImageDraw.Draw(self._raster)
         self._pixels: Any = self._raster.load()
 
-    def claim(self, outline: Points, what: int) -> None:
-        """Write down what stands inside `outline`."""
-        self._draw.polygon([(x, y) for x, y in (outline + self.MARGIN).tolist()], fill=what)
+    def claim(self, outline: Points, value: int) -> None:
+        """Mark the ground inside `outline` as taken by `value`."""
+        self._draw.polygon([(x, y) for x, y in (outline + self.MARGIN).tolist()], fill=value)
 
-    def standing(self, points: Points) -> list[int]:
-        """Return what stands at each point."""
+    def values_at(self, points: Points) -> list[int]:
+        """Return the value of the raster at each point."""
         return [self._at(x, y) for x, y in points.tolist()]
 
     def _at(self, x: float, y: float) -> int:
-        # One pixel at a time: a copy of the raster for a handful of points would cost more.
+        # One pixel at a time: for a handful of points, a copy of the raster would cost more.
         column, row = math.floor(x) + self.MARGIN, math.floor(y) + self.MARGIN
         side = self._raster.width
         return int(self._pixels[column, row]) if 0 <= column < side and 0 <= row < side else OUTSIDE
 
     def is_free(self, outline: Points) -> bool:
-        """Tell whether nothing stands just inside the corners and edges of `outline`, and in its middle.
+        """Return whether the ground is free in the middle of `outline` and just inside its corners and edges.
 
         Just inside, so that neighbours may share a wall.
         """
@@ -237,18 +237,18 @@ class Site:
         return FREE in seen and seen <= {FREE, OUTSIDE}
 
     def add_area(self, kind: AreaKind, outline: Points) -> None:
-        """Lay out a piece of ground; water and greens are spoken for."""
+        """Add an area of ground; water and greens take up their ground."""
         self.layout.areas.append(Area(kind, outline))
         if kind in ("water", "park", "wood", "pitch"):
             self.claim(outline, WATER if kind == "water" else GREEN)
 
     def add_road(self, kind: RoadKind, line: Points) -> None:
-        """Lay out a road: a big one crosses water, motorways and rails on a bridge, a small one ends there."""
+        """Add a road: large ones cross water, motorways and rails on bridges, small ones end there."""
         big = kind not in ("residential", "path")
-        hurdles = {WATER, TRUNK} if big else {WATER, TRUNK, RAIL, OUTSIDE}
+        obstacles = {WATER, TRUNK} if big else {WATER, TRUNK, RAIL, OUTSIDE}
         kerb = normals(line) * (0 if big else WIDTHS[kind] / 2 + 1)
-        met = zip(self.standing(line - kerb), self.standing(line), self.standing(line + kerb), strict=True)
-        for start, end, blocked in _runs([not hurdles.isdisjoint(what) for what in met]):
+        crossed = zip(self.values_at(line - kerb), self.values_at(line), self.values_at(line + kerb), strict=True)
+        for start, end, blocked in _runs([not obstacles.isdisjoint(values) for values in crossed]):
             if blocked and big:
                 self.layout.bridges.append(Road(kind, line[max(0, start - 1) : end + 1]))
             elif not blocked and not big and end - start > 4:
@@ -262,13 +262,13 @@ class Site:
             self.claim(ribbon(line, WIDTHS[kind] + 2), {"motorway": TRUNK, "rail": RAIL}.get(kind, STREET))
 
     def add_hedge(self, line: Points) -> None:
-        """Plant a hedge, with gaps where anything else is."""
-        for start, end, gap in _runs([what in (STREET, WATER, TRUNK, RAIL) for what in self.standing(line)]):
+        """Add a hedge, with gaps at streets, water and rails."""
+        for start, end, gap in _runs([value in (STREET, WATER, TRUNK, RAIL) for value in self.values_at(line)]):
             if not gap and end - start > 2:
                 self.layout.hedges.append(line[start:end])
 
     def add_building(self, *wings: Points, height: float, flat: bool) -> bool:
-        """Put up a building where all of its wings stand free; tell whether it was put up."""
+        """Add a building if the ground below all of its wings is free; return whether it was added."""
         if not all(self.is_free(wing) for wing in wings):
             return False
         for wing in wings:
@@ -278,7 +278,7 @@ class Site:
 
 
 def _runs(flags: list[bool]) -> Iterator[tuple[int, int, bool]]:
-    """Yield (start, end, flag) of every run of equal flags."""
+    """Yield (start, end, flag) for every run of equal flags."""
     starts = [0, *(i for i in range(1, len(flags)) if flags[i] != flags[i - 1]), len(flags)]
     for start, end in pairwise(starts):
         yield start, end, flags[start]

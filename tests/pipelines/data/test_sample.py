@@ -1,4 +1,4 @@
-"""Painted scenes: the same every time, all different, and a photo and a map of one place."""
+"""Painted scenes: reproducible, all different, with a photo and a map of the same place."""
 
 from pathlib import Path
 from typing import get_args
@@ -22,7 +22,7 @@ def scenes() -> list[Scene]:
 
 
 def is_colour(street_map, *colours):
-    """Tell which pixels of a map have exactly one of the colours."""
+    """Return a mask of the pixels of a map that have exactly one of the colours."""
     return np.any([(street_map == np.array(colour, np.uint8)).all(axis=-1) for colour in colours], axis=0)
 
 
@@ -64,12 +64,12 @@ def test_a_small_scene_is_the_middle_of_a_large_one(scenes):
 
 
 @pytest.mark.parametrize(("seed", "size"), [(-1, 64), (0, 31)])
-def test_what_cannot_be_painted_is_refused(seed, size):
+def test_invalid_seeds_and_sizes_are_refused(seed, size):
     with pytest.raises(ConfigError, match=str(seed if seed < 0 else size)):
         paint(seed, size=size)
 
 
-def test_every_kind_of_thing_is_laid_out():
+def test_layouts_contain_every_kind_of_area_and_road():
     layouts = [lay_out(np.random.default_rng(seed), 256) for seed in range(48)]
     assert {area.kind for layout in layouts for area in layout.areas} == set(get_args(AreaKind))
     assert {road.kind for layout in layouts for road in layout.roads} == set(get_args(RoadKind))
@@ -78,12 +78,12 @@ def test_every_kind_of_thing_is_laid_out():
 
 
 @pytest.mark.parametrize("name", ["WATER", "GREEN", "PITCH", "ROAD", "PRIMARY", "MOTORWAY", "RAIL", "BUILDING", "PATH"])
-def test_every_colour_of_the_map_is_seen(scenes, name):
+def test_every_colour_of_the_map_occurs(scenes, name):
     assert any(is_colour(scene.street_map, getattr(painter, name)).any() for scene in scenes)
 
 
-def test_most_of_a_map_is_of_the_palette(scenes):
-    # The rest are the smoothed edges.
+def test_most_pixels_of_a_map_have_a_palette_colour(scenes):
+    # The others are smoothed edges.
     palette = [value for name, value in vars(painter).items() if name.isupper() and str(value).count(", ") == 2]
     assert len(palette) == 15
     assert min(is_colour(scene.street_map, *palette).mean() for scene in scenes) > 0.6
@@ -112,11 +112,11 @@ def test_roads_on_the_map_are_greyer_than_parks_in_the_photo(scenes):
         seen += 1
         assert saturation(scene.photo[road]).mean() < 0.75 * saturation(scene.photo[park]).mean()
         red, green, blue = scene.photo[park].mean(axis=0)
-        assert green > max(red, blue) or red > green > blue  # The woods of autumn are brown.
+        assert green > max(red, blue) or red > green > blue  # Woods are brown in autumn.
     assert seen >= 8
 
 
-def test_a_photo_is_no_recoloured_map(scenes):
+def test_a_photo_is_not_a_recoloured_map(scenes):
     for scene in scenes:
         ground = is_colour(scene.street_map, painter.GROUND, painter.BLOCK)
         assert scene.photo[ground].std(axis=0).min() > 8
@@ -137,7 +137,7 @@ def test_a_folder_holds_both_splits_side_by_side(tmp_path):
     assert np.array_equal(pair[:, 48:], scene.street_map)
 
 
-def test_more_scenes_leave_the_earlier_ones_and_processes_paint_the_same(tmp_path):
+def test_a_larger_folder_begins_with_the_same_scenes_even_when_painted_by_processes(tmp_path):
     paint_folder(tmp_path / "few", train=2, val=1, size=32, seed=4)
     paint_folder(tmp_path / "many", train=31, val=1, size=32, seed=4)
     few, many = contents(tmp_path / "few"), contents(tmp_path / "many")
@@ -151,13 +151,13 @@ def test_no_two_scenes_of_a_folder_share_a_seed():
 
 
 @pytest.mark.parametrize("wrong", [{"train": -1}, {"size": 16}, {"seed": -3}])
-def test_a_wrong_folder_is_refused_and_leaves_nothing(tmp_path, wrong):
+def test_invalid_folder_settings_are_refused_and_nothing_is_written(tmp_path, wrong):
     with pytest.raises(ConfigError, match=str(next(iter(wrong.values())))):
         paint_folder(tmp_path / "sample", **{"train": 2, "val": 1, "size": 32, "seed": 0, **wrong})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_half_way_leaves_what_stood_there(tmp_path, monkeypatch):
+def test_a_failure_half_way_leaves_the_existing_folder(tmp_path, monkeypatch):
     paint_folder(tmp_path / "sample", train=1, val=0, size=32, seed=0)
     before = contents(tmp_path / "sample")
     paints = iter([paint(0, size=32)])
