@@ -116,12 +116,3 @@ def test_ray_reads_the_cluster_file():
 def test_scripts_can_be_run():
     for name in ("infra/check", "infra/lock", ".ci/run"):
         assert (PROJECT / name).stat().st_mode & 0o111
-
-
-def test_links_and_commands_of_the_readme_exist():
-    readme = (PROJECT / "README.md").read_text()
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", readme):
-        assert (PROJECT / target).exists(), target
-    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"(?:^|`)make ([a-z]+)", readme, re.MULTILINE)) <= targets
-    assert set(re.findall(r"sat2map ([a-z]+)(?= [-A-Z])", readme)) <= {*VERBS, *LOCAL}
