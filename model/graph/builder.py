@@ -1,4 +1,4 @@
-"""ONNX graphs: one that grows node by node, and what is wired to what in a finished one."""
+"""An ONNX graph that is built node by node, and the connections of an existing model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,17 +13,17 @@ Shapes = Mapping[str, Sequence[int | str]]
 """Shapes of inputs or outputs by name; an axis of any length has a name."""
 
 OPSET, IR_VERSION = 18, 10
-"""Versions of ONNX that a new model is written in."""
+"""ONNX versions of a new model."""
 
 MOVES = {"Transpose", "Reshape", "Slice"}
-"""Operators that only move values."""
+"""Operators that only move or select values."""
 
 
 class Graph:
-    """Nodes and constants, in the order in which they were added; a node bears the name of its one output."""
+    """Nodes and constants in the order in which they were added; a node has the name of its only output."""
 
     def __init__(self) -> None:
-        """Begin an empty graph."""
+        """Start an empty graph."""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
 
@@ -37,7 +37,7 @@ class Graph:
 
     def constant(self, name: str, value: Array) -> str:
         """Store a tensor under `name` and return the name."""
-        # Not ascontiguousarray, which makes a list of one of a scalar.
+        # ascontiguousarray would turn a scalar into an array of one value.
         self.constants[name] = numpy_helper.from_array(np.asarray(value, order="C"), name)
         return name
 
@@ -57,9 +57,9 @@ class Graph:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
     def put_into(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """Return a copy of `model` with these nodes, and the constants they read, in place of its own.
+        """Return a copy of `model` with the nodes of this graph, and the constants they read, in place of its own.
 
-        Its tensors, their names, the opset and the metadata stay.
+        Inputs, outputs, opset and metadata stay.
         """
         new = onnx.ModelProto()
         new.CopyFrom(model)
@@ -73,10 +73,10 @@ class Graph:
 
 
 class Wiring:
-    """What a model's nodes read and write, by name."""
+    """The connections of a model's nodes: producers and consumers of each tensor, by its name."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        """Read the wiring of `model`."""
+        """Read the connections of `model`."""
         self.input: str = model.graph.input[0].name
         self.output: str = model.graph.output[0].name
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
@@ -90,16 +90,16 @@ class Wiring:
                 self.readers.setdefault(name, []).append(node)
 
     def inputs(self, node: onnx.NodeProto) -> list[str]:
-        """Return what a node reads that is no constant."""
+        """Return the inputs of a node that are not constants."""
         return [name for name in node.input if name not in self.constants]
 
     def origin(self, name: str) -> str:
-        """Return the tensor whose values a tensor holds, moved."""
+        """Follow a tensor back, through operators that only move values, to the tensor that they come from."""
         while name in self.writers and self.writers[name].op_type in MOVES:
             name = self.writers[name].input[0]
         return name
 
 
 def attribute(node: onnx.NodeProto, name: str) -> Any:  # noqa: ANN401
-    """Return the value of a node's attribute, or None where it has none of that name."""
+    """Return the value of a node's attribute, or None if it has no attribute of that name."""
     return next((helper.get_attribute_value(found) for found in node.attribute if found.name == name), None)

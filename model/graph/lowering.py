@@ -1,7 +1,7 @@
-"""Rewrites of the exported generator that draw the same map with less work.
+"""Exact rewrites of the exported generator that take less time.
 
-The plain file is read into its weights (`read_generator`), the norms are folded into the weights (`fold_norms`), and a
-new graph is written from what is left.
+`read_generator` reads the weights from the exported graph, `fold_norms` folds the norms into them, and
+`write_generator` writes a new graph.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ from model.graph.builder import Array, Graph, Wiring, attribute
 
 Weights = NDArray[np.float32]
 _CONVOLUTIONS = {"Conv": 0, "ConvTranspose": 1}
-"""And the axis of their kernels that counts the output channels."""
-_ADVICE = "lower only what `export` makes of a generator."
+"""Operators, and the axis of their kernels that counts the output channels."""
+_ADVICE = "lower only a generator that `export` has converted."
 
 Upsampling = Literal["phases", "transposed"]
-"""The decoder's transposed convolutions: rewritten as convolutions whose outputs are interleaved, or kept."""
+"""Form of the decoder's transposed convolutions: convolutions with interleaved outputs, or unchanged."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,13 @@ class InstanceNorm:
 
 @dataclass(frozen=True)
 class Layer:
-    """One level of the encoder or of the decoder: a convolution of kernel 4 and stride 2, and what follows it.
+    """One level of the encoder or decoder: a convolution of kernel 4 and stride 2, with its norm.
 
     Attributes:
         kernel: (out, in, 4, 4) in the encoder, (in, out, 4, 4) in the decoder.
-        scale: What batch normalisation multiplies by, (out,): after the activation in the encoder, before it in the
-            decoder.
-        shift: What it adds then, (out,).
-        norm: The normalisation in its place that depends on the image.
+        scale: Factors of batch normalisation, (out,): after the activation in the encoder, before it in the decoder.
+        shift: Terms that it adds afterwards, (out,).
+        norm: The instance normalisation used instead, if any.
     """
 
     kernel: Weights
@@ -53,30 +52,30 @@ class Layer:
 
 @dataclass(frozen=True)
 class Generator:
-    """The generator as its weights: encoder and decoder levels in the order in which they run."""
+    """The generator's weights: encoder and decoder levels in the order in which they run."""
 
     down: tuple[Layer, ...]
     up: tuple[Layer, ...]
     slope: float
-    """Of the encoder's leaky ReLU."""
+    """Slope of the encoder's leaky ReLU below zero."""
 
 
 def lower(model: onnx.ModelProto, *, upsampling: Upsampling = "phases") -> onnx.ModelProto:
-    """Rewrite an exported generator: norms folded, transposed convolutions as `upsampling` says.
+    """Rewrite an exported generator with folded norms and the given form of transposed convolutions.
 
     Raises:
-        ExportError: The graph is not the one that `export` makes of the generator.
+        ExportError: The graph is not that of an exported generator.
     """
     return write_generator(fold_norms(read_generator(model)), model, upsampling=upsampling)
 
 
 def read_generator(model: onnx.ModelProto) -> Generator:
-    """Read the weights out of the graph that tf2onnx makes of the generator.
+    """Read the weights from the graph that tf2onnx makes of the generator.
 
-    What stands between two convolutions belongs to the first of them: the graph is a chain but for its skips.
+    Except for its skips the graph is a chain: the nodes between two convolutions belong to the first.
 
     Raises:
-        ExportError: The graph is of another network.
+        ExportError: The graph is that of another network.
     """
     parts: list[list[onnx.NodeProto]] = []
     for node in model.graph.node:
@@ -87,7 +86,7 @@ def read_generator(model: onnx.ModelProto) -> Generator:
     depth = sum(part[0].op_type == "Conv" for part in parts)
     _check_steps(parts, depth)
     constants = Wiring(model).constants
-    # A kernel that is computed, and no constant, counts as an empty one.
+    # A computed kernel is not among the constants and counts as empty.
     _check_kernels([constants.get(part[0].input[1], np.zeros([0])).shape for part in parts], depth)
     layers = [_read_layer(part, constants) for part in parts]
     slope = next(attribute(node, "alpha") for node in parts[0] if node.op_type == "LeakyRelu")
@@ -102,8 +101,8 @@ def _check_steps(parts: list[list[onnx.NodeProto]], depth: int) -> None:
     pads = {tuple(attribute(part[0], "pads") or ()) for part in parts}
     if found != [*down, *up, ["ConvTranspose", "Tanh"]] or strides != {(2, 2)} or pads != {(1, 1, 1, 1)}:
         raise ExportError(
-            f"The graph's layers are {found} with strides {sorted(strides)} and pads {sorted(pads)}, and not those of "
-            f"the U-Net; {_ADVICE}"
+            f"The graph's layers are {found} with strides {sorted(strides)} and pads {sorted(pads)}, not those of the "
+            f"U-Net; {_ADVICE}"
         )
 
 
@@ -112,7 +111,7 @@ def _check_kernels(found: list[tuple[int, ...]], depth: int) -> None:
     down = zip(widths, [3, *widths[:-1]], strict=True)
     up = zip([widths[-1], *(2 * width for width in widths[-2::-1])], [*widths[-2::-1], 3], strict=True)
     if found != (expected := [(*shape, 4, 4) for shape in (*down, *up)]):
-        raise ExportError(f"The graph's kernels are {found}, and not {expected}, as in the U-Net; {_ADVICE}")
+        raise ExportError(f"The graph's kernels are {found}, not {expected} as in the U-Net; {_ADVICE}")
 
 
 def _read_layer(part: list[onnx.NodeProto], constants: Mapping[str, Array]) -> Layer:
@@ -138,17 +137,18 @@ def _read_layer(part: list[onnx.NodeProto], constants: Mapping[str, Array]) -> L
 
 
 def fold_norms(generator: Generator) -> Generator:
-    """Fold batch normalisation into the convolutions' weights, so that every `scale` is one.
+    """Fold batch normalisation into the convolutions' weights, so that every `scale` becomes one.
 
-    In the decoder all of it goes into the convolution before it, whose bias the `shift` becomes. In the encoder a leaky
-    ReLU stands between: a factor's size commutes with it and goes into the convolution before, its sign goes into all
-    that reads the level, and the shift stays, because what reads it pads with zeros after it was added.
+    In the decoder, all of it is folded into the convolution before it, and `shift` becomes that convolution's bias. In
+    the encoder, a leaky ReLU lies between them. The magnitude of a factor commutes with it and is folded into the
+    convolution before, its sign into every layer that reads the level. The shift stays, because the next convolution
+    pads with zeros after it was added.
     """
     signs = [np.where(layer.scale < 0, np.float32(-1), np.float32(1)) for layer in generator.down]
     down = [
         replace(
             layer,
-            kernel=layer.kernel * _along(before, axis=1) * _along(abs(layer.scale), axis=0),
+            kernel=layer.kernel * _broadcast(before, axis=1) * _broadcast(abs(layer.scale), axis=0),
             scale=np.ones_like(sign),
             shift=layer.shift * sign,
         )
@@ -156,74 +156,78 @@ def fold_norms(generator: Generator) -> Generator:
     ]
     up = []
     for layer, skip in zip(generator.up, reversed(signs), strict=True):
-        # The innermost level is read alone, the others behind as many channels of the decoder.
+        # Except for the innermost level, a skip is concatenated to as many channels of the decoder.
         own = np.ones(len(layer.kernel) - len(skip), np.float32)
         before = np.concatenate([own, skip])
-        kernel = layer.kernel * _along(before, axis=0) * _along(layer.scale, axis=1)
+        kernel = layer.kernel * _broadcast(before, axis=0) * _broadcast(layer.scale, axis=1)
         up.append(replace(layer, kernel=kernel, scale=np.ones_like(layer.scale)))
     return Generator(tuple(down), tuple(up), generator.slope)
 
 
-def _along(values: Weights, *, axis: int) -> Weights:
+def _broadcast(values: Weights, *, axis: int) -> Weights:
     return np.expand_dims(values, tuple(other for other in range(4) if other != axis))
 
 
 def write_generator(generator: Generator, model: onnx.ModelProto, *, upsampling: Upsampling) -> onnx.ModelProto:
-    """Write a generator whose norms are folded as a graph with the tensors and the metadata of `model`."""
+    """Write a generator with folded norms as a graph with the inputs, outputs and metadata of `model`."""
     graph, depth = Graph(), len(generator.down)
     photo, drawn = model.graph.input[0], model.graph.output[0]
     side = photo.type.tensor_type.shape.dim[1].dim_value
     x = graph.add("Transpose", [photo.name], "channels_first", perm=[0, 3, 1, 2])
     skips = []
     for number, layer in enumerate(generator.down):
-        x = _down(graph, f"down{number}", x, layer, generator.slope)
+        x = _add_encoder_level(graph, f"down{number}", x, layer, generator.slope)
         skips.append(x)
     skips.pop()
     for number, layer in enumerate(generator.up):
         level = depth - 1 - number
-        x = _up(graph, f"up{level}", x, layer, upsampling, side >> level + 1, activation="Relu" if level else "Tanh")
+        x = _add_decoder_level(
+            graph, f"up{level}", x, layer, upsampling, side >> level + 1, activation="Relu" if level else "Tanh"
+        )
         if level:
             x = graph.add("Concat", [x, skips.pop()], f"up{level}.skip", axis=1)
     graph.add("Transpose", [x], drawn.name, perm=[0, 2, 3, 1])
     return graph.put_into(model)
 
 
-def _down(graph: Graph, name: str, x: str, layer: Layer, slope: float) -> str:
+def _add_encoder_level(graph: Graph, name: str, x: str, layer: Layer, slope: float) -> str:
     kernel = graph.constant(f"{name}.kernel", layer.kernel)
     x = graph.add("Conv", [x, kernel], name, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1])
     x = graph.add("LeakyRelu", [x], f"{name}.leaky", alpha=slope)
     if layer.norm:
-        return _normalise(graph, name, x, layer.norm)
+        return _add_instance_norm(graph, name, x, layer.norm)
     return graph.add("Add", [x, graph.constant(f"{name}.shift", layer.shift[:, None, None])], f"{name}.norm")
 
 
-def _up(graph: Graph, name: str, x: str, layer: Layer, upsampling: Upsampling, side: int, *, activation: str) -> str:
-    """Write a decoder level that doubles images of `side` pixels."""
-    # An activation straight after the convolution is done together with it.
+def _add_decoder_level(
+    graph: Graph, name: str, x: str, layer: Layer, upsampling: Upsampling, side: int, *, activation: str
+) -> str:
+    """Add a decoder level, which doubles the size of images of `side` pixels."""
+    # onnxruntime fuses an activation that directly follows the convolution.
     early = layer.norm is None and activation == "Relu"
     if upsampling == "transposed":
         kernel, bias = layer.kernel, layer.shift
-        how: dict[str, Any] = {"operator": "ConvTranspose", "kernel_shape": [4, 4], "strides": [2, 2]}
+        options: dict[str, Any] = {"operator": "ConvTranspose", "kernel_shape": [4, 4], "strides": [2, 2]}
     else:
-        kernel, bias = phases(layer.kernel), np.tile(layer.shift, 4)
-        how = {"operator": "Conv", "kernel_shape": [2, 2]}
+        kernel, bias = phase_kernels(layer.kernel), np.tile(layer.shift, 4)
+        options = {"operator": "Conv", "kernel_shape": [2, 2]}
     weights = [graph.constant(f"{name}.kernel", kernel), graph.constant(f"{name}.bias", bias)]
-    x = graph.add(inputs=[x, *weights], output=name, pads=[1, 1, 1, 1], **how)
+    x = graph.add(inputs=[x, *weights], output=name, pads=[1, 1, 1, 1], **options)
     if early:
         x = graph.add(activation, [x], f"{name}.active")
     if upsampling == "phases":
-        x = _interleave(graph, name, x, layer.kernel.shape[1], side)
+        x = _add_interleaving(graph, name, x, layer.kernel.shape[1], side)
     if layer.norm:
-        x = _normalise(graph, name, x, layer.norm)
+        x = _add_instance_norm(graph, name, x, layer.norm)
     return x if early else graph.add(activation, [x], f"{name}.active")
 
 
-def phases(kernel: Weights) -> Weights:
+def phase_kernels(kernel: Weights) -> Weights:
     """Turn a transposed convolution's kernel (in, out, 4, 4) into one (4 * out, in, 2, 2) of a convolution.
 
     A transposed convolution of kernel 4, stride 2 and padding 1 adds kernel[o + 1 - 2i] * x[i] to pixel o. So the
-    pixels 2m - 1 and 2m read x[m - 1] and x[m] alone, with the taps (2, 0) and (3, 1): they are the two phases, along
-    each axis, of a convolution of kernel 2 and padding 1. The outermost of its pixels, -1 and 2h, are cut off.
+    pixels 2m - 1 and 2m read only x[m - 1] and x[m], with the taps (2, 0) and (3, 1): along each axis, they are the two
+    phases of a convolution of kernel 2 and padding 1. Its outermost pixels, -1 and 2h, are cut off.
     """
     taps = np.array([[2, 0], [3, 1]])
     # (in, out, row phase, row tap, column phase, column tap)
@@ -231,10 +235,10 @@ def phases(kernel: Weights) -> Weights:
     return np.ascontiguousarray(parts.transpose(2, 4, 1, 0, 3, 5).reshape(-1, kernel.shape[0], 2, 2))
 
 
-def _interleave(graph: Graph, name: str, x: str, width: int, side: int) -> str:
-    """Put the phases (N, 4 * width, side + 1, side + 1) side by side and cut off the edge: (N, width, 2 side, 2 side).
+def _add_interleaving(graph: Graph, name: str, x: str, width: int, side: int) -> str:
+    """Interleave the phases (N, 4 * width, side + 1, side + 1) and cut off the edge: (N, width, 2 side, 2 side).
 
-    With channels last, two columns already lie side by side and whole rows are moved. That is several times faster than
+    With channels last, two columns are already adjacent and complete rows are moved. That is several times faster than
     DepthToSpace, and onnxruntime runs quantised convolutions with channels last anyway.
     """
     wide = side + 1
@@ -252,6 +256,6 @@ def _interleave(graph: Graph, name: str, x: str, width: int, side: int) -> str:
     return graph.add("Transpose", [x], f"{name}.doubled", perm=[0, 3, 1, 2])
 
 
-def _normalise(graph: Graph, name: str, x: str, norm: InstanceNorm) -> str:
+def _add_instance_norm(graph: Graph, name: str, x: str, norm: InstanceNorm) -> str:
     weights = [graph.constant(f"{name}.norm_scale", norm.scale), graph.constant(f"{name}.norm_shift", norm.shift)]
     return graph.add("InstanceNormalization", [x, *weights], f"{name}.norm", epsilon=norm.epsilon)

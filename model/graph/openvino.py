@@ -1,10 +1,10 @@
-"""The int8 file that OpenVINO, inside onnxruntime, draws fast and correctly.
+"""The int8 graph that OpenVINO, inside onnxruntime, runs fast and correctly.
 
-OpenVINO makes int8 kernels of transposed convolutions too, but only of one pattern: symmetric int8 levels in front of
-them, and nothing but activation, norm and skip between a convolution and the levels of what it wrote. So one scale has
-to serve both sides of every skip. It does after the channels have been equalised: each is divided by its largest value,
-and what reads it multiplies its weights by that (as Nagel et al. 2019, section 4.1, do between two layers). The float
-model stays as it was, and all its values lie in [-1, 1].
+OpenVINO has int8 kernels for transposed convolutions too, but only for one pattern: symmetric int8 levels in front of
+them, and nothing but activation, norm and skip between a convolution and the levels of its output. So one scale has to
+serve both sides of every skip. It does once the channels are equalised: each is divided by its largest value, and the
+weights that read it are multiplied by that value (as Nagel et al. 2019, section 4.1, do between two layers). The float
+model still computes the same map, and its inner values lie in [-1, 1].
 """
 
 from collections.abc import Collection
@@ -17,28 +17,28 @@ from model.errors import ExportError
 from model.graph.builder import Graph
 from model.graph.calibration import Ranges, calibrate
 from model.graph.lowering import Generator, Layer, Weights, fold_norms, read_generator, write_generator
-from model.graph.quantisation import LARGEST, LEVELS, MAX_BIAS, TINY
+from model.graph.quantisation import INT8_MAX, MAX_BIAS, TINY, UINT8_MAX
 from model.pixels import Tensor
 
-SCALES = {np.int8: np.float32(1 / LARGEST), np.uint8: np.float32(1 / LEVELS)}
-"""Of equalised values: of [-1, 1] and, after a ReLU, of [0, 1]. Both have their zero at level 0."""
+SCALES = {np.int8: np.float32(1 / INT8_MAX), np.uint8: np.float32(1 / UINT8_MAX)}
+"""Steps of equalised values in [-1, 1] and, after a ReLU, in [0, 1]; zero is level 0 in both."""
 LOWEST = np.array(np.finfo(np.float32).min)
-"""That a float can be: to clip at it changes nothing."""
+"""Lowest float: clipping at it changes nothing."""
 LEAST_SHARE = 0.25
-"""Of the loudest channel, which each is taken for: on other photos a quiet one may be louder."""
+"""Smallest divisor of a channel, as a share of the largest: on other photos its values may be larger."""
 
 
 def equalise(plain: onnx.ModelProto, calibration: Tensor) -> Generator:
-    """Read an exported generator, fold its norms, and scale its channels so that each is at most 1 on the photos.
+    """Read an exported generator, fold its norms, and scale its channels to at most 1 on the photos.
 
-    What it draws stays the same: what reads a channel undoes its factor.
+    Its maps stay the same: the layers that read a channel undo its factor.
 
     Args:
-        plain: As `export` makes it of the generator.
-        calibration: Float32 (N, S, S, 3) in [-1, 1].
+        plain: The graph that tf2onnx makes of the generator.
+        calibration: Photos, float32 (N, S, S, 3) in [-1, 1].
 
     Raises:
-        ExportError: The graph is of another network, or there are no photos.
+        ExportError: The graph is that of another network, or there are no photos.
     """
     generator = fold_norms(read_generator(plain))
     ranges = calibrate(write_generator(generator, plain, upsampling="transposed"), [calibration])
@@ -64,7 +64,7 @@ def _peaks(ranges: Ranges, name: str) -> Weights:
 
 
 def _rescale(layer: Layer, before: Weights, peaks: Weights, *, axis: int) -> Layer:
-    """Multiply what a level reads by `before`, and divide what it writes, on `axis` of its kernel, by `peaks`."""
+    """Multiply a level's inputs by `before`, and divide its outputs, on `axis` of the kernel, by `peaks`."""
     kernel = layer.kernel * before
     if layer.norm:
         norm = replace(layer.norm, scale=layer.norm.scale / peaks, shift=layer.norm.shift / peaks)
@@ -76,80 +76,80 @@ def _rescale(layer: Layer, before: Weights, peaks: Weights, *, axis: int) -> Lay
 def write_for_openvino(
     generator: Generator, model: onnx.ModelProto, *, keep_float: Collection[str] = ()
 ) -> onnx.ModelProto:
-    """Write an equalised generator as an int8 graph with the tensors and the metadata of `model`.
+    """Write an equalised generator as an int8 graph with the inputs, outputs and metadata of `model`.
 
     Raises:
-        ExportError: A layer to keep is none of the generator's.
+        ExportError: `keep_float` names a layer that the generator does not have.
     """
     depth = len(generator.down)
     layers = [*(f"down{level}" for level in range(depth)), *(f"up{level}" for level in reversed(range(depth)))]
     if unknown := set(keep_float) - set(layers):
-        raise ExportError(f"There are no layers {sorted(unknown)}; the model has {', '.join(layers)}.")
+        raise ExportError(f"There are no layers {sorted(unknown)}; use layers of the model: {', '.join(layers)}.")
     photo, drawn = model.graph.input[0], model.graph.output[0]
     side = photo.type.tensor_type.shape.dim[1].dim_value
-    return _Writer(generator, set(layers) - set(keep_float)).write(photo.name, drawn.name, side).put_into(model)
+    return _GraphWriter(generator, set(layers) - set(keep_float)).write(photo.name, drawn.name, side).put_into(model)
 
 
-class _Writer:
+class _GraphWriter:
     def __init__(self, generator: Generator, int8: set[str]) -> None:
         self._generator, self._int8 = generator, int8
         self._graph = Graph()
-        self._read_back: dict[str, str] = {}
-        """What int8 layers read in place of a tensor."""
+        self._dequantised: dict[str, str] = {}
+        """Dequantised tensors that int8 layers read, by the name of the original."""
 
     def write(self, photo: str, drawn: str, side: int) -> Graph:
-        """Write the graph from the tensor `photo` to the tensor `drawn`, both images of `side` pixels."""
+        """Write the graph from the input `photo` to the output `drawn`, both images of `side` pixels."""
         x = self._graph.add("Transpose", [photo], "channels_first", perm=[0, 3, 1, 2])
         skips = []
         for level, layer in enumerate(self._generator.down):
-            x = self._down(f"down{level}", x, layer)
+            x = self._encoder_level(f"down{level}", x, layer)
             skips.append(x)
         skips.pop()
         *inner, last = self._generator.up
         for level, layer in zip(range(len(inner), 0, -1), inner, strict=True):
-            x = self._up(f"up{level}", x, layer)
+            x = self._decoder_level(f"up{level}", x, layer)
             if level > 1:
-                skip = self._read(skips.pop(), f"up{level - 1}")
-                # The levels come after it: with levels of its own in front of it, OpenVINO draws wrong maps.
+                skip = self._input(skips.pop(), f"up{level - 1}")
+                # `x` is quantised after the concatenation: with levels before it, OpenVINO draws wrong maps.
                 x = self._graph.add("Concat", [x, skip], f"up{level}.skip", axis=1)
-        x = self._last("up0", x, skips.pop(), last)
-        return self._interleave(x, drawn, side // 2)
+        x = self._last_level("up0", x, skips.pop(), last)
+        return self._interleaved(x, drawn, side // 2)
 
-    def _down(self, name: str, x: str, layer: Layer) -> str:
-        inputs = [self._read(x, name), self._kernel(name, layer.kernel, axis=0)]
+    def _encoder_level(self, name: str, x: str, layer: Layer) -> str:
+        inputs = [self._input(x, name), self._kernel(name, layer.kernel, axis=0)]
         x = self._graph.add("Conv", inputs, name, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1])
         x = self._graph.add("LeakyRelu", [x], f"{name}.leaky", alpha=self._generator.slope)
         if layer.norm:
-            return self._normalise(name, x, layer)
+            return self._instance_norm(name, x, layer)
         shift = self._graph.constant(f"{name}.shift", layer.shift[:, None, None])
         return self._graph.add("Add", [x, shift], f"{name}.norm")
 
-    def _up(self, name: str, x: str, layer: Layer) -> str:
-        inputs = [self._read(x, name), self._kernel(name, layer.kernel, axis=1, bias=layer.shift)]
+    def _decoder_level(self, name: str, x: str, layer: Layer) -> str:
+        inputs = [self._input(x, name), self._kernel(name, layer.kernel, axis=1, bias=layer.shift)]
         inputs.append(self._graph.constant(f"{name}.bias", layer.shift))
         x = self._graph.add("ConvTranspose", inputs, name, kernel_shape=[4, 4], strides=[2, 2], pads=[1, 1, 1, 1])
         if layer.norm:
-            x = self._normalise(name, x, layer)
+            x = self._instance_norm(name, x, layer)
         return self._graph.add("Relu", [x], f"{name}.active")
 
-    def _normalise(self, name: str, x: str, layer: Layer) -> str:
+    def _instance_norm(self, name: str, x: str, layer: Layer) -> str:
         assert layer.norm is not None
-        # Without it OpenVINO moves the kernel's steps behind the norm, whose epsilon then is another.
+        # Without the Clip, OpenVINO moves the kernel's steps behind the norm, which changes the effect of its epsilon.
         x = self._graph.add("Clip", [x, self._graph.constant("lowest", LOWEST)], f"{name}.summed")
         scale = self._graph.constant(f"{name}.norm_scale", layer.norm.scale)
         shift = self._graph.constant(f"{name}.norm_shift", layer.norm.shift)
         return self._graph.add("InstanceNormalization", [x, scale, shift], f"{name}.norm", epsilon=layer.norm.epsilon)
 
-    def _last(self, name: str, own: str, skip: str, layer: Layer) -> str:
-        """Draw the four pixels of each position, (N, 12, S / 2, S / 2), from what was joined everywhere else.
+    def _last_level(self, name: str, own: str, skip: str, layer: Layer) -> str:
+        """Add the last level, which draws four pixels at each position: (N, 12, S / 2, S / 2).
 
-        OpenVINO does it faster than a transposed convolution to three channels. Apart, the decoder's half can use all
-        256 levels for its [0, 1].
+        OpenVINO runs it faster than a transposed convolution to three channels. Decoder and skip are not concatenated
+        here, so that the decoder's values in [0, 1] can use all 256 levels.
         """
         kernel, bias, width = pixel_kernels(layer.kernel), np.tile(layer.shift, 4), len(layer.kernel) // 2
         inputs = {
-            "own": [self._read(own, name, np.uint8), self._kernel(f"{name}.own", kernel[:, :width], axis=0)],
-            "skip": [self._read(skip, name), self._kernel(f"{name}.skip", kernel[:, width:], axis=0, bias=bias)],
+            "own": [self._input(own, name, np.uint8), self._kernel(f"{name}.own", kernel[:, :width], axis=0)],
+            "skip": [self._input(skip, name), self._kernel(f"{name}.skip", kernel[:, width:], axis=0, bias=bias)],
         }
         inputs["skip"].append(self._graph.constant(f"{name}.bias", bias))
         sums = [
@@ -158,8 +158,8 @@ class _Writer:
         ]
         return self._graph.add("Tanh", [self._graph.add("Add", sums, name)], f"{name}.active")
 
-    def _interleave(self, x: str, drawn: str, side: int) -> Graph:
-        """Put the four pixels of each of `side` x `side` positions in their places: (N, 2 side, 2 side, 3)."""
+    def _interleaved(self, x: str, drawn: str, side: int) -> Graph:
+        """Rearrange the four pixels of each of `side` x `side` positions: (N, 2 side, 2 side, 3)."""
         pixels = self._graph.constant("pixels", np.array([0, side, side, 2, 6]))
         image = self._graph.constant("image", np.array([0, 2 * side, 2 * side, 3]))
         x = self._graph.add("Transpose", [x], "channels_last", perm=[0, 2, 3, 1])
@@ -168,19 +168,19 @@ class _Writer:
         self._graph.add("Reshape", [x, image], drawn)
         return self._graph
 
-    def _read(self, x: str, layer: str, levels: type[np.int8] | type[np.uint8] = np.int8) -> str:
-        """Return what `layer` reads in place of the tensor `x`: what it is after it was `levels`, or just that."""
+    def _input(self, x: str, layer: str, levels: type[np.int8] | type[np.uint8] = np.int8) -> str:
+        """Return the input of `layer` for the tensor `x`: dequantised from `levels` if the layer is int8, else `x`."""
         if layer not in self._int8:
             return x
-        if x not in self._read_back:
+        if x not in self._dequantised:
             kind = np.dtype(levels).name
             ends = [
                 self._graph.constant(f"{kind}.step", np.array(SCALES[levels])),
                 self._graph.constant(f"{kind}.zero", np.array(0, levels)),
             ]
             x8 = self._graph.add("QuantizeLinear", [x, *ends], f"{x}.levels")
-            self._read_back[x] = self._graph.add("DequantizeLinear", [x8, *ends], f"{x}.back")
-        return self._read_back[x]
+            self._dequantised[x] = self._graph.add("DequantizeLinear", [x8, *ends], f"{x}.back")
+        return self._dequantised[x]
 
     def _kernel(self, convolution: str, kernel: Weights, *, axis: int, bias: Weights | None = None) -> str:
         """Store a kernel whose axis `axis` counts the output channels, in int8 unless its layer stays in float."""
@@ -188,9 +188,9 @@ class _Writer:
         if convolution.partition(".")[0] not in self._int8:
             return self._graph.constant(name, kernel)
         others = tuple(number for number in range(4) if number != axis)
-        # onnxruntime may round the bias to int32 in the unit of the sums: steps of next to nothing would overflow it.
-        least = TINY if bias is None else np.maximum(abs(bias) * LARGEST / MAX_BIAS, TINY)
-        steps = np.maximum(abs(kernel).max(axis=others) / LARGEST, least).astype(np.float32)
+        # onnxruntime may round the bias to int32 with the step of the sums: tiny steps would overflow it.
+        least = TINY if bias is None else np.maximum(abs(bias) * INT8_MAX / MAX_BIAS, TINY)
+        steps = np.maximum(abs(kernel).max(axis=others) / INT8_MAX, least).astype(np.float32)
         levels = np.rint(kernel / np.expand_dims(steps, others)).astype(np.int8)
         parts = {"levels": levels, "steps": steps, "zeros": np.zeros(steps.shape, np.int8)}
         inputs = [self._graph.constant(f"{name}.{kind}", value) for kind, value in parts.items()]
@@ -204,8 +204,8 @@ def pixel_kernels(kernel: Weights) -> Weights:
     reads x[m - 1] and x[m] with the taps 3 and 1, and pixel 2m + 1 reads x[m] and x[m + 1] with the taps 2 and 0: along
     each axis, they are two outputs of a convolution of kernel 3 and padding 1.
     """
-    nothing = 4
-    taps = np.array([[3, 1, nothing], [nothing, 2, 0]])
+    zero = 4  # The index of the padding.
+    taps = np.array([[3, 1, zero], [zero, 2, 0]])
     # (in, out, row of the pixel, row tap, column of the pixel, column tap)
     parts = np.pad(kernel, [(0, 0), (0, 0), (0, 1), (0, 1)])[:, :, taps[:, :, None, None], taps]
     return np.ascontiguousarray(parts.transpose(2, 4, 1, 0, 3, 5).reshape(-1, kernel.shape[0], 3, 3))

@@ -1,4 +1,4 @@
-"""Other tensors at the ends of a graph, or inside: pixels in and out, and half precision."""
+"""Pixels as input and output of a graph, and half precision inside."""
 
 import numpy as np
 import onnx
@@ -11,18 +11,18 @@ WHITE = 255
 
 
 def take_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let a model take and give pixels, uint8 (N, S, S, 3), with the scaling and the rounding of `model.pixels`.
+    """Make a model take and return pixels, uint8 (N, S, S, 3), with the scaling and rounding of `model.pixels`.
 
-    The model may be float32, half or int8 inside. An int8 model reads the pixels as they are: its levels are theirs.
+    The model may be float32, half or int8 inside. An int8 model reads the pixels unchanged, as its levels.
     """
     wiring, graph = Wiring(model), Graph.from_model(model)
     photo, drawn = wiring.input, wiring.output
-    levels = _levels_of(wiring)
+    levels = _photo_levels(wiring)
     _rename(graph, {drawn: "drawn"} | ({levels: photo} if levels else {photo: "scaled"}))
     nodes, graph.nodes = graph.nodes, []
     half, one = (graph.constant(name, np.array(value, np.float32)) for name, value in (("half", WHITE / 2), ("one", 1)))
     if levels:
-        # The nodes that made the levels write what nobody reads any more.
+        # The nodes that computed the levels are no longer needed.
         nodes = [node for node in nodes if photo not in node.output and "brighter" not in node.output]
     else:
         number = graph.add("Cast", [photo], "number", to=TensorProto.FLOAT)
@@ -37,8 +37,8 @@ def take_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph.put_into(pixels)
 
 
-def _levels_of(wiring: Wiring) -> str | None:
-    """Return the photo's pixel levels in a quantised model, or None in another."""
+def _photo_levels(wiring: Wiring) -> str | None:
+    """Return the tensor of the photo's levels in a quantised model, or None in another."""
     (reader,) = wiring.readers[wiring.input]
     if reader.op_type != "Add":
         return None
@@ -47,7 +47,7 @@ def _levels_of(wiring: Wiring) -> str | None:
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Compute a lowered float32 model in float16; its tensors at the ends, and tanh, stay float32.
+    """Convert a lowered float32 model to float16; its input, its output and tanh stay float32.
 
     Raises:
         ExportError: A weight is too large for float16.
@@ -72,7 +72,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _rename(graph: Graph, names: dict[str, str]) -> None:
-    """Give values of a graph other names."""
+    """Rename tensors of a graph."""
     copies = []
     for node in graph.nodes:
         copy = onnx.NodeProto()

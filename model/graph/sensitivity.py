@@ -1,4 +1,4 @@
-"""Which layers suffer from int8, found by measurement, so that those are the first that are left in float."""
+"""A search for the layers that lose most in int8, so that they stay in float first."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,56 +6,56 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from model.graph.calibration import drawer
+from model.graph.calibration import as_function
 from model.graph.quantisation import layers_of
 from model.pixels import Tensor
 
 Quantise = Callable[[Collection[str]], onnx.ModelProto]
-"""From the layers to leave in float to the int8 model."""
+"""Returns the int8 model with the given layers in float."""
 Similarity = Callable[[Tensor, Tensor], float]
-"""From what the float32 model and the int8 model drew, (N, S, S, 3) in [-1, 1], to a number that is 1 for the same."""
+"""Compares the maps of the float32 and the int8 model, (N, S, S, 3) in [-1, 1]; 1 for equal maps."""
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """An int8 model, and the layers that were left in float."""
+    """An int8 model, and its layers in float."""
 
     model: onnx.ModelProto
     float_layers: tuple[str, ...]
 
 
-def from_fastest(
+def int8_candidates(
     model: onnx.ModelProto, quantised: Quantise, photos: Tensor, *, similarity: Similarity
 ) -> Iterator[Quantised]:
-    """Yield a lowered model in int8, first all of it, then with 1, 2, 4 ... layers in float, those that suffer most.
+    """Yield a lowered model in int8: first completely, then with 1, 2, 4 ... of the most sensitive layers in float.
 
-    What suffers is measured when the second is asked for: each layer is tried in float alone. Half of the layers stay
-    in int8 at least; with fewer, little would be gained.
+    The sensitivity is measured when the second model is requested, with each layer in turn as the only one in float. At
+    least half of the layers stay in int8; with fewer, little would be gained.
 
     Args:
-        model: As `lower` makes it.
-        quantised: Makes the int8 model, with some layers left in float.
-        photos: To measure the similarity on, float32 (N, S, S, 3) in [-1, 1].
-        similarity: Compares what the two models draw.
+        model: A model from `lower`.
+        quantised: Returns the int8 model with the given layers in float.
+        photos: Photos to measure the similarity on, float32 (N, S, S, 3) in [-1, 1].
+        similarity: Compares the maps of the two models.
     """
     yield Quantised(quantised(()), ())
-    layers = by_sensitivity(model, quantised, photos, similarity=similarity)
+    layers = rank_by_sensitivity(model, quantised, photos, similarity=similarity)
     kept = 1
     while 2 * kept <= len(layers):
         yield Quantised(quantised(layers[:kept]), tuple(layers[:kept]))
         kept *= 2
 
 
-def by_sensitivity(
+def rank_by_sensitivity(
     model: onnx.ModelProto, quantised: Quantise, photos: Tensor, *, similarity: Similarity
 ) -> Sequence[str]:
-    """Return the layers in the order of what each gains in float, the most first; arguments as of `from_fastest`."""
+    """Return the layers by their gain in float, the largest first; arguments as for `int8_candidates`."""
     expected = draw_all(model, photos)
-    alone = {layer: similarity(expected, draw_all(quantised((layer,)), photos)) for layer in layers_of(model)}
-    return sorted(alone, key=alone.__getitem__, reverse=True)
+    similarities = {layer: similarity(expected, draw_all(quantised((layer,)), photos)) for layer in layers_of(model)}
+    return sorted(similarities, key=similarities.__getitem__, reverse=True)
 
 
 def draw_all(model: onnx.ModelProto, photos: Tensor) -> Tensor:
-    """Draw one photo at a time, so that memory does not grow with their number."""
-    draw = drawer(model)
+    """Draw photos one at a time, so that memory does not grow with their number."""
+    draw = as_function(model)
     return np.concatenate([draw(photo[None]) for photo in photos])

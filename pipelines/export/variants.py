@@ -13,7 +13,7 @@ from model.graph.calibration import calibrate
 from model.graph.openvino import equalise, write_for_openvino
 from model.graph.precision import to_half
 from model.graph.quantisation import quantise
-from model.graph.sensitivity import Quantise, from_fastest
+from model.graph.sensitivity import Quantise, int8_candidates
 from model.io.files import sha256
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.providers import CPU, CUDA, OPENVINO
@@ -173,7 +173,7 @@ def attempts_at(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProt
         return
     batch = to_tensor(photos)
     quantised = _quantiser(name, exact, plain, batch)
-    for made in from_fastest(exact, quantised, batch[:COMPARED], similarity=_similarity):
+    for made in int8_candidates(exact, quantised, batch[:COMPARED], similarity=_similarity):
         yield Made(made.model, made.float_layers)
 
 

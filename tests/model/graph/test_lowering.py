@@ -7,8 +7,8 @@ from onnx import helper
 
 from model.errors import ExportError
 from model.graph.builder import Wiring
-from model.graph.calibration import drawer
-from model.graph.lowering import fold_norms, lower, phases, read_generator
+from model.graph.calibration import as_function
+from model.graph.lowering import fold_norms, lower, phase_kernels, read_generator
 from model.spec import NetworkConfig
 from tests.fixtures.generators import photos, plain
 
@@ -35,10 +35,10 @@ UPSAMPLINGS = ("phases", "transposed")
 @EVERY
 def test_both_rewrites_are_exact(network):
     model, images = plain(network), photos(network)
-    expected = drawer(model)(images)
+    expected = as_function(model)(images)
     assert expected.std() > 0.1
     for upsampling in UPSAMPLINGS:
-        assert np.abs(drawer(lower(model, upsampling=upsampling))(images) - expected).max() < 1e-5
+        assert np.abs(as_function(lower(model, upsampling=upsampling))(images) - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("network", SMALL, ids=str)
@@ -76,7 +76,7 @@ def test_nothing_is_left_that_costs(network):
 @pytest.mark.parametrize("batch", [1, 3])
 def test_any_batch_size_is_drawn(batch):
     images = photos(SMALL[2], batch)
-    draw = drawer(lower(plain(SMALL[2])))
+    draw = as_function(lower(plain(SMALL[2])))
     together = draw(images)
     assert together.shape == images.shape
     np.testing.assert_allclose(together, np.concatenate([draw(image[None]) for image in images]), atol=1e-6)
@@ -91,7 +91,7 @@ def test_a_generator_that_was_never_trained_is_read_too():
     for norm in ("batch", "instance"):
         network = NetworkConfig(image_size=32, width=2, depth=3, norm=norm)
         model = to_onnx(build_generator(network), signature(network))
-        assert np.abs(drawer(lower(model))(photos(network)) - drawer(model)(photos(network))).max() < 1e-6
+        assert np.abs(as_function(lower(model))(photos(network)) - as_function(model)(photos(network))).max() < 1e-6
 
 
 def test_folding_leaves_no_factor_and_only_the_shifts_that_padding_asks_for():
@@ -113,7 +113,7 @@ def test_the_phases_are_a_transposed_convolution():
             expected[:, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += added
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2, 2), axis=(1, 2))
-    found = np.einsum("ihwrs,pirs->phw", windows, phases(kernel)).reshape(2, 2, 3, 6, 6)
+    found = np.einsum("ihwrs,pirs->phw", windows, phase_kernels(kernel)).reshape(2, 2, 3, 6, 6)
     np.testing.assert_allclose(found.transpose(2, 3, 0, 4, 1).reshape(3, 12, 12), expected)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from model.errors import ExportError
 from model.graph.builder import Wiring, attribute
-from model.graph.calibration import calibrate, drawer
+from model.graph.calibration import as_function, calibrate
 from model.graph.lowering import fold_norms, lower, read_generator
 from model.graph.openvino import LEAST_SHARE, equalise, pixel_kernels, write_for_openvino
 from model.graph.quantisation import layers_of
@@ -49,9 +49,9 @@ def quantised(network, **options):
 def error(network, model, found):
     """Return the mean difference in shares of what the maps vary, on photos that were not calibrated on."""
     images = photos(network)
-    expected = drawer(model)(images)
+    expected = as_function(model)(images)
     assert expected.std() > 0.1
-    return np.abs(drawer(found)(images) - expected).mean() / expected.std()
+    return np.abs(as_function(found)(images) - expected).mean() / expected.std()
 
 
 @EVERY
@@ -65,8 +65,8 @@ def test_with_all_layers_in_float_it_draws_the_same(network):
     model, kept = quantised(network, keep_float=layers(network))
     assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in kept.graph.node}
     images = photos(network)
-    expected = drawer(model)(images)
-    assert np.abs(drawer(kept)(images) - expected).max() < 1e-5 * np.abs(expected).max()
+    expected = as_function(model)(images)
+    assert np.abs(as_function(kept)(images) - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("network", SMALL, ids=str)
@@ -199,7 +199,7 @@ def test_an_equalised_generator_can_be_written_more_than_once():
 
 
 def test_an_unknown_layer_is_refused():
-    with pytest.raises(ExportError, match=r"no layers \['side'\]; the model has down0, down1, up1, up0"):
+    with pytest.raises(ExportError, match=r"no layers \['side'\]; use layers of the model: down0, down1, up1, up0"):
         quantised(SMALL[0], keep_float=["side", "up0"])
 
 
@@ -219,7 +219,7 @@ def test_a_channel_of_nothing_but_its_bias_stays(seed):
 
 
 def test_without_photos_nothing_is_written():
-    with pytest.raises(ExportError, match="0 photos give no ranges"):
+    with pytest.raises(ExportError, match="0 photos give no finite ranges"):
         in_int8(plain(BATCH), photos(BATCH)[:0])
 
 

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 
 from model.errors import ExportError
-from model.graph.calibration import calibrate, drawer
+from model.graph.calibration import as_function, calibrate
 from model.graph.lowering import lower
 from model.graph.precision import take_pixels, to_half
 from model.graph.quantisation import quantise
@@ -48,7 +48,7 @@ def pixels_of(network):
 def test_pixels_are_scaled_and_rounded_as_outside(network, upsampling):
     pixels = pixels_of(network)
     for model in variants(network, upsampling):
-        expected = to_pixels(drawer(model)(to_tensor(pixels)))
+        expected = to_pixels(as_function(model)(to_tensor(pixels)))
         taking = take_pixels(model)
         onnx.checker.check_model(taking, full_check=True)
         (found,) = open_session(taking).run(["map"], {"photo": pixels})
@@ -84,7 +84,7 @@ def test_half_precision_is_half_inside(network):
         onnx.TensorProto.INT64,
     }
     assert half.ByteSize() < lowered.ByteSize()
-    expected, found = (drawer(model)(photos(network)) for model in (lowered, half))
+    expected, found = (as_function(model)(photos(network)) for model in (lowered, half))
     assert 0 < np.abs(found - expected).max() < 0.02
 
 

@@ -8,7 +8,7 @@ import onnx
 from model.graph.calibration import calibrate
 from model.graph.lowering import lower
 from model.graph.quantisation import layers_of, quantise
-from model.graph.sensitivity import draw_all, from_fastest
+from model.graph.sensitivity import draw_all, int8_candidates
 from model.spec import NetworkConfig
 from tests.fixtures.generators import photos, plain
 
@@ -37,7 +37,7 @@ def fragile():
 
 def attempts(model):
     ranges = calibrate(model, [photos(NETWORK, 4, seed=1)])
-    return from_fastest(
+    return int8_candidates(
         model, lambda kept: quantise(model, ranges, keep_float=kept), photos(NETWORK, 3), similarity=closeness
     )
 
@@ -47,7 +47,7 @@ def test_the_first_is_int8_in_all_layers_and_nothing_is_measured_for_it():
     ranges = calibrate(lowered, [photos(NETWORK, 4, seed=1)])
     made = []
     first = next(
-        from_fastest(
+        int8_candidates(
             lowered, lambda kept: made.append(kept) or quantise(lowered, ranges), photos(NETWORK), similarity=closeness
         )
     )
