@@ -1,15 +1,10 @@
-"""A whole scene: a GeoTIFF in, its map as a Cloud Optimized GeoTIFF out, resumable strip by strip.
+"""A map of a complete scene: from a GeoTIFF to a Cloud Optimized GeoTIFF, resumable strip by strip.
 
 The map has the model's ground resolution and the scene's extent and coordinate system: a finer grid would only hold
-interpolated pixels, and a GIS lays both over one another by their georeference. Where the scene has alpha or nodata,
-the map has an alpha band. Finished strips wait in a hidden folder beside the map until it is whole.
+interpolated pixels, and a GIS overlays the two by their georeference. If the scene has alpha or nodata, the map has an
+alpha band. Finished strips are kept in a hidden folder next to the map until it is complete.
 """
 
-import fcntl
-import glob
-import hashlib
-import json
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,76 +19,65 @@ from model.errors import DataError, Sat2mapError, StorageError
 from model.io.files import write_bytes
 from model.io.images import short_name
 from model.io.prefetch import run_ahead
-from model.io.progress import track, working
+from model.io.progress import SILENT, Progress
 from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translate
-from serving.geo.geotiff import encode_strip, gdal, join_strips, read_note
+from serving.geo.geotiff import encode_strip, gdal, join_strips
 from serving.geo.imagery import Imagery, open_imagery
 from serving.inference.seams import Seams
+from serving.inference.strip_folder import StripNote, open_strip_folder, read_finished, strip_name
 from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
 
-FORMAT = 1
-"""Of strips: those of another number are not gone on with."""
 SUFFIXES = (".tif", ".tiff")
 
 
 class SceneReading(Frozen):
-    """How a scene is read; see `draw_scene`."""
+    """Settings for reading a scene; see `draw_scene`."""
 
     resolution: float | None = None
     bands: tuple[int, ...] | None = None
     stretch: tuple[float, float] | None = None
 
     def filled(self, resolution: float | None) -> "SceneReading":
-        """Return it with the model's resolution where none is given."""
+        """Return these settings, with the model's resolution if they have none."""
         return self if self.resolution else self.model_copy(update={"resolution": resolution})
 
     def __str__(self) -> str:
-        """Return what is given, as a row of a manifest has it."""
+        """Return the settings that are not None, as written in the rows of a manifest."""
         lists = {name: value for name, value in (("bands", self.bands), ("stretch", self.stretch)) if value}
-        told = [f"{name}={','.join(f'{number:g}' for number in value)}" for name, value in lists.items()]
-        return " ".join(["scene", *([f"resolution={self.resolution!r}"] if self.resolution else []), *told])
+        given = [f"{name}={','.join(f'{number:g}' for number in value)}" for name, value in lists.items()]
+        return " ".join(["scene", *([f"resolution={self.resolution!r}"] if self.resolution else []), *given])
 
 
 class SceneReport(Frozen):
-    """What was drawn, and how."""
+    """The result of `draw_scene`: the map, the settings used and counts."""
 
     source: str
     map: str
     model: str
     width: int
-    """Of the map, in pixels; likewise `height`."""
+    """Width of the map in pixels."""
     height: int
     crs: str | None
     ground: tuple[float, float] | None
-    """Metres on the ground of one pixel of the map at its centre, across and down; None: not known."""
+    """Metres on the ground of the pixel at the map's centre, across and down; None if unknown."""
     bands: tuple[int, ...]
     levels: tuple[tuple[float, float], ...] | None
-    """The values of each band that became black and white; None: they were 8 bits already."""
+    """The values that became black and white, for each band; None if the values were 8 bits and kept."""
     side: int
     overlap: float
     tiles: int
-    """Drawn, in this run and in the ones before that it went on with."""
+    """Number of tiles drawn, in this run and in the runs it resumed."""
     skipped: int
-    """Tiles left out because nothing in them is valid."""
+    """Number of tiles left out because they hold no valid pixel."""
     seams: float | None
-    """Mean step between pixels across the edges of tiles divided by that beside them; see `Seams`."""
+    """Mean step between pixels across tile edges, divided by the mean step near them; see `Seams`."""
     resumed: int
-    """Rows of the map that were there when this run began."""
+    """Rows of the map that earlier runs had drawn."""
     milliseconds: int
-    """Of this run."""
+    """Duration of this run."""
     warnings: tuple[str, ...]
-
-
-class _Note(Frozen):
-    """What a strip says about itself."""
-
-    top: int
-    height: int
-    drawn: int
-    skipped: int
-    seams: tuple[int, int, int, int]
 
 
 def draw_scene(
@@ -107,54 +91,51 @@ def draw_scene(
     bands: tuple[int, ...] | None = None,
     stretch: tuple[float, float] | None = None,
     overlap: float = OVERLAP,
+    progress: Progress = SILENT,
 ) -> SceneReport:
-    """Draw the map of a GeoTIFF; run again after a stop of any kind, it goes on and the result is the same.
+    """Draw the map of a GeoTIFF; a run that was stopped resumes when called again, with the same result.
 
     Args:
         draw: Draws tiles, uint8 (N, side, side, 3).
-        source: The scene; no file beside it is read.
-        out: The map to make, .tif; what stood there is replaced when the new one is whole.
-        side: Of a tile, in pixels.
-        model: Names what draws, for instance by its sha256. It is written into the map (tag MODEL), and strips of
-            another model are not gone on with.
-        resolution: Metres on the ground of a pixel in the model's photos; None: the scene's own pixels are drawn.
-        bands: One or three band numbers, from 1; None: red, green and blue by the rule of `serving.geo.bands`.
-        stretch: Two percentiles that become black and white; None: 2 and 98 of what is not 8 bits.
-        overlap: Part of a tile's side that neighbours share at least.
+        source: The scene; sidecar files are ignored.
+        out: The map, .tif; an existing file is replaced once the new map is complete.
+        side: Side of a tile in pixels.
+        model: Identifies the model, for instance by its sha256. It is written into the map (tag MODEL), and strips
+            of another model are not resumed.
+        resolution: Metres on the ground of a pixel in the model's photos; None to draw the scene's own pixels.
+        bands: One or three band numbers, from 1; None for red, green and blue by the rule of `serving.geo.bands`.
+        stretch: Two percentiles that become black and white; None for 2 and 98 if the values are not 8 bits.
+        overlap: Minimum overlap of neighbouring tiles, as a fraction of `side`.
+        progress: Receives the progress of drawing and writing.
 
     Raises:
         ConfigError: A setting is out of range.
-        DataError: The scene can't be read, or the map can't be written (PlaceError: to this disk); strips are kept.
+        DataError: The scene can't be read, or the map can't be written (StorageError if the disk is at fault);
+            finished strips are kept.
     """
     began = time.perf_counter()
-    _check_places(source, out)
+    _check_paths(source, out)
     with gdal(), _open(source, resolution=resolution, bands=bands, stretch=stretch) as imagery:
-        tile_starts(1, side, overlap)
+        tile_starts(1, side, overlap)  # Raises if `overlap` is out of range, before a folder is created.
         found = source.stat()
-        key = [FORMAT, found.st_size, found.st_mtime_ns, model, side, overlap, resolution, bands, stretch]
-        with _unfinished(out, key) as folder:
-            resumed = _finished(folder)
-            notes = [*resumed, *_draw_missing(draw, imagery, folder, out, resumed, side=side, overlap=overlap)]
-            _write_map(imagery, [folder / _name(note.top) for note in notes], out, model=model)
-    seams = sum((Seams(*note.seams) for note in notes), Seams())
+        key = [found.st_size, found.st_mtime_ns, model, side, overlap, resolution, bands, stretch]
+        with open_strip_folder(out, key) as folder:
+            resumed = read_finished(folder)
+            missing = _draw_missing(draw, imagery, folder, out, resumed, side=side, overlap=overlap, progress=progress)
+            notes = [*resumed, *missing]
+            _write_map(imagery, [folder / strip_name(note.top) for note in notes], out, model=model, progress=progress)
     return SceneReport(
         source=source.name,
         map=out.name,
         model=model,
-        width=imagery.width,
-        height=imagery.height,
-        crs=imagery.crs.to_string() if imagery.crs else None,
-        ground=imagery.map_ground,
-        bands=imagery.colours.bands,
-        levels=None if imagery.colours.levels is None else tuple(map(tuple, imagery.colours.levels.tolist())),
         side=side,
         overlap=overlap,
         tiles=sum(note.drawn for note in notes),
         skipped=sum(note.skipped for note in notes),
-        seams=seams.ratio,
+        seams=sum((Seams(*note.seams) for note in notes), Seams()).ratio,
         resumed=sum(note.height for note in resumed),
         milliseconds=round(1000 * (time.perf_counter() - began)),
-        warnings=tuple(imagery.warnings),
+        **_describe(imagery),
     )
 
 
@@ -170,84 +151,44 @@ def _open(source: Path, **reading: Any) -> Iterator[Imagery]:  # noqa: ANN401 - 
         yield imagery
 
 
-def _check_places(source: Path, out: Path) -> None:
+def _describe(imagery: Imagery) -> dict[str, Any]:
+    """Return the fields of the report that follow from the scene and how it was read."""
+    levels = imagery.colours.levels
+    return {
+        "width": imagery.width,
+        "height": imagery.height,
+        "crs": imagery.crs.to_string() if imagery.crs else None,
+        "ground": imagery.map_ground,
+        "bands": imagery.colours.bands,
+        "levels": None if levels is None else tuple(map(tuple, levels.tolist())),
+        "warnings": tuple(imagery.warnings),
+    }
+
+
+def _check_paths(source: Path, out: Path) -> None:
     if out.suffix.lower() not in SUFFIXES:
-        raise DataError(f"A scene's map is a GeoTIFF; {out.name} must end in {' or '.join(SUFFIXES)}.")
+        raise DataError(f"The map of a scene is a GeoTIFF; {out.name} must end in {' or '.join(SUFFIXES)}.")
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a file for the map.")
     if out.exists() and source.exists() and out.samefile(source):
-        raise DataError(f"The map can't take the place of its photo {source}; name another file.")
-
-
-@contextmanager
-def _unfinished(out: Path, key: list[object]) -> Iterator[Path]:
-    """Yield the hidden folder for strips of just these settings; when the map is whole, all such folders of it go.
-
-    Raises:
-        DataError: It can't be made, or another process draws into it.
-    """
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
-    folder = out.parent / f".{out.name}-{digest}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    except OSError as error:
-        raise DataError(f"{out.parent} can't be written ({error.strerror}); name another place.") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"Another process is drawing {out}; wait for it.") from error
-        try:
-            yield folder
-        except BaseException:
-            if not _strips(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-        for left in out.parent.glob(f".{glob.escape(out.name)}-" + "[0-9a-f]" * 16):
-            _remove_unused(left)
-
-
-def _remove_unused(folder: Path) -> None:
-    """Remove the strips of other settings, unless another process is drawing them."""
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _name(top: int) -> str:
-    return f"strip-{top:06d}.tif"
-
-
-def _strips(folder: Path) -> list[Path]:
-    return sorted(folder.glob("strip-*.tif"))
-
-
-def _finished(folder: Path) -> list[_Note]:
-    """Read the notes of the strips from the top that are whole, without a gap."""
-    notes: list[_Note] = []
-    for strip in _strips(folder):
-        if strip.name != _name(notes[-1].top + notes[-1].height if notes else 0):
-            break
-        try:
-            notes.append(_Note.model_validate_json(read_note(strip)))
-        except DataError:
-            # A file that was cut short by a crash of the machine: it is drawn again.
-            break
-    return notes
+        raise DataError(f"The map would overwrite its photo {source}; name another file.")
 
 
 def _draw_missing(
-    draw: Translate, imagery: Imagery, folder: Path, out: Path, finished: list[_Note], *, side: int, overlap: float
-) -> Iterator[_Note]:
-    """Draw the strips below the finished ones, write each while the next one is drawn, and yield its note."""
+    draw: Translate,
+    imagery: Imagery,
+    folder: Path,
+    out: Path,
+    finished: list[StripNote],
+    *,
+    side: int,
+    overlap: float,
+    progress: Progress,
+) -> Iterator[StripNote]:
+    """Draw the strips below the finished ones, write each while the next is drawn, and yield its note."""
 
-    def write(strip: Strip) -> _Note:
-        note = _Note(
+    def write(strip: Strip) -> StripNote:
+        note = StripNote(
             top=strip.top,
             height=len(strip.rows),
             drawn=strip.drawn,
@@ -255,43 +196,44 @@ def _draw_missing(
             seams=tuple(asdict(strip.seams).values()),
         )
         content = encode_strip(_with_alpha(strip, imagery), note=note.model_dump_json())
-        with _writing(out, f"{strip.top} of {imagery.height} rows"):
-            write_bytes(folder / _name(strip.top), content)
+        with _write_errors(out, f"{strip.top} of {imagery.height} rows"):
+            write_bytes(folder / strip_name(strip.top), content)
         return note
 
     start = finished[-1].top + finished[-1].height if finished else 0
     shape = {"height": imagery.height, "width": imagery.width, "side": side, "overlap": overlap}
     strips = draw_tiles(imagery.read, draw, **shape, start=start)
-    left = len(tile_starts(imagery.height, side, overlap)) - len(finished)
+    count = len(tile_starts(imagery.height, side, overlap)) - len(finished)
     with ThreadPoolExecutor(1, "write") as writer:
-        yield from run_ahead(writer, write, track(strips, f"Drawing {out.name}", total=left), 1)
+        yield from run_ahead(writer, write, progress.track(strips, f"Drawing {out.name}", total=count), 1)
 
 
 def _with_alpha(strip: Strip, imagery: Imagery) -> Pixels:
-    """Add the scene's alpha to a strip of a scene that has any, and empty what is fully transparent."""
+    """Add the scene's alpha, if it has any, to the rows of a strip; pixels with alpha 0 become black."""
     if not imagery.masked:
         return strip.rows
     alpha = imagery.alpha(strip.top, 0, *strip.rows.shape[:2])
     return np.dstack([np.where(alpha[..., None] > 0, strip.rows, 0), alpha]).astype(np.uint8)
 
 
-def _write_map(imagery: Imagery, strips: list[Path], out: Path, *, model: str) -> None:
+def _write_map(imagery: Imagery, strips: list[Path], out: Path, *, model: str, progress: Progress) -> None:
     draft = strips[0].with_name("map.tif")
     tags = {"TIFFTAG_SOFTWARE": "sat2map", "MODEL": model} | imagery.taken
-    with _writing(out, "all rows"), working(f"Writing {out.name}"):
+    with _write_errors(out, "all rows"), progress.working(f"Writing {out.name}"):
         shape = (imagery.height, imagery.width, 4 if imagery.masked else 3)
         join_strips(strips, draft, shape=shape, crs=imagery.crs, transform=imagery.transform, tags=tags)
         draft.replace(out)
 
 
 @contextmanager
-def _writing(out: Path, kept: str) -> Iterator[None]:
+def _write_errors(out: Path, kept: str) -> Iterator[None]:
+    """Raise an OSError as a DataError that reports which rows (`kept`) are already stored."""
     try:
         yield
     except OSError as error:
-        # What has no number is no word of the system on the disk, but GDAL's on this one map.
+        # Without an error number it comes from GDAL and concerns this map, not the disk.
         kind = StorageError if error.errno else DataError
         raise kind(
-            f"{out.parent} can't be written ({error.strerror or error}); {kept} are drawn and kept there: make room, "
-            "and run again to go on."
+            f"{out.parent} can't be written ({error.strerror or error}); {kept} are drawn and kept there: free some "
+            "space and run again to resume."
         ) from error

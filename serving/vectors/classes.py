@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 from model.io.images import short_name
-from model.io.progress import track
+from model.io.progress import SILENT, Progress
 from model.palette import cells, nearest_classes
 from model.spec import Palette
 
@@ -24,13 +24,20 @@ BLUR = 4
 """Pixels that a blurred border is wide, at most."""
 
 
-def read_classes(dataset: Any, path: Path, palette: Palette) -> Codes:  # noqa: ANN401 - a rasterio dataset
+def read_classes(
+    dataset: Any,  # noqa: ANN401 - a rasterio dataset
+    path: Path,
+    palette: Palette,
+    *,
+    progress: Progress = SILENT,
+) -> Codes:
     """Return the class of every pixel of an opened map, (H, W): that of the nearest colour, Euclidean in RGB.
 
     Args:
         dataset: A map as `serving.geo.geotiff.open_geotiff` opens it: uint8 RGB, or RGB and alpha.
         path: Its file, for messages.
         palette: The classes.
+        progress: Receives the progress of reading.
 
     Raises:
         DataError: The file is broken.
@@ -41,7 +48,7 @@ def read_classes(dataset: Any, path: Path, palette: Palette) -> Codes:  # noqa: 
     height, width = dataset.shape
     codes = np.empty((height, width), np.uint8)
     table = nearest_classes(palette)
-    for top, left in track(windows(height, width), "Reading the map"):
+    for top, left in progress.track(windows(height, width), "Reading the map"):
         part = codes[top : top + BLOCK, left : left + BLOCK]
         window = Window(left, top, part.shape[1], part.shape[0])
         try:

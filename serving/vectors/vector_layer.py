@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.errors import ConfigError, DataError
 from model.io.files import new_file
 from model.io.images import short_name
-from model.io.progress import track, working
+from model.io.progress import SILENT, Progress
 from model.spec import Frozen, Palette
 from serving.geo.footprint import Footprint, Points, metres_per_pixel
 from serving.geo.geotiff import gdal, open_geotiff
@@ -77,6 +77,7 @@ def write_vectors(
     classes: Sequence[str] | None = None,
     min_area: float | None = None,
     tolerance: float = TOLERANCE,
+    progress: Progress = SILENT,
 ) -> VectorReport:
     """Write the areas of a drawn map's classes as polygons: valid, without overlaps, with common borders.
 
@@ -95,6 +96,7 @@ def write_vectors(
         classes: Those to write; None: all but `ground`, the background.
         min_area: In square metres; None: that of 25 pixels.
         tolerance: In pixels, as of `serving.vectors.polygons.trace`.
+        progress: Receives the progress of reading, tracing and writing.
 
     Raises:
         ConfigError: An argument is out of range, or names a class that the palette does not have.
@@ -108,15 +110,15 @@ def write_vectors(
         with open_geotiff(map_file) as dataset:
             _check_map(dataset, map_file)
             crs, ground = dataset.crs, _find_ground(dataset, map_file, driver)
-            codes = read_classes(dataset, map_file, palette)
+            codes = read_classes(dataset, map_file, palette, progress=progress)
         least = SPECK if min_area is None else math.ceil(min(min_area / ground.pixel_area, MAX_PIXELS))
-        with working("Clearing blurred borders and specks"):
+        with progress.working("Clearing blurred borders and specks"):
             drop_blends(codes, palette)
             drop_specks(codes, least)
         place = partial(_place, ground=ground, in_degrees=driver == "GeoJSON")
         numbers = {name: number for number, name in enumerate(palette.classes, start=1) if name in wanted}
-        features = _trace_map(codes, numbers, tolerance=tolerance, place=place)
-    with working(f"Writing {out.name}"):
+        features = _trace_map(codes, numbers, tolerance=tolerance, place=place, progress=progress)
+    with progress.working(f"Writing {out.name}"):
         _write(features, palette, out, driver, DEGREES if driver == "GeoJSON" else crs.to_wkt())
     return VectorReport(
         file=out.name,
@@ -189,13 +191,18 @@ def _find_ground(dataset: Any, path: Path, driver: str) -> Footprint:  # noqa: A
 
 
 def _trace_map(
-    codes: Codes, wanted: Mapping[str, int], *, tolerance: float, place: Callable[[Polygons], _Features]
+    codes: Codes,
+    wanted: Mapping[str, int],
+    *,
+    tolerance: float,
+    place: Callable[[Polygons], _Features],
+    progress: Progress,
 ) -> dict[str, _Features]:
     """Trace the wanted classes of a map, name -> code, window by window, and join what the windows cut."""
     found: dict[str, list[_Features]] = {name: [] for name in wanted}
     cut: dict[str, list[Polygons]] = {name: [] for name in wanted}
     height, width = codes.shape
-    for top, left in track(windows(height, width), "Tracing borders"):
+    for top, left in progress.track(windows(height, width), "Tracing borders"):
         bottom, right = min(top + BLOCK, height), min(left + BLOCK, width)
         polygons, own = trace(_cut_out(codes, top, left), top=top, left=left, tolerance=tolerance)
         at_edge = touches_edge(polygons, (left, top, right, bottom))

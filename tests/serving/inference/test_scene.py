@@ -16,6 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 from model.errors import ConfigError, DataError
 from serving.geo.geotiff import gdal
 from serving.inference.scene import SceneReport, draw_scene
+from tests.fixtures.progress import RecordedProgress
 from tests.fixtures.project import PROJECT
 
 SIDE = 32
@@ -171,6 +172,13 @@ def test_seams_are_blended_and_measured(tmp_path):
     assert draw(source, tmp_path / "map.tif", moody).seams < 1.1
 
 
+def test_progress_counts_rows_of_tiles(scene, tmp_path, capfd):
+    progress = RecordedProgress()
+    draw(scene, tmp_path / "map.tif", progress=progress)
+    assert progress.totals == progress.counts == {"Drawing map.tif": 6} and progress.steps == ["Writing map.tif"]
+    assert capfd.readouterr() == ("", "")
+
+
 # Stops
 
 
@@ -316,7 +324,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(scene, tmp_p
     out = tmp_path / "map.tif"
     program = FULL.format(path=[str(PROJECT)], source=str(scene), out=str(out), size=size)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
-    assert f"{kept} are drawn and kept there: make room, and run again to go on." in done.stdout, done.stderr
+    assert f"{kept} are drawn and kept there: free some space and run again to resume." in done.stdout, done.stderr
     assert not out.exists()
     assert draw(scene, out).resumed == (150 if kept == "all rows" else 0)
     assert np.array_equal(read(out), 255 - read(scene)) and sorted(os.listdir(tmp_path)) == ["map.tif", "scene.tif"]
@@ -332,10 +340,10 @@ def test_a_place_that_can_not_be_written_is_told(scene, tmp_path):
 
 
 def test_names_of_other_formats_folders_and_the_scene_itself_are_refused(scene, tmp_path):
-    assert refusal(scene, tmp_path / "map.png") == "A scene's map is a GeoTIFF; map.png must end in .tif or .tiff."
+    assert refusal(scene, tmp_path / "map.png") == "The map of a scene is a GeoTIFF; map.png must end in .tif or .tiff."
     (tmp_path / "folder.tif").mkdir()
     assert refusal(scene, tmp_path / "folder.tif").endswith("folder.tif is a folder; name a file for the map.")
-    assert "can't take the place of its photo" in refusal(scene, scene)
+    assert "The map would overwrite its photo" in refusal(scene, scene)
 
 
 def test_a_broken_scene_leaves_nothing(scene, tmp_path):
