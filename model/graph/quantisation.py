@@ -78,7 +78,7 @@ class _Quantiser:
         self._layers = {
             node.name for node in wiring.nodes if node.op_type in CONVOLUTIONS and node.name not in keep_float
         }
-        self._gains, self._inverse_gains = _equalise(wiring, ranges, self._layers)
+        self._gains, self._norm_gains = _equalise(wiring, ranges, self._layers)
         self._scales: dict[str, Scale] = {}
         """Scales of the quantised tensors."""
         self._replacements: dict[str, str] = {}
@@ -135,7 +135,7 @@ class _Quantiser:
         """Quantise and dequantise `value`, and let the readers of the tensor `name` read the result."""
         ends = [graph.constant(f"{name}.step", scale.step), graph.constant(f"{name}.zero", scale.zero)]
         levels = graph.add("QuantizeLinear", [value, *ends], f"{name}.levels")
-        if (gains := self._inverse_gains.get(name)) is not None:
+        if (gains := self._norm_gains.get(name)) is not None:
             zeros = np.full(gains.shape, scale.zero)
             ends = [graph.constant(f"{name}.steps", scale.step / gains), graph.constant(f"{name}.zeros", zeros)]
         self._replacements[name] = graph.add("DequantizeLinear", [levels, *ends], f"{name}.back")
@@ -172,14 +172,14 @@ class _Quantiser:
 def _equalise(wiring: Wiring, ranges: Ranges, layers: set[str]) -> tuple[dict[str, Steps], dict[str, Steps]]:
     """Return factors (C,) that give all channels in front of an instance norm the same range.
 
-    Otherwise a channel whose values lie within a few levels of the shared scale would be amplified by its norm. The
-    factors cost nothing: they go into the kernel's scales, and are divided out when levels are dequantised.
+    Otherwise a norm would amplify a channel whose values span only a few levels of the shared scale. The factors cost
+    nothing: they go into the kernel's scales, and are divided out when levels are dequantised.
 
     Returns:
         Factors of the outputs of layers and of leaky ReLUs, and factors to divide by in front of norms, by tensor.
     """
     gains: dict[str, Steps] = {}
-    inverse_gains: dict[str, Steps] = {}
+    norm_gains: dict[str, Steps] = {}
     for node in wiring.nodes:
         if node.op_type != "InstanceNormalization":
             continue
@@ -194,8 +194,8 @@ def _equalise(wiring: Wiring, ranges: Ranges, layers: set[str]) -> tuple[dict[st
         # A channel of zeros stays zero.
         factors = largest.max() / np.maximum(largest, max(largest.max() * LEAST_SHARE, TINY))
         gains |= dict.fromkeys(names, np.tile(factors, len(low) // len(factors)))
-        inverse_gains[node.input[0]] = factors
-    return gains, inverse_gains
+        norm_gains[node.input[0]] = factors
+    return gains, norm_gains
 
 
 def _add_constant(

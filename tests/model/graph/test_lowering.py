@@ -42,7 +42,7 @@ def test_both_rewrites_are_exact(network):
 
 
 @pytest.mark.parametrize("network", SMALL, ids=str)
-def test_what_is_known_of_a_model_stays(network):
+def test_inputs_outputs_and_metadata_are_kept(network):
     model = plain(network)
     helper.set_model_props(model, {"run": "1f0c"})
     for upsampling in UPSAMPLINGS:
@@ -54,7 +54,7 @@ def test_what_is_known_of_a_model_stays(network):
         assert lowered.metadata_props == model.metadata_props and lowered.graph.name == model.graph.name
 
 
-def test_the_model_given_stays_as_it_was():
+def test_the_given_model_is_not_changed():
     model = plain(SMALL[2])
     before = model.SerializeToString(deterministic=True)
     lower(model)
@@ -62,7 +62,7 @@ def test_the_model_given_stays_as_it_was():
 
 
 @pytest.mark.parametrize("network", SMALL, ids=str)
-def test_nothing_is_left_that_costs(network):
+def test_only_cheap_operators_remain(network):
     depth = network.depth
     norm = "InstanceNormalization" if network.norm == "instance" else "Add"
     for upsampling, up in zip(UPSAMPLINGS, ("Conv", "ConvTranspose"), strict=True):
@@ -74,7 +74,7 @@ def test_nothing_is_left_that_costs(network):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_any_batch_size_is_drawn(batch):
+def test_any_batch_size_works(batch):
     images = photos(SMALL[2], batch)
     draw = as_function(lower(plain(SMALL[2])))
     together = draw(images)
@@ -82,8 +82,8 @@ def test_any_batch_size_is_drawn(batch):
     np.testing.assert_allclose(together, np.concatenate([draw(image[None]) for image in images]), atol=1e-6)
 
 
-def test_a_generator_that_was_never_trained_is_read_too():
-    """Its norms add nothing, and tf2onnx leaves out what does nothing."""
+def test_an_untrained_generator_is_read_too():
+    """Its norms change nothing, so tf2onnx leaves out some of their nodes."""
     from model.networks.pix2pix import build_generator
     from model.spec import signature
     from pipelines.export.conversion import to_onnx
@@ -94,7 +94,7 @@ def test_a_generator_that_was_never_trained_is_read_too():
         assert np.abs(as_function(lower(model))(photos(network)) - as_function(model)(photos(network))).max() < 1e-6
 
 
-def test_folding_leaves_no_factor_and_only_the_shifts_that_padding_asks_for():
+def test_folding_leaves_no_scales_and_keeps_the_shifts_of_the_encoder():
     read = read_generator(plain(SMALL[2]))
     folded = fold_norms(read)
     assert any((layer.scale < 0).any() and (layer.scale == 0).any() for layer in (*read.down, *read.up))
@@ -102,8 +102,8 @@ def test_folding_leaves_no_factor_and_only_the_shifts_that_padding_asks_for():
     assert [abs(layer.shift).tolist() for layer in folded.down] == [abs(layer.shift).tolist() for layer in read.down]
 
 
-def test_the_phases_are_a_transposed_convolution():
-    """Against its definition, pixel by pixel."""
+def test_the_phases_equal_a_transposed_convolution():
+    """Compare with the definition, pixel by pixel."""
     random = np.random.default_rng(3)
     kernel, image = random.normal(size=(2, 3, 4, 4)), random.normal(size=(2, 5, 5))
     expected = np.zeros((3, 12, 12))
@@ -117,11 +117,11 @@ def test_the_phases_are_a_transposed_convolution():
     np.testing.assert_allclose(found.transpose(2, 3, 0, 4, 1).reshape(3, 12, 12), expected)
 
 
-# Other graphs
+# Refused graphs
 
 
 def without(model, operator):
-    """Take the first node of a kind out of a chain."""
+    """Remove the first node of an operator from a chain."""
     wiring = Wiring(model)
     node = next(node for node in model.graph.node if node.op_type == operator)
     for reader in wiring.readers[node.output[0]]:
@@ -161,7 +161,7 @@ def test_kernels_that_do_not_fit_are_refused():
         lower(model)
 
 
-def test_a_kernel_that_is_computed_is_refused():
+def test_a_computed_kernel_is_refused():
     model = plain(SMALL[2])
     convolution = next(node for node in model.graph.node if node.op_type == "Conv")
     (kernel,) = [tensor for tensor in model.graph.initializer if tensor.name == convolution.input[1]]

@@ -1,4 +1,4 @@
-"""The int8 file for OpenVINO draws what the plain one draws, and has the one form that OpenVINO draws fast."""
+"""The int8 graph for OpenVINO draws nearly the same maps, in the form that OpenVINO runs fast."""
 
 import numpy as np
 import onnx
@@ -41,13 +41,13 @@ def in_int8(model, calibration, **options):
 
 
 def quantised(network, **options):
-    """Quantise a random generator; return it and its file."""
+    """Quantise a random generator; return both models."""
     model = plain(network)
     return model, in_int8(model, photos(network, 4, seed=1), **options)
 
 
 def error(network, model, found):
-    """Return the mean difference in shares of what the maps vary, on photos that were not calibrated on."""
+    """Return the mean difference, relative to the deviation of the maps, on photos not used for calibration."""
     images = photos(network)
     expected = as_function(model)(images)
     assert expected.std() > 0.1
@@ -55,13 +55,13 @@ def error(network, model, found):
 
 
 @EVERY
-def test_an_int8_file_draws_nearly_the_same(network):
+def test_an_int8_model_draws_nearly_the_same(network):
     assert 0 < error(network, *quantised(network)) < 0.03
 
 
 @EVERY
-def test_with_all_layers_in_float_it_draws_the_same(network):
-    """So to equalise, and to draw four pixels at a time, are exact."""
+def test_a_model_with_all_layers_in_float_is_exact(network):
+    """Equalising, and drawing four pixels at a time, are exact."""
     model, kept = quantised(network, keep_float=layers(network))
     assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in kept.graph.node}
     images = photos(network)
@@ -78,11 +78,11 @@ def test_equalised_channels_fill_their_levels(network):
     for name in names:
         largest = np.maximum(-ranges[name][0], ranges[name][1])
         assert largest.max() == pytest.approx(1, rel=1e-5)
-        # Each channel has its own 1, but for those of next to nothing.
+        # Every channel reaches 1, except for those with very small values.
         assert np.isclose(largest, 1, rtol=1e-5).sum() >= 0.3 * len(largest)
 
 
-def test_a_channel_that_was_quiet_on_the_photos_has_room_to_grow():
+def test_channels_with_small_values_keep_headroom():
     model = plain(BATCH)
     cut = calibrate(lower(model, upsampling="transposed"), [photos(BATCH)])["down0.norm"]
     largest = np.maximum(-cut[0], cut[1])
@@ -112,7 +112,7 @@ def test_every_convolution_reads_symmetric_levels(network):
 
 
 @pytest.mark.parametrize("network", SMALL, ids=str)
-def test_levels_follow_the_skip_and_do_not_precede_it(network):
+def test_a_skip_is_quantised_after_the_concatenation(network):
     wiring = Wiring(quantised(network)[1])
     joined = [node for node in wiring.nodes if node.op_type == "Concat"]
     assert len(joined) == network.depth - 2
@@ -125,8 +125,8 @@ def test_levels_follow_the_skip_and_do_not_precede_it(network):
     assert sum(node.op_type == "QuantizeLinear" for node in wiring.nodes) == 2 * network.depth
 
 
-def followers(wiring, name):
-    """Return the operators from a node to the first that more than one reads, or that quantises."""
+def chain_after(wiring, name):
+    """Return the operators from a node on, up to one that quantises or has several readers."""
     found = [wiring.writers[name].op_type]
     while len(readers := wiring.readers[name]) == 1 and found[-1] != "QuantizeLinear":
         found.append(readers[0].op_type)
@@ -134,23 +134,23 @@ def followers(wiring, name):
     return found
 
 
-def test_nothing_but_activation_and_norm_stands_before_the_levels():
+def test_only_activation_norm_and_skip_lie_before_the_levels():
     wiring = Wiring(quantised(BATCH)[1])
     for level in range(BATCH.depth):
-        assert followers(wiring, f"down{level}") == ["Conv", "LeakyRelu", "Add", "QuantizeLinear"]
-    assert followers(wiring, "up4") == ["ConvTranspose", "Relu", "Concat", "QuantizeLinear"]
-    assert followers(wiring, "up1") == ["ConvTranspose", "Relu", "QuantizeLinear"]
+        assert chain_after(wiring, f"down{level}") == ["Conv", "LeakyRelu", "Add", "QuantizeLinear"]
+    assert chain_after(wiring, "up4") == ["ConvTranspose", "Relu", "Concat", "QuantizeLinear"]
+    assert chain_after(wiring, "up1") == ["ConvTranspose", "Relu", "QuantizeLinear"]
 
 
-def test_nothing_moves_behind_a_norm_of_each_image():
-    """A factor in front of it would change its epsilon, and OpenVINO moves those it finds."""
+def test_a_clip_lies_before_every_instance_norm():
+    """Without it, OpenVINO moves factors behind the norm, which changes the effect of its epsilon."""
     wiring = Wiring(quantised(INSTANCE)[1])
     normed = ["InstanceNormalization"]
-    assert followers(wiring, "down1") == ["Conv", "LeakyRelu", "Clip", *normed, "QuantizeLinear"]
-    assert followers(wiring, "up2") == ["ConvTranspose", "Clip", *normed, "Relu", "Concat", "QuantizeLinear"]
+    assert chain_after(wiring, "down1") == ["Conv", "LeakyRelu", "Clip", *normed, "QuantizeLinear"]
+    assert chain_after(wiring, "up2") == ["ConvTranspose", "Clip", *normed, "Relu", "Concat", "QuantizeLinear"]
 
 
-def test_names_and_metadata_stay():
+def test_inputs_outputs_and_metadata_are_kept():
     model = plain(BATCH)
     model.metadata_props.add(key="made_by", value="a test")
     small = in_int8(model, photos(BATCH))
@@ -160,7 +160,7 @@ def test_names_and_metadata_stay():
     onnx.checker.check_model(small, full_check=True)
 
 
-def test_a_wide_model_takes_a_quarter_of_the_space():
+def test_a_wide_model_shrinks_to_about_a_quarter():
     model, small = quantised(NetworkConfig(image_size=32, width=64, depth=3))
     assert small.ByteSize() < model.ByteSize() / 3.5
 
@@ -170,7 +170,7 @@ def test_a_wide_model_takes_a_quarter_of_the_space():
 
 @pytest.mark.parametrize("layer", ["down0", "down2", "down3", "up3", "up2", "up1", "up0"])
 @pytest.mark.parametrize("network", [BATCH, INSTANCE], ids=str)
-def test_any_layer_can_be_kept(network, layer):
+def test_any_layer_can_stay_in_float(network, layer):
     model, small = quantised(network, keep_float=[layer])
     wiring, parts = Wiring(small), (layer,) if layer != "up0" else ("up0.own", "up0.skip")
     for name in parts:
@@ -183,15 +183,15 @@ def test_any_layer_can_be_kept(network, layer):
 
 
 @pytest.mark.parametrize("network", [BATCH, INSTANCE], ids=str)
-def test_fewer_levels_draw_more_exactly(network):
-    """From all layers in int8, over the last two in float, to all in float."""
+def test_more_layers_in_float_are_more_exact(network):
+    """Compare none, the last two, and all layers in float."""
     kept = [], ["up1", "up0"], layers(network)
     errors = [error(network, *quantised(network, keep_float=names)) for names in kept]
     assert errors[0] > errors[1] > 100 * errors[2]
 
 
 def test_an_equalised_generator_can_be_written_more_than_once():
-    """As a search for the layers to keep does."""
+    """The search for sensitive layers does so."""
     model, small = quantised(BATCH, keep_float=["up2"])
     generator = equalise(model, photos(BATCH, 4, seed=1))
     assert write_for_openvino(generator, model) == quantised(BATCH)[1] != small
@@ -203,12 +203,12 @@ def test_an_unknown_layer_is_refused():
         quantised(SMALL[0], keep_float=["side", "up0"])
 
 
-# Weights and photos out of the ordinary
+# Unusual weights and photos
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_channel_of_nothing_but_its_bias_stays(seed):
-    """Its kernel is zero: with steps of next to nothing, the bias would overflow int32 in onnxruntime."""
+def test_a_channel_of_only_a_bias_is_kept(seed):
+    """Its kernel is zero: with tiny steps, the bias would overflow int32 in onnxruntime."""
     network = NetworkConfig(image_size=32, width=4, depth=3)
     model = plain(network, seed)
     small = in_int8(model, photos(network, 4, seed=1))
@@ -218,7 +218,7 @@ def test_a_channel_of_nothing_but_its_bias_stays(seed):
     assert error(network, model, small) < 0.03
 
 
-def test_without_photos_nothing_is_written():
+def test_calibration_without_photos_is_refused():
     with pytest.raises(ExportError, match="0 photos give no finite ranges"):
         in_int8(plain(BATCH), photos(BATCH)[:0])
 
@@ -228,8 +228,8 @@ def test_another_network_is_refused():
         in_int8(lower(plain(BATCH)), photos(BATCH))
 
 
-def test_four_pixels_at_a_time_are_those_of_the_transposed_convolution():
-    """Every input pixel is drawn by hand, as Dumoulin & Visin (2016, section 4) define it."""
+def test_four_pixels_at_a_time_equal_the_transposed_convolution():
+    """Compare with the definition of Dumoulin & Visin (2016, section 4), input pixel by input pixel."""
     random = np.random.default_rng(0)
     kernel, image = random.normal(size=(2, 3, 4, 4)), random.normal(size=(2, 5, 5))
     whole = np.zeros((3, 12, 12))

@@ -1,4 +1,4 @@
-"""Pixels at the ends of a model, and half precision inside."""
+"""Pixels as input and output of a model, and half precision inside."""
 
 import numpy as np
 import onnx
@@ -45,7 +45,7 @@ def pixels_of(network):
 
 @EVERY
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-def test_pixels_are_scaled_and_rounded_as_outside(network, upsampling):
+def test_pixels_are_scaled_and_rounded_as_by_model_pixels(network, upsampling):
     pixels = pixels_of(network)
     for model in variants(network, upsampling):
         expected = to_pixels(as_function(model)(to_tensor(pixels)))
@@ -67,7 +67,7 @@ def test_only_the_type_of_the_ends_changes(network):
 
 
 @pytest.mark.parametrize("network", NETWORKS[:2], ids=str)
-def test_an_int8_model_reads_the_pixels_as_they_are(network, tmp_path):
+def test_an_int8_model_reads_the_pixels_unchanged(network, tmp_path):
     file = tmp_path / "optimised.onnx"
     open_session(take_pixels(variants(network)[1]), optimized_model_filepath=str(file))
     first, *rest = onnx.load(file).graph.node
@@ -76,7 +76,7 @@ def test_an_int8_model_reads_the_pixels_as_they_are(network, tmp_path):
 
 
 @EVERY
-def test_half_precision_is_half_inside(network):
+def test_a_half_model_has_float16_weights_and_draws_nearly_the_same(network):
     lowered, _, half = variants(network)
     onnx.checker.check_model(half, full_check=True)
     assert {tensor.data_type for tensor in half.graph.initializer} <= {
@@ -88,7 +88,7 @@ def test_half_precision_is_half_inside(network):
     assert 0 < np.abs(found - expected).max() < 0.02
 
 
-def test_a_weight_that_half_can_not_hold_is_refused():
+def test_a_weight_too_large_for_half_precision_is_refused():
     lowered = lower(plain(NETWORKS[0]))
     bias = next(tensor for tensor in lowered.graph.initializer if tensor.name == "up0.bias")
     bias.CopyFrom(onnx.numpy_helper.from_array(np.full(12, 7e4, np.float32), bias.name))
@@ -96,7 +96,7 @@ def test_a_weight_that_half_can_not_hold_is_refused():
         to_half(lowered)
 
 
-def test_the_models_given_stay_as_they_were():
+def test_the_given_models_are_not_changed():
     for model in variants(NETWORKS[1])[:2]:
         before = model.SerializeToString(deterministic=True)
         take_pixels(model)

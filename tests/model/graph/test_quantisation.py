@@ -1,4 +1,4 @@
-"""Int8 models draw what their float32 models draw, and are integer where it counts."""
+"""Int8 models draw nearly the maps of their float32 models, with integer operators."""
 
 import numpy as np
 import onnx
@@ -34,7 +34,7 @@ def quantised(network, upsampling="phases", **options):
 
 
 def operators_run(model, tmp_path):
-    """Return the operators that onnxruntime makes of a model on the CPU."""
+    """Return the operators of a model that onnxruntime has optimised for the CPU."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
@@ -64,22 +64,22 @@ def test_all_kernels_are_int8(network, upsampling):
 
 
 @pytest.mark.parametrize("network", SMALL[:3], ids=str)
-def test_onnxruntime_draws_with_integers_alone(network, tmp_path):
+def test_onnxruntime_uses_only_integer_operators(network, tmp_path):
     operators = operators_run(quantised(network)[1], tmp_path)
     assert operators.count("QLinearConv") == 2 * network.depth and "Conv" not in operators
     assert operators.count("QLinearAdd") == operators.count("QLinearLeakyRelu") == network.depth
-    # One at each end, and the transposes that interleave: none between layouts.
+    # One at each end; the only transposes are those that interleave.
     assert operators.count("QuantizeLinear") == operators.count("DequantizeLinear") == 1
     assert operators.count("Transpose") == network.depth
 
 
-def test_with_instance_norm_the_convolutions_are_integer(tmp_path):
+def test_convolutions_with_instance_norm_are_integer(tmp_path):
     operators = operators_run(quantised(SMALL[3])[1], tmp_path)
     assert operators.count("QLinearConv") == 2 * SMALL[3].depth and "Conv" not in operators
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-def test_a_layer_that_is_kept_stays_in_float(upsampling):
+def test_a_kept_layer_stays_in_float(upsampling):
     lowered, everything = quantised(SMALL[1], upsampling)
     _, small = quantised(SMALL[1], upsampling, keep_float=["up3"])
     kernel = Wiring(lowered).constants["up3.kernel"]
@@ -91,16 +91,16 @@ def test_a_layer_that_is_kept_stays_in_float(upsampling):
 
 @pytest.mark.parametrize("layer", ["down0", "down1", "down4", "up4", "up1", "up0"])
 @pytest.mark.parametrize("network", SMALL[1::2], ids=str)
-def test_any_layer_can_be_kept(network, layer):
+def test_any_layer_can_stay_in_float(network, layer):
     if layer not in layers_of(lower(plain(network))):
-        pytest.skip("not so deep")
+        pytest.skip("this network has fewer layers")
     lowered, small = quantised(network, keep_float=[layer])
     images = photos(network)
     assert np.abs(as_function(small)(images) - as_function(lowered)(images)).mean() < 0.02
 
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
-def test_with_all_layers_kept_nothing_changes(upsampling):
+def test_a_model_with_all_layers_in_float_is_unchanged(upsampling):
     lowered = lower(plain(SMALL[1]), upsampling=upsampling)
     small = quantise(lowered, calibrate(lowered, [photos(SMALL[1])]), keep_float=layers_of(lowered))
     assert [node.op_type for node in small.graph.node] == [node.op_type for node in lowered.graph.node]
@@ -112,7 +112,7 @@ def test_an_unknown_layer_is_refused():
         quantised(SMALL[0], keep_float=["side"])
 
 
-def test_names_and_metadata_stay():
+def test_inputs_outputs_and_metadata_are_kept():
     lowered, small = quantised(SMALL[1])
     assert small.graph.input == lowered.graph.input and small.graph.output == lowered.graph.output
     assert small.opset_import == lowered.opset_import and small.metadata_props == lowered.metadata_props
@@ -121,7 +121,7 @@ def test_names_and_metadata_stay():
 # Ranges and scales
 
 
-def test_ranges_hold_every_value_of_every_photo():
+def test_ranges_cover_every_value_of_every_photo():
     lowered, network = lower(plain(SMALL[1])), SMALL[1]
     one, two = photos(network, 3, seed=1), photos(network, 2, seed=2)
     both, first = calibrate(lowered, [one, two]), calibrate(lowered, [one])
@@ -132,7 +132,7 @@ def test_ranges_hold_every_value_of_every_photo():
     np.testing.assert_allclose(both["up0.active"], (drawn.min(axis=1), drawn.max(axis=1)), rtol=1e-5)
 
 
-def test_tanh_is_given_only_what_changes_a_pixel():
+def test_the_range_of_tanh_ends_where_pixels_no_longer_change():
     lowered = lower(plain(SMALL[1]))
     wiring = Wiring(lowered)
     bias = next(tensor for tensor in lowered.graph.initializer if tensor.name == "up0.bias")
@@ -142,12 +142,12 @@ def test_tanh_is_given_only_what_changes_a_pixel():
     assert to_pixels(np.tanh(np.array([SATURATION, -SATURATION], np.float32))).tolist() == [255, 0]
 
 
-def test_without_photos_there_are_no_ranges():
+def test_calibration_without_photos_is_refused():
     with pytest.raises(ExportError, match="0 photos give no finite ranges"):
         calibrate(lower(plain(SMALL[0])), [])
 
 
-def test_photos_that_are_no_numbers_are_refused():
+def test_photos_of_nan_are_refused():
     with pytest.raises(ExportError, match="with finite values"):
         calibrate(lower(plain(SMALL[0])), [np.full_like(photos(SMALL[0]), np.nan)])
 
@@ -161,7 +161,7 @@ def test_a_scale_covers_its_range_and_zero(low, high):
     assert ends[0] <= min(low, 0) + half and max(high, 0) - half <= ends[1]
 
 
-def test_a_layer_of_nothing_and_a_bias_out_of_reach_are_no_trouble():
+def test_a_layer_of_zeros_is_quantised():
     lowered = lower(plain(SMALL[1]))
     for tensor in lowered.graph.initializer:
         if tensor.name == "down2.kernel":
@@ -174,8 +174,8 @@ def test_a_layer_of_nothing_and_a_bias_out_of_reach_are_no_trouble():
 
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 @pytest.mark.parametrize("layer", ["down1", "up2"])
-def test_quiet_channels_before_a_norm_of_their_own_are_not_lost(upsampling, layer):
-    """The norm makes them as loud as the first; with a scale that all share, they would lie within a level or two."""
+def test_small_channels_before_an_instance_norm_are_not_lost(upsampling, layer):
+    """The norm makes them as large as the first; with a shared scale they would span only a level or two."""
     lowered = lower(plain(SMALL[3]), upsampling=upsampling)
     kernel = next(tensor for tensor in lowered.graph.initializer if tensor.name == f"{layer}.kernel")
     values = onnx.numpy_helper.to_array(kernel).copy()
@@ -184,7 +184,7 @@ def test_quiet_channels_before_a_norm_of_their_own_are_not_lost(upsampling, laye
     elif upsampling == "transposed":
         values[:, 0] *= 100
     else:
-        # Of each of the four phases.
+        # In each of the four phases.
         values.reshape(4, -1, *values.shape[1:])[:, 0] *= 100
     kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
     images = photos(SMALL[3])
@@ -193,8 +193,8 @@ def test_quiet_channels_before_a_norm_of_their_own_are_not_lost(upsampling, laye
     assert np.abs(as_function(small)(images) - expected).mean() < 0.05 * expected.std()
 
 
-def test_every_pixel_level_enters_as_itself():
-    """A first layer that copies its input shows what became of it."""
+def test_every_pixel_level_is_quantised_to_itself():
+    """Quantise the photo by the constants of the graph."""
     wiring = Wiring(quantised(SMALL[1])[1])
     levels = np.arange(256, dtype=np.float32)
     photo = levels / np.float32(127.5) - np.float32(1)
@@ -202,8 +202,8 @@ def test_every_pixel_level_enters_as_itself():
     assert (np.rint((photo + wiring.constants["half_level"]) / step) + zero == levels).all()
 
 
-def test_the_first_bias_takes_the_half_level_back():
-    """A photo of one grey through a first layer: in the middle, the sum of the kernel times the grey."""
+def test_the_first_bias_undoes_the_half_level():
+    """Compare the first layer of both models on a grey photo."""
     lowered, small = quantised(SMALL[1])
     grey = np.full((1, 96, 96, 3), 51 / 127.5 - 1, np.float32)
     ends = []

@@ -1,4 +1,4 @@
-"""Layers that suffer from int8 are found and left in float."""
+"""The layers that lose most in int8 are found and left in float first."""
 
 from itertools import pairwise
 
@@ -16,14 +16,14 @@ NETWORK = NetworkConfig(image_size=64, width=6, depth=4)
 
 
 def closeness(expected, found):
-    """Return 1 for the same, less for less."""
+    """Return 1 for equal maps, less for others."""
     return float(1 - np.abs(expected - found).mean())
 
 
 def fragile():
-    """Return a lowered model whose second layer int8 spoils: large weights of an input that is next to nothing.
+    """Return a lowered model whose second layer is inaccurate in int8: one input is tiny, and its weights are large.
 
-    They hardly change a sum, but the other weights of each output channel are rounded to their scale.
+    These weights hardly change a sum, but set the scale to which the others of each output channel are rounded.
     """
     lowered = lower(plain(NETWORK))
     changed = {tensor.name: onnx.numpy_helper.to_array(tensor).copy() for tensor in lowered.graph.initializer}
@@ -35,14 +35,14 @@ def fragile():
     return lowered
 
 
-def attempts(model):
+def candidates(model):
     ranges = calibrate(model, [photos(NETWORK, 4, seed=1)])
     return int8_candidates(
         model, lambda kept: quantise(model, ranges, keep_float=kept), photos(NETWORK, 3), similarity=closeness
     )
 
 
-def test_the_first_is_int8_in_all_layers_and_nothing_is_measured_for_it():
+def test_the_first_model_is_all_int8_and_made_without_measuring():
     lowered = lower(plain(NETWORK))
     ranges = calibrate(lowered, [photos(NETWORK, 4, seed=1)])
     made = []
@@ -54,18 +54,18 @@ def test_the_first_is_int8_in_all_layers_and_nothing_is_measured_for_it():
     assert (first.float_layers, made) == ((), [()]) and first.model == quantise(lowered, ranges)
 
 
-def test_the_layer_that_suffers_is_the_first_in_float():
+def test_the_most_sensitive_layer_is_the_first_in_float():
     lowered = fragile()
-    poor, better, *_ = attempts(lowered)
-    assert better.float_layers == ("down1",)
+    first, second, *_ = candidates(lowered)
+    assert second.float_layers == ("down1",)
     expected = draw_all(lowered, photos(NETWORK, 3))
-    worse, good = (closeness(expected, draw_all(found.model, photos(NETWORK, 3))) for found in (poor, better))
-    assert 1 - good < (1 - worse) / 2
+    before, after = (closeness(expected, draw_all(found.model, photos(NETWORK, 3))) for found in (first, second))
+    assert 1 - after < (1 - before) / 2
 
 
-def test_more_and_more_layers_join_and_half_stay_in_int8():
+def test_layers_in_float_double_until_half_are_in_int8():
     lowered = lower(plain(NETWORK))
-    found = [quantised.float_layers for quantised in attempts(lowered)]
+    found = [quantised.float_layers for quantised in candidates(lowered)]
     assert [len(layers) for layers in found] == [0, 1, 2, 4] and len(layers_of(lowered)) == 8
     for fewer, more in pairwise(found):
         assert more[: len(fewer)] == fewer
