@@ -17,6 +17,7 @@ from model.spec import Palette
 from serving.geo.geotiff import gdal
 from serving.vectors.classes import BLOCK
 from serving.vectors.vector_layer import write_vectors
+from tests.fixtures.progress import RecordedProgress
 
 CLASSES = {
     "road": ("#ffffff", "#ffaa33"),
@@ -182,6 +183,14 @@ def test_stairs_become_lines_and_corners_stay(paint, tmp_path):
     assert shapely.get_num_coordinates(building) == 5
     assert shapely.get_num_coordinates(road) < 15
     assert road.area == pytest.approx((classes == ROAD).sum() * 0.25, rel=0.01)
+
+
+def test_progress_counts_windows(paint, tmp_path, capfd):
+    progress = RecordedProgress()
+    write_vectors(paint(town((BLOCK + 1, 160))), tmp_path / "map.gpkg", PALETTE, progress=progress)
+    assert progress.totals == progress.counts == {"Reading the map": 2, "Tracing borders": 2}
+    assert progress.steps == ["Clearing blurred borders and specks", "Writing map.gpkg"]
+    assert capfd.readouterr() == ("", "")
 
 
 # What is left out
