@@ -1,24 +1,25 @@
-"""Every error a user can meet; the message says what was found, what is allowed and what to do.
+"""Errors that a user can meet; each message says what was found, what is allowed and what to do.
 
 ```
 Sat2mapError
-├── ConfigError      a setting is unknown, of the wrong type or out of range
-├── DataError        a folder, an image or a pair can't be used
-├── MissingStepError a verb was called before the verb it stands on
-├── CheckpointError  no checkpoint could be read
-├── ClusterError     a Ray cluster did not answer, or it refused a job
-├── TrainingError    the training workers failed
-├── Stopped          the user stopped a training; it can go on
-├── ExportError      the ONNX model is not the TensorFlow model
-├── BundleError      a bundle is missing, incomplete or altered
-├── TrackingError    MLflow did not answer or refused
-└── PromotionRefused a challenger did not pass a gate
+├── ConfigError       a setting is unknown, of the wrong type or out of range
+├── DataError         a folder, an image or a pair can't be used
+│   └── StorageError  a disk or server fails, is full or denies access
+├── MissingStepError  a command was called before the one it depends on
+├── CheckpointError   no checkpoint could be read
+├── ClusterError      a Ray cluster did not answer, or it refused a job
+├── TrainingError     the training workers failed
+├── Stopped           the user stopped the work; it can be resumed
+├── ExportError       the ONNX model differs from the TensorFlow model
+├── BundleError       a bundle is missing, incomplete or altered
+├── TrackingError     MLflow did not answer, or refused a request
+└── PromotionRefused  a challenger did not pass a gate
 ```
 """
 
 
 class Sat2mapError(Exception):
-    """The root of the family: the command line prints its message alone and exits with 2."""
+    """Root of the family: the command line prints only its message and exits with 2."""
 
 
 class ConfigError(Sat2mapError):
@@ -29,8 +30,12 @@ class DataError(Sat2mapError):
     """A folder, an image or a pair can't be used."""
 
 
+class StorageError(DataError):
+    """A disk or server fails, is full or denies access, which is not the fault of a single file."""
+
+
 class MissingStepError(Sat2mapError):
-    """A verb was called before the verb it stands on."""
+    """A command was called before the one it depends on."""
 
 
 class CheckpointError(Sat2mapError):
@@ -38,7 +43,7 @@ class CheckpointError(Sat2mapError):
 
 
 class ClusterError(Sat2mapError):
-    """A Ray cluster did not answer, or it refused a job."""
+    """A Ray cluster did not answer or refused a job."""
 
 
 class TrainingError(Sat2mapError):
@@ -46,24 +51,20 @@ class TrainingError(Sat2mapError):
 
 
 class Stopped(Sat2mapError):
-    """The user stopped a training; it can go on from its last checkpoint."""
+    """The user stopped the work; it can be resumed."""
 
 
 class ExportError(Sat2mapError):
-    """The ONNX model is not the TensorFlow model."""
+    """The ONNX model differs from the TensorFlow model."""
 
 
 class BundleError(Sat2mapError):
-    """A bundle is missing, incomplete or altered."""
+    """A bundle is missing, incomplete or altered, or its model can't be loaded."""
 
 
 class TrackingError(Sat2mapError):
-    """MLflow did not answer or refused."""
+    """MLflow did not answer, or refused a request."""
 
 
 class PromotionRefused(Sat2mapError):
-    """A challenger did not pass a gate, and nothing moved; the command line exits with 3."""
-
-
-class StorageError(DataError):
-    """A place does not answer: no fault of the one file that was asked for."""
+    """A challenger did not pass a gate, and no alias moved; the command line exits with 3."""

@@ -61,7 +61,7 @@ def read_bytes(path: Path) -> bytes:
         DataError: It is not, or it can't be opened.
     """
     if not path.is_file():
-        raise DataError(f"{short_name(path)} is missing or no regular file")
+        raise DataError(f"{short_name(path)} is missing or not a regular file")
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -12,6 +12,7 @@ from pipelines.cli import score_options as given
 from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result
 
 if TYPE_CHECKING:
+    from model.io.locations import Location
     from serving.inference.scene import SceneReading
     from serving.scoring.image_scorer import ScoreSettings
     from serving.scoring.scene_products import SceneManifest
@@ -68,7 +69,7 @@ def score(
         if not distributed:
             given.refuse_given(of_clusters, "they are of --distributed")
         reading = given.scene_reading(resolution, bands=bands, stretch=stretch)
-        wanted = given.image_settings(place, format=format, resize=resize, scene=reading)
+        wanted = given.image_settings(_locate(place), format=format, resize=resize, scene=reading)
         report = _draw(sources, place, chosen, wanted, variant=variant, pool=of_clusters if distributed else None)
     except KeyboardInterrupt:
         raise Stopped("Stopped. The maps that are drawn count: run the same command again to go on.") from None
@@ -95,11 +96,11 @@ def _draw(
         from serving.scoring.scene_products import describer
         from serving.scoring.scorer import score as draw
 
-        return draw(model.bundle, sources, place, **words, describe=describer(model))
+        return draw(model.bundle, sources, _locate(place), **words, describe=describer(model))
     from pipelines.cluster.distributed_scoring import score_distributed
 
     actors, cpus = pool.values()
-    return score_distributed(model.bundle, sources, place, **words, actors=actors, cpus=cpus)
+    return score_distributed(model.bundle, sources, _locate(place), **words, actors=actors, cpus=cpus)
 
 
 def _draw_scene(
@@ -154,3 +155,9 @@ def _print_scene(found: "SceneManifest", place: str) -> None:
 def _print_rows(rows: dict[str, str]) -> None:
     for name, value in rows.items():
         print(f"  {name:8}  {value}")
+
+
+def _locate(out: str) -> "Location":
+    from model.io.locations import Location
+
+    return Location.parse(out)

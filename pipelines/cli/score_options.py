@@ -11,6 +11,7 @@ from model.errors import ConfigError
 from model.io.addresses import is_address
 
 if TYPE_CHECKING:
+    from model.io.locations import Location
     from serving.inference.scene import SceneReading
     from serving.scoring.image_scorer import ScoreSettings
 
@@ -153,13 +154,12 @@ def is_scene(sources: Sequence[str], out: str) -> bool:
     )
 
 
-def image_settings(place: str, *, format: str, resize: bool, scene: "SceneReading") -> "ScoreSettings":
+def image_settings(out: "Location", *, format: str, resize: bool, scene: "SceneReading") -> "ScoreSettings":
     """Read how maps are drawn and written; a single map's format is that of its name.
 
     Raises:
         ConfigError: There is no such format, or two are named.
     """
-    from model.io.locations import as_path, locate
     from serving.encoding import SUFFIXES
     from serving.scoring.image_scorer import ScoreSettings
     from serving.scoring.scorer import is_file_name
@@ -167,9 +167,9 @@ def image_settings(place: str, *, format: str, resize: bool, scene: "SceneReadin
     formats = sorted(set(SUFFIXES.values()))
     if format and format not in formats:
         raise ConfigError(f"--format {format} is no format of maps; there are: {', '.join(formats)}.")
-    named = SUFFIXES[as_path(locate(place)).suffix.lower()] if is_file_name(place) else None
+    named = SUFFIXES[out.name_path.suffix.lower()] if is_file_name(out) else None
     if format and named and format != named:
-        raise ConfigError(f"--format {format} and {place} don't agree; leave one of them out.")
+        raise ConfigError(f"--format {format} and {out} don't agree; omit one of them.")
     return ScoreSettings(format=named or format or "png", resize=resize, scene=scene)
 
 

@@ -16,10 +16,9 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, from_items
 from ray.exceptions import RayError
 
-from model import place_writing
 from model.bundle import Bundle
 from model.errors import ClusterError, ConfigError, DataError, StorageError
-from model.io import locations
+from model.io.locations import Location
 from model.io.progress import track
 from model.translator import Translator
 from pipelines.cluster import environment, resources
@@ -56,7 +55,7 @@ class Pool(NamedTuple):
 def score_distributed(
     bundle: Bundle,
     sources: Sequence[str],
-    out: str,
+    out: Location,
     *,
     settings: ScoreSettings | None = None,
     variant: str | None = None,
@@ -87,8 +86,8 @@ def score_distributed(
         DataError: There are no photos, none can be drawn, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
-    settings, out = settings or ScoreSettings(), locations.absolute(locations.locate(out))
-    if is_file_name(out) or locations.kind(out) == "file":
+    settings, out = settings or ScoreSettings(), out.absolute()
+    if is_file_name(out) or out.type() == "file":
         raise DataError(f"{out} is a file, and a cluster draws into a folder; name one for the maps.")
     tasks = plan(find_photos(sources), out, read_rows(out), settings)
     # Loaded here too: what is wrong with the model is told at once, and all actors take the same variant.
@@ -108,9 +107,7 @@ def score_distributed(
     seal(out, (outcome.row for outcome in drawn.outcomes))
     warn_lost_georeference(drawn.outcomes, settings)
     made_by = {"model": model, "variant": variant, "provider": drawn.provider}
-    return summarise(
-        drawn.outcomes, seconds=drawn.seconds, out=out, manifest=locations.inside(out, CSV_FILE), **made_by
-    )
+    return summarise(drawn.outcomes, seconds=drawn.seconds, out=str(out), manifest=str(out.join(CSV_FILE)), **made_by)
 
 
 def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> Pool:
@@ -142,7 +139,7 @@ def draw_in_pool(job: ScoringJob, bundle: Bundle, tasks: Sequence[Task], pool: P
     """
     content = bundle.verified(job.variant).read_bytes()
     handed = ray.put(environment.capture(os.environ)), ray.put(content)
-    missing = {task.photo.place: task for task in tasks}
+    missing = {str(task.photo.location): task for task in tasks}
     in_vain, reason = 0, "the actors ended without a word, as if they were out of memory"
     while missing:
         before = len(missing)
@@ -253,18 +250,17 @@ def _hushed() -> Iterator[None]:
             os.close(real)
 
 
-def _leave_mark(out: str) -> str:
-    """Write a file that the actors look for; it goes with the journal, which holds no row for it."""
-    mark = locations.inside(out, JOURNAL_FOLDER, f"{uuid.uuid4().hex}.mark")
-    place_writing.write_bytes(mark, b"\n")
+def _leave_mark(out: Location) -> Location:
+    """Write a file that the actors look for; it is removed with the journal, which holds no row for it."""
+    mark = out.join(JOURNAL_FOLDER, f"{uuid.uuid4().hex}.mark")
+    mark.write_bytes(b"\n")
     return mark
 
 
-def _one_of_each_folder(tasks: Sequence[Task]) -> tuple[str, ...]:
-    """Choose photos that the actors look for: what is on no disk is reached or not, and tells so itself."""
-    local = (task.photo.place for task in tasks if not locations.is_remote(task.photo.place))
-    chosen: dict[Path, str] = {}
-    for place in local:
-        if Path(place).parent not in chosen and locations.kind(place) == "file":
-            chosen[Path(place).parent] = place
+def _one_of_each_folder(tasks: Sequence[Task]) -> tuple[Location, ...]:
+    """Choose local photos that the actors look for; an address that can't be reached is reported when it is read."""
+    chosen: dict[Path, Location] = {}
+    for photo in (task.photo.location for task in tasks if not task.photo.location.is_remote):
+        if photo.path.parent not in chosen and photo.type() == "file":
+            chosen[photo.path.parent] = photo
     return tuple(chosen.values())

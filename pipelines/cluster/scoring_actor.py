@@ -11,7 +11,7 @@ import ray
 
 from model.bundle import Bundle, BundleManifest, OpenedModel, variant_file
 from model.errors import Sat2mapError, StorageError
-from model.io import locations
+from model.io.locations import Location
 from model.spec import Frozen
 from model.translator import Translator
 from pipelines.cluster import environment
@@ -28,10 +28,10 @@ class ScoringJob(Frozen):
     variant: str
     model: str
     settings: ScoreSettings
-    out: str
-    mark: str
+    out: Location
+    mark: Location
     """A file in `out` that the driver has just written."""
-    photos: tuple[str, ...]
+    photos: tuple[Location, ...]
     """Some that the driver sees, one of each folder on a disk."""
 
 
@@ -103,10 +103,10 @@ def _get_ready(job: ScoringJob, threads: int, content: bytes) -> Ready:
         PlaceError: The folder of maps, or of photos, is another one here, or can't be written to.
         BundleError: The model can't be loaded.
     """
-    for place in (job.mark, *job.photos):
-        if locations.kind(place) != "file":
+    for needed in (job.mark, *job.photos):
+        if needed.type() != "file":
             raise StorageError(
-                f"{place} is not there, though the driver sees it; photos and maps must lie on storage that every node "
+                f"{needed} is missing, though the driver sees it; photos and maps must lie on storage that every node "
                 "sees under the same path, or at an address."
             )
     # Once it is loaded, the model's file is not looked at again.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import DataError
+from model.io.locations import Location
 from pipelines.data.layouts import is_paired
 
 _ADDRESS = re.compile(
@@ -99,7 +100,7 @@ def _paired_folders(start: Path) -> Iterator[Path]:
             seen += 1
             if seen > _MAX_FOLDERS:
                 raise DataError(f"{start} has more than {_MAX_FOLDERS} folders: name the one with the pairs after '#'.")
-            if is_paired(folder):
+            if is_paired(Location(folder)):
                 yield folder
             else:
                 below += _subfolders(folder)

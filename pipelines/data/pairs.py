@@ -1,4 +1,4 @@
-"""Check, split and fingerprint the pairs of a folder: a `PairIndex`."""
+"""The index of a data set's pairs: checked, split and fingerprinted."""
 
 import csv
 import hashlib
@@ -12,18 +12,17 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ValidationError
 
-from model import errors
-from model.errors import DataError, MissingStepError
+from model.errors import DataError, MissingStepError, StorageError
 from model.hardware import usable_cores
-from model.io import locations
 from model.io.files import write_text
 from model.io.images import decode, pixel_size, short_name
+from model.io.locations import Location
 from model.io.progress import track
 from model.pixels import Pixels
 from pipelines.data.layouts import LAYOUTS, Candidate, find_candidates, first
 
 REMOTE_READERS = 8
-"""Threads that check remote files; they wait for the network more than they decode."""
+"""Number of threads that check remote files; they spend more time waiting for the network than decoding."""
 
 
 class Pair(BaseModel, frozen=True, extra="forbid"):
@@ -31,26 +30,26 @@ class Pair(BaseModel, frozen=True, extra="forbid"):
 
     Attributes:
         name: Unique in the index: `val/12` for `val/12.jpg`, plain `12` where the split is by hash.
-        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses (`model.io.locations`).
-        sha256: Of the file's bytes; of both files' bytes in order when there are two.
-        size: Width and height in pixels of one half.
+        files: One file (photo left, map right) or two (photo, map): absolute paths or addresses.
+        sha256: Hash of the file's bytes, or of both files' bytes in order.
+        size: Width and height of one half, in pixels.
     """
 
     name: str
-    files: tuple[str, ...]
+    files: tuple[Location, ...]
     sha256: str
     size: tuple[int, int]
 
 
 class Rejected(BaseModel, frozen=True, extra="forbid"):
-    """A candidate that can't be used, and why."""
+    """A candidate that can't be used, with the reason."""
 
     name: str
     reason: str
 
 
 class PairIndex(BaseModel, frozen=True, extra="forbid"):
-    """The pairs of one data set, sorted by name; the fingerprint depends on their content and not on their place."""
+    """The pairs of one data set, sorted by name; the fingerprint depends on their content, not on their location."""
 
     source: str
     train: tuple[Pair, ...]
@@ -59,48 +58,48 @@ class PairIndex(BaseModel, frozen=True, extra="forbid"):
     fingerprint: str
 
     def save(self, path: Path) -> None:
-        """Write the index to `path` as JSON, whole or not at all."""
+        """Write the index to `path` as JSON, complete or not at all."""
         write_text(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "PairIndex":
-        """Read an index that `save` wrote; the images themselves are not looked at.
+        """Read an index that `save` wrote, without opening the images.
 
         Raises:
             MissingStepError: There is no such file.
-            DataError: The file is no index, or its pairs are not those of its fingerprint.
+            DataError: The file is not an index, or its pairs do not match its fingerprint.
         """
         if not path.is_file():
-            raise MissingStepError(f"There is no index of pairs at {path}: run `sat2map prepare` first.")
+            raise MissingStepError(f"There is no index of pairs at {path}; run `sat2map prepare` first.")
         try:
             index = cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise DataError(f"{path} is not an index of pairs: run `sat2map prepare` again.") from error
+            raise DataError(f"{path} is not an index of pairs; run `sat2map prepare` again.") from error
         if index.fingerprint != fingerprint(index.train, index.val):
-            raise DataError(f"{path} was altered since it was written: run `sat2map prepare` again.")
+            raise DataError(f"{path} was altered after it was written; run `sat2map prepare` again.")
         return index
 
 
 def index_folder(
-    folder: str | Path,
+    folder: Location,
     *,
     source: str | None = None,
     min_side: int = 256,
     val_fraction: float = 0.1,
     min_good: float = 0.9,
 ) -> PairIndex:
-    """Check every pair in `folder` and return those that can be used, with the others by name and reason.
+    """Check every pair in `folder`, and return the index of the usable pairs and the rejected candidates.
 
     Args:
-        folder: In one of the layouts of `data.layouts`: a path, or an address that `model.io.locations` opens.
-        source: Where the data came from, for the record; the folder when left out.
-        min_side: Least width and height of one half, in pixels.
-        val_fraction: Share held out by a hash of the name where the folder has no held-out set of its own.
-        min_good: Least share of the candidates that must be good; duplicates count as bad.
+        folder: A folder with one of the layouts of `data.layouts`.
+        source: The origin of the data, for the record; by default the folder.
+        min_side: Minimum width and height of one half, in pixels.
+        val_fraction: Share held out by a hash of the name, if the folder has no held-out set of its own.
+        min_good: Minimum share of the candidates that must be good; duplicates count as bad.
 
     Raises:
-        DataError: There are no pairs, too few of them are good, nothing is left to train on or to hold out, or the
-            place does not answer.
+        DataError: There are no pairs, too few of them are good, or none are left to train on or to hold out.
+        StorageError: The storage does not answer.
     """
     candidates = find_candidates(folder, val_fraction)
     results = _check_all(candidates, min_side)
@@ -114,7 +113,7 @@ def index_folder(
         rejected=tuple(sorted(rejected, key=lambda item: item.name)),
         fingerprint=fingerprint(kept["train"], kept["val"]),
     )
-    _judge(index, folder, min_good)
+    _check_usable(index, folder, min_good)
     return index
 
 
@@ -122,24 +121,24 @@ def read(pair: Pair) -> tuple[Pixels, Pixels]:
     """Return the photo and the map of a pair, uint8 `(height, width, 3)` each.
 
     Raises:
-        PlaceError: The place where the files lie does not answer.
-        DataError: A file is gone, can't be read, or is not the one that was indexed.
+        StorageError: The storage does not answer.
+        DataError: A file is missing, can't be read, or is not the one that was indexed.
     """
     try:
-        contents = [locations.read_bytes(file) for file in pair.files]
+        contents = [file.read_bytes() for file in pair.files]
         if _sha256(contents) != pair.sha256:
-            raise DataError("its content is not what was indexed")
+            raise DataError("its content has changed since it was indexed")
         photo, street_map = _halves(pair.files, contents)
-    except errors.StorageError:
+    except StorageError:
         raise
     except DataError as error:
-        files = " and ".join(pair.files)
+        files = " and ".join(map(str, pair.files))
         raise DataError(f"Pair {pair.name} ({files}) can't be read: {error}. Run `sat2map prepare` again.") from error
     return np.array(photo), np.array(street_map)
 
 
 def fingerprint(train: Iterable[Pair], val: Iterable[Pair]) -> str:
-    """Return a sha256 over split, name and content of all pairs, whatever their order and place."""
+    """Return a sha256 over split, name and content of all pairs, independent of their order and location."""
     lines = [("train", pair.name, pair.sha256) for pair in train] + [("val", pair.name, pair.sha256) for pair in val]
     return hashlib.sha256(json.dumps(sorted(lines)).encode()).hexdigest()
 
@@ -154,14 +153,14 @@ def rejected_report(index: PairIndex) -> str:
 
 
 def _check_all(candidates: list[Candidate], min_side: int) -> list[Pair | Rejected]:
-    """Check all candidates on a few threads (Pillow decodes outside the GIL); the results keep their order."""
-    remote = any(locations.is_remote(file) for candidate in candidates[:1] for file in candidate.files)
+    """Check all candidates with a few threads (Pillow decodes outside the GIL); the results keep their order."""
+    remote = any(file.is_remote for candidate in candidates[:1] for file in candidate.files)
     with ThreadPoolExecutor(max_workers=REMOTE_READERS if remote else min(4, usable_cores())) as pool:
         try:
             results = pool.map(lambda candidate: _check(candidate, min_side), candidates)
             return list(track(results, "Checking pairs", total=len(candidates)))
         finally:
-            # Ctrl-C must not wait for the whole queue.
+            # Ctrl-C must not wait for the rest of the queue.
             pool.shutdown(cancel_futures=True)
 
 
@@ -169,10 +168,10 @@ def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
     if candidate.problem:
         return Rejected(name=candidate.name, reason=candidate.problem)
     try:
-        contents = [locations.read_bytes(file) for file in candidate.files]
+        contents = [file.read_bytes() for file in candidate.files]
         photo, _ = _halves(candidate.files, contents)
-    except errors.StorageError:
-        # The place is at fault, and would be at every other file.
+    except StorageError:
+        # The storage is at fault, and would fail for every other file.
         raise
     except DataError as error:
         return Rejected(name=candidate.name, reason=str(error))
@@ -183,12 +182,12 @@ def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
 
 
 def _drop_duplicates(good: list[tuple[str, Pair]]) -> tuple[dict[str, list[Pair]], list[Rejected]]:
-    """Keep the first of each content; held-out pairs come first, so that none of them is trained on."""
+    """Keep the first pair of each content; held-out pairs come first, so that none of them is trained on."""
     kept: dict[str, list[Pair]] = {"val": [], "train": []}
     first: dict[str, str] = {}
     duplicates = []
     for split in kept:
-        for pair in (pair for where, pair in good if where == split):
+        for pair in (pair for pair_split, pair in good if pair_split == split):
             if pair.sha256 in first:
                 duplicates.append(Rejected(name=pair.name, reason=f"has the same content as {first[pair.sha256]}"))
             else:
@@ -197,25 +196,25 @@ def _drop_duplicates(good: list[tuple[str, Pair]]) -> tuple[dict[str, list[Pair]
     return kept, duplicates
 
 
-def _judge(index: PairIndex, folder: str | Path, min_good: float) -> None:
-    """Stop if too few candidates are good, or if one of the splits is empty."""
+def _check_usable(index: PairIndex, folder: Location, min_good: float) -> None:
+    """Raise a DataError if too few candidates are good, or if one of the splits is empty."""
     good, bad = len(index.train) + len(index.val), len(index.rejected)
     if not good:
-        raise DataError(f"None of the {bad} pairs in {folder} can be used. {LAYOUTS} Refused:\n{_reasons(index)}")
+        raise DataError(f"None of the {bad} pairs in {folder} can be used. {LAYOUTS} Rejected:\n{_reasons(index)}")
     if good / (good + bad) < min_good:
         raise DataError(
             f"Only {good} of the {good + bad} pairs in {folder} can be used; at least {100 * min_good:.4g} % must "
-            f"be good (data.min_good). Mend or remove these:\n{_reasons(index)}"
+            f"be good (data.min_good). Repair or remove these:\n{_reasons(index)}"
         )
     if not index.val:
         raise DataError(
-            f"{folder} leaves no pair to measure on: {good} to train on, {bad} refused. "
-            "Put some in val/ (or valA/ and valB/), or raise the share held out by name (data.val_fraction)."
+            f"{folder} leaves no pair to evaluate on: {good} to train on, {bad} rejected. "
+            "Put some in val/ (or valA/ and valB/), or increase the share held out by name (data.val_fraction)."
         )
     if not index.train:
         raise DataError(
-            f"{folder} leaves no pair to train on: {good} held out, {bad} refused. Put more in train/, or lower the "
-            "share held out by name (data.val_fraction)."
+            f"{folder} leaves no pair to train on: {good} held out, {bad} rejected. Put more in train/, or decrease "
+            "the share held out by name (data.val_fraction)."
         )
 
 
@@ -230,14 +229,14 @@ def _sha256(contents: list[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _halves(files: Sequence[str], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
-    """Decode a pair fully into the photo and the map: RGB images of one size."""
-    images = [decode(locations.as_path(file), content) for file, content in zip(files, contents, strict=True)]
+def _halves(files: Sequence[Location], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
+    """Decode a pair completely into the photo and the map: RGB images of one size."""
+    images = [decode(file.name_path, content) for file, content in zip(files, contents, strict=True)]
     if len(images) == 1:
         width, height = images[0].size
         if width != 2 * height:
             raise DataError(
-                f"{short_name(locations.as_path(files[0]))} has {pixel_size(images[0])} pixels; "
+                f"{short_name(files[0].name_path)} has {pixel_size(images[0])} pixels; "
                 "photo and map side by side are twice as wide as high"
             )
         return images[0].crop((0, 0, height, height)), images[0].crop((height, 0, width, height))

@@ -5,6 +5,7 @@ from pathlib import Path
 from model.errors import DataError
 from model.io.addresses import is_address
 from model.io.files import write_text
+from model.io.locations import Location
 from pipelines.config.schema import RunConfig
 from pipelines.data import kaggle
 from pipelines.data.pairs import PairIndex, index_folder, rejected_report
@@ -39,15 +40,13 @@ def prepare(config: RunConfig) -> PairIndex:
     return index
 
 
-def _folder(config: RunConfig, workspace: Workspace) -> str | Path:
+def _folder(config: RunConfig, workspace: Workspace) -> Location:
     source = config.data.source
     if source == "sample":
-        return _sample(config, workspace)
+        return Location(_sample(config, workspace))
     if source.startswith("kaggle://"):
-        return kaggle.fetch(source)
-    if is_address(source):
-        return source
-    return Path(source).expanduser()
+        return Location(kaggle.fetch(source))
+    return Location.parse(source if is_address(source) else Path(source).expanduser())
 
 
 def _sample(config: RunConfig, workspace: Workspace) -> Path:

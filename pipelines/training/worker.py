@@ -1,14 +1,12 @@
 """What one Ray Train worker does: set up its devices, build the networks, run the training loop."""
 
 import platform
-from pathlib import Path
 
 import keras
 import ray.train
 import tensorflow as tf
 
 from model.errors import DataError, Sat2mapError
-from model.io.addresses import is_address
 from model.networks.optimizers import LinearDecay
 from model.networks.train_step import TrainState, build_state
 from model.pixels import Pixels
@@ -64,7 +62,7 @@ def check_seen(folder: RunFolder, pairs: PairIndex) -> None:
         DataError: It does not, being another node of a cluster than the one that made them.
     """
     files = (file for pair in pairs.train + pairs.val for file in pair.files)
-    folders = {Path(file).parent for file in files if not is_address(file)}
+    folders = {file.path.parent for file in files if not file.is_remote}
     for needed in [folder.path, *sorted(folders)]:
         if not needed.is_dir():
             raise DataError(

@@ -1,19 +1,18 @@
-"""One photo -> one map and its row, in three steps that may run in different threads: read, draw, write."""
+"""Scoring of one photo to a map and its row, in three steps that may run in different threads: read, draw, write."""
 
 import hashlib
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from model import place_writing
 from model.errors import ConfigError, DataError, StorageError
-from model.io import files, images, locations
+from model.io import files, images
 from model.io.images import SCANS
+from model.io.locations import Location
 from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translator
@@ -24,22 +23,22 @@ from serving.inference.tiling import MAX_OVERLAP, OVERLAP, draw_large
 from serving.scoring.manifest import Row
 from serving.scoring.sources import Photo
 
-_AT_ADDRESS = " (TIFFs that are large or georeferenced become TIFFs on a disk alone: copy it to one, and draw there)"
+_SCENE_ADVICE = " (a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
 
 
 class ScoreSettings(Frozen):
-    """How maps are drawn and written."""
+    """Settings of how maps are drawn and written."""
 
     format: Format = "png"
     resize: bool = False
-    """Scale each photo first, so that its shorter side is the network's; else a pixel of it is a pixel of the map."""
+    """Scale each photo first, so that its shorter side is the network's; otherwise the map has the photo's pixels."""
     overlap: float = Field(default=OVERLAP, ge=0, le=MAX_OVERLAP)
-    """Part of a tile's side that neighbouring tiles share, where a photo is larger than the network's side."""
+    """Share of a tile's side that neighbouring tiles overlap, in photos larger than the network's side."""
     scene: SceneReading = SceneReading()
-    """How scenes are read."""
+    """Settings of how scenes are read."""
 
     def __str__(self) -> str:
-        """Return what all maps depend on, as a row of a manifest has it."""
+        """Return the settings that all maps depend on, in the form of a manifest's rows."""
         return f"{self.format}{' resize' if self.resize else ''} overlap={self.overlap:g}"
 
 
@@ -48,36 +47,36 @@ class Task:
     """A photo to draw.
 
     Attributes:
-        photo: Which.
-        place: Where its map goes.
+        photo: The photo.
+        location: The file of its map.
         output: The map's name in the folder of maps.
-        earlier: The row of the map that may be there already.
+        earlier: The row of an earlier map in that file, which may still exist.
     """
 
     photo: Photo
-    place: str
+    location: Location
     output: str
     earlier: Row | None = None
 
     @property
     def keeps_tiff(self) -> bool:
-        """Tell whether a TIFF is to become a TIFF, by their names."""
-        return _is_tiff(self.photo.place) and _is_tiff(self.place)
+        """Whether a TIFF becomes a TIFF, by their names."""
+        return _is_tiff(self.photo.location) and _is_tiff(self.location)
 
     @property
     def is_scene(self) -> bool:
-        """Tell whether a TIFF on a disk is to become one on a disk: it is drawn in windows, with its georeference."""
-        return self.keeps_tiff and not (locations.is_remote(self.photo.place) or locations.is_remote(self.place))
+        """Whether a TIFF on a disk becomes one on a disk: it is drawn in windows, with its georeference."""
+        return self.keeps_tiff and not (self.photo.location.is_remote or self.location.is_remote)
 
 
 class Outcome(NamedTuple):
-    """What became of a photo.
+    """The result of a task.
 
     Attributes:
-        row: Of the manifest.
-        kept: Whether its map was there already.
-        warnings: Sentences on its map.
-        georeferenced: Whether the photo is a TIFF with a georeference, and its map has none.
+        row: Its row of the manifest.
+        kept: Whether an earlier map was kept.
+        warnings: Sentences about the map.
+        georeferenced: Whether the photo is a TIFF with a georeference that its map does not have.
     """
 
     row: Row
@@ -98,7 +97,7 @@ class ReadPhoto:
 
 @dataclass(frozen=True, slots=True)
 class DrawnMap:
-    """A map that is not written yet: uint8 (H, W, 3)."""
+    """A map that is not yet written: uint8 (H, W, 3)."""
 
     task: Task
     pixels: Pixels
@@ -106,44 +105,44 @@ class DrawnMap:
     georeferenced: bool
 
 
-def plan(photos: list[Photo], out: str, earlier: list[Row], settings: ScoreSettings) -> list[Task]:
-    """Say where each photo's map goes, and what is known of a map that is there.
+def plan(photos: list[Photo], out: Location, earlier: list[Row], settings: ScoreSettings) -> list[Task]:
+    """Return a task for each photo, with the file of its map and the row of an earlier map in that file.
 
     Raises:
         ConfigError: As `check_settings`.
-        DataError: A map would take the place of a photo.
+        DataError: A map would replace a photo.
     """
     rows = {row.output: row for row in earlier if row.output}
     tasks = []
     for photo in photos:
         output = photo.name + suffix(settings.format)
-        tasks.append(Task(photo, locations.inside(out, *output.split("/")), output, rows.get(output)))
-    if drawn_over := {photo.place for photo in photos} & {task.place for task in tasks}:
-        raise DataError(f"The map of {min(drawn_over)} would take its place; name another folder for the maps.")
+        tasks.append(Task(photo, out.join(*output.split("/")), output, rows.get(output)))
+    if replaced := {photo.location for photo in photos} & {task.location for task in tasks}:
+        raise DataError(f"The map of {min(map(str, replaced))} would replace it; choose another folder for the maps.")
     check_settings(tasks, settings)
     return tasks
 
 
 def check_settings(tasks: list[Task], settings: ScoreSettings) -> None:
-    """See that no setting would do nothing.
+    """Check that every setting has an effect.
 
     Raises:
-        ConfigError: Scenes would be resized, or settings of scenes are given and there are none.
+        ConfigError: Scenes would be resized, or settings for scenes are given without any scenes.
     """
     scenes = sum(task.is_scene for task in tasks)
     if scenes and settings.resize:
         raise ConfigError(
-            f"TIFFs that become TIFFs, {scenes} here, are scenes, which have a ground resolution and are not resized: "
-            "leave --resize out, or name another --format."
+            f"TIFFs that become TIFFs, {scenes} here, are scenes, which have a ground resolution and can't be resized; "
+            "omit --resize, or choose another --format."
         )
     if not scenes and settings.scene != SceneReading():
         raise ConfigError(
-            f"Settings of scenes are given ({settings.scene}), and no TIFF on a disk is to become one: leave them out."
+            f"Settings for scenes are given ({settings.scene}), but no TIFF on a disk becomes a TIFF; omit them."
         )
 
 
 def make_origin(translator: Translator, settings: str, *, model: str) -> Row:
-    """Return what the rows of all maps share; `model` says where the model comes from."""
+    """Return the fields that the rows of all maps share; `model` is the model's origin."""
     return Row(
         source="",
         model=model,
@@ -154,15 +153,15 @@ def make_origin(translator: Translator, settings: str, *, model: str) -> Row:
 
 
 def find_kept(task: Task, row: Row) -> Outcome | None:
-    """Return the outcome if the map of just this photo, model and settings lies there, as it was written.
+    """Return the outcome if there is an intact map of the same photo, model and settings.
 
     Raises:
-        PlaceError: Its place does not answer.
-        DataError: The map of another photo is there.
+        StorageError: The storage does not answer.
+        DataError: The file holds the map of another photo.
     """
     if task.earlier is None:
         return None
-    if _drawn_alike(task.earlier, row) and _is_there(task, task.earlier):
+    if _has_same_inputs(task.earlier, row) and _is_intact(task, task.earlier):
         return Outcome(replace(task.earlier, source=row.source, model=row.model), kept=True)
     if task.earlier.source != row.source and task.earlier.source_sha256 != row.source_sha256:
         raise DataError(f"{task.output} is the map of {task.earlier.source}; draw into another folder")
@@ -173,43 +172,44 @@ class ImageScorer:
     """Scores photos one by one with one model."""
 
     def __init__(self, translator: Translator, settings: ScoreSettings, *, model: str) -> None:
-        """Take a loaded model; `model` says in the rows where it comes from."""
+        """Take a loaded model; `model` is its origin, for the rows."""
         self._draw, self._side, self._settings = translator, translator.bundle.manifest.network.image_size, settings
         self._origin = make_origin(translator, str(settings), model=model)
 
     def read(self, task: Task) -> ReadPhoto | Outcome:
-        """Read a photo; the outcome, if its map is there already or it can't be drawn.
+        """Read a photo. Return an outcome if an earlier map is kept or the photo can't be drawn.
 
-        Any number of threads may.
+        Safe for any number of threads.
 
         Raises:
-            PlaceError: Where the photo or its map lies does not answer.
+            StorageError: The storage of the photo or its map does not answer.
         """
-        began, place = time.perf_counter(), task.photo.place
+        began, photo = time.perf_counter(), task.photo.location
+        source = str(photo)
         if task.photo.problem:
-            return Outcome(Row(source=place, error=task.photo.problem))
-        # From the file, for it may be too large to be read whole.
-        located = _is_tiff(place) and not locations.is_remote(place) and is_georeferenced(Path(place))
+            return Outcome(Row(source=source, error=task.photo.problem))
+        # Read from the file, which may be too large to be loaded.
+        georeferenced = _is_tiff(photo) and not photo.is_remote and is_georeferenced(photo.path)
         try:
-            content = locations.read_bytes(place)
-            if locations.is_remote(place):
-                located = is_georeferenced(content)
-            if located and task.keeps_tiff:
-                raise DataError(f"{images.short_name(locations.as_path(place))} is georeferenced")
-            row = replace(self._origin, source=place, source_sha256=hashlib.sha256(content).hexdigest())
+            content = photo.read_bytes()
+            if photo.is_remote:
+                georeferenced = is_georeferenced(content)
+            if georeferenced and task.keeps_tiff:
+                raise DataError(f"{images.short_name(photo.name_path)} is georeferenced")
+            row = replace(self._origin, source=source, source_sha256=hashlib.sha256(content).hexdigest())
             if kept := find_kept(task, row):
-                return kept._replace(georeferenced=located)
-            image = images.decode(locations.as_path(place), content, formats=SCANS)
+                return kept._replace(georeferenced=georeferenced)
+            image = images.decode(photo.name_path, content, formats=SCANS)
         except StorageError:
             raise
         except DataError as error:
-            told = f"{error}{_AT_ADDRESS if task.keeps_tiff else ''}"
-            return Outcome(Row(source=place, error=told), georeferenced=located)
+            reason = f"{error}{_SCENE_ADVICE if task.keeps_tiff else ''}"
+            return Outcome(Row(source=source, error=reason), georeferenced=georeferenced)
         pixels = np.asarray(self._scaled(image))
-        return ReadPhoto(task, pixels, replace(row, milliseconds=_since(began)), located)
+        return ReadPhoto(task, pixels, replace(row, milliseconds=_since(began)), georeferenced)
 
     def draw(self, photo: ReadPhoto) -> DrawnMap:
-        """Draw a map; one thread at a time, for the model takes all cores."""
+        """Draw a map. Call it from one thread at a time: the model uses all cores."""
         began = time.perf_counter()
         height, width = photo.pixels.shape[:2]
         if height == width == self._side:
@@ -218,28 +218,28 @@ class ImageScorer:
             drawn, found = draw_large(photo.pixels, self._draw, side=self._side, overlap=self._settings.overlap)
             seams = None if found.ratio is None else round(found.ratio, 4)
         row = replace(photo.row, width=width, height=height, seams=seams)
-        return DrawnMap(photo.task, drawn, _later(row, began), photo.georeferenced)
+        return DrawnMap(photo.task, drawn, _add_time(row, began), photo.georeferenced)
 
     def write(self, drawn: DrawnMap | Outcome) -> Outcome:
-        """Write a map, whole or not at all; an outcome is returned as it is.
+        """Write a map, complete or not at all; an outcome is returned as it is.
 
-        Any number of threads may.
+        Safe for any number of threads.
 
         Raises:
-            PlaceError: Nothing can be written there.
+            StorageError: The storage does not answer, is full, or denies access.
         """
         if isinstance(drawn, Outcome):
             return drawn
         began = time.perf_counter()
         try:
             content = encode(drawn.pixels, self._settings.format)
-            place_writing.write_bytes(drawn.task.place, content)
+            drawn.task.location.write_bytes(content)
         except StorageError:
             raise
         except DataError as error:
             return Outcome(Row(source=drawn.row.source, error=str(error)), georeferenced=drawn.georeferenced)
         sha256 = hashlib.sha256(content).hexdigest()
-        row = _later(replace(drawn.row, output=drawn.task.output, output_sha256=sha256), began)
+        row = _add_time(replace(drawn.row, output=drawn.task.output, output_sha256=sha256), began)
         return Outcome(row, georeferenced=drawn.georeferenced)
 
     def _scaled(self, image: Image.Image) -> Image.Image:
@@ -247,33 +247,35 @@ class ImageScorer:
             return image
         scale = self._side / min(image.size)
         size = (max(self._side, round(image.width * scale)), max(self._side, round(image.height * scale)))
-        # As training scales its photos.
+        # The filter that training uses.
         return image.resize(size, Image.Resampling.BICUBIC)
 
 
-def _is_tiff(place: str) -> bool:
-    return SUFFIXES.get(locations.as_path(place).suffix.lower()) == "tiff"
+def _is_tiff(location: Location) -> bool:
+    return SUFFIXES.get(location.name_path.suffix.lower()) == "tiff"
 
 
-def _drawn_alike(earlier: Row, row: Row) -> bool:
-    """Tell whether the same photo, model and settings made the earlier map."""
+def _has_same_inputs(earlier: Row, row: Row) -> bool:
+    """Return whether the earlier map was made from the same photo, model and settings."""
     same = ("source_sha256", "model_sha256", "variant", "settings")
     return all(getattr(earlier, name) == getattr(row, name) for name in same)
 
 
-def _is_there(task: Task, earlier: Row) -> bool:
-    """Tell whether the map lies there as it was written; one on a disk may be larger than the memory."""
+def _is_intact(task: Task, earlier: Row) -> bool:
+    """Return whether the map still has the content that was written; one on a disk may be larger than the memory."""
+    drawn = task.location
     try:
-        if locations.is_remote(task.place):
-            return hashlib.sha256(locations.read_bytes(task.place)).hexdigest() == earlier.output_sha256
-        return Path(task.place).is_file() and files.sha256(Path(task.place)) == earlier.output_sha256
+        if drawn.is_remote:
+            return hashlib.sha256(drawn.read_bytes()).hexdigest() == earlier.output_sha256
+        return drawn.path.is_file() and files.sha256(drawn.path) == earlier.output_sha256
     except StorageError:
         raise
     except (DataError, OSError):
         return False
 
 
-def _later(row: Row, began: float) -> Row:
+def _add_time(row: Row, began: float) -> Row:
+    """Add the time since `began` to a row's milliseconds."""
     return replace(row, milliseconds=round((row.milliseconds or 0) + _since(began), 1))
 
 

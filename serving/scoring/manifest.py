@@ -1,12 +1,12 @@
-"""What a scoring made: a row for each photo, noted as it goes, and at the end the manifests that people read.
+"""The record of a scoring: a journal while it runs, and manifests at the end, with a row for each photo.
 
 ```
 OUT/
 ├── a.png ...           the maps
 ├── manifest.csv        a row for each photo, and the same as manifest.parquet
-└── .journal/           rows that are in no manifest yet, a file of JSON lines for each writer; gone at the end
+└── .journal/           rows that are not yet in a manifest, a file of JSON lines for each writer; removed at the end
 ```
-A run that was killed left its journal, and the next one reads it. Several writers may work into one folder.
+A run that is killed leaves its journal, which the next one reads. Several writers may share one folder.
 """
 
 import csv
@@ -16,49 +16,47 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import IO, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from model import place_writing
 from model.errors import DataError
-from model.io import locations
+from model.io.locations import Location, write_error
 
 CSV_FILE = "manifest.csv"
 PARQUET_FILE = "manifest.parquet"
 JOURNAL_FOLDER = ".journal"
 UPLOAD_SECONDS = 5.0
-"""How often a journal at an address is written: files there can't grow."""
+"""Seconds between the writes of a journal at an address, where files can't grow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A photo and what became of it."""
+    """The result of scoring one photo."""
 
     source: str
-    """Where it lies: an absolute path or an address."""
+    """The photo: an absolute path or an address."""
     output: str | None = None
-    """Its map, as a path in the folder of maps."""
+    """The map, as a path in the folder of maps."""
     source_sha256: str | None = None
     output_sha256: str | None = None
     width: int | None = None
-    """Of the map, in pixels."""
+    """Width of the map, in pixels."""
     height: int | None = None
     model: str | None = None
-    """Where the model comes from: models:/NAME/VERSION, or runs:/ID."""
+    """The model's origin: models:/NAME/VERSION or runs:/ID."""
     model_sha256: str | None = None
-    """Of the ONNX file that drew."""
+    """Hash of the ONNX file that drew the map."""
     variant: str | None = None
-    """Which of the model's files that was."""
+    """Name of that file's variant."""
     settings: str | None = None
-    """What else the map depends on."""
+    """Settings that the map depends on."""
     seams: float | None = None
-    """Of a map from several tiles: the mean step between neighbouring pixels at their edges, divided by that inside."""
+    """In a map of several tiles, the mean step between neighbouring pixels at tile edges divided by that elsewhere."""
     milliseconds: float | None = None
-    """Time to read, draw and write it; no sum, for photos are read and written while others are drawn."""
+    """Time to read, draw and write; these overlap, as photos are read and written while others are drawn."""
     error: str | None = None
-    """Why there is no map."""
+    """The reason why there is no map."""
 
 
 _ROW = TypeAdapter(Row)
@@ -66,32 +64,32 @@ _NAMES = tuple(field.name for field in fields(Row))
 
 
 class Journal:
-    """Rows of one writer, kept as they come, so that a kill loses none but the last few."""
+    """Rows of one writer, written as they come, so that a kill loses at most the last few."""
 
-    def __init__(self, out: str) -> None:
+    def __init__(self, out: Location) -> None:
         """Begin a new file in the journal of a folder of maps.
 
         Raises:
-            PlaceError: Nothing can be written there.
+            StorageError: Nothing can be written there.
         """
+        self._folder = out.join(JOURNAL_FOLDER)
         # A name that no other writer has, on this machine or another.
-        self._folder = locations.inside(out, JOURNAL_FOLDER)
         self._name = uuid.uuid4().hex
         self._parts, self._waiting, self._uploaded = 0, bytearray(), time.monotonic()
         self._file: IO[bytes] | None = None
-        if locations.is_remote(out):
+        if out.is_remote:
             return
         try:
-            Path(self._folder).mkdir(parents=True, exist_ok=True)
-            self._file = Path(self._folder, f"{self._name}.jsonl").open("ab", buffering=0)
+            self._folder.path.mkdir(parents=True, exist_ok=True)
+            self._file = (self._folder.path / f"{self._name}.jsonl").open("ab", buffering=0)
         except OSError as error:
-            raise place_writing.unwritable(out, error) from error
+            raise write_error(out, error) from error
 
     def add(self, row: Row) -> None:
-        """Note a row.
+        """Add a row.
 
         Raises:
-            PlaceError: Nothing can be written any more.
+            StorageError: Nothing can be written any more.
         """
         line = json.dumps({name: value for name, value in asdict(row).items() if value is not None}).encode() + b"\n"
         if self._file is None:
@@ -100,20 +98,20 @@ class Journal:
                 self._upload()
             return
         try:
-            # One write a row: a line is torn only if the disk is full or the machine dies.
+            # One write per row: a line is cut off only if the disk is full or the machine dies.
             self._file.write(line)
         except OSError as error:
-            raise place_writing.unwritable(self._folder, error) from error
+            raise write_error(self._folder, error) from error
 
     def close(self) -> None:
-        """Write what is waiting."""
+        """Write the rows that are still waiting."""
         if self._file is not None:
             self._file.close()
         elif self._waiting:
             self._upload()
 
     def __enter__(self) -> Self:
-        """Return the journal; it is closed at the end."""
+        """Return the journal, which is closed at the end."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -122,46 +120,46 @@ class Journal:
 
     def _upload(self) -> None:
         name = f"{self._name}-{self._parts:06d}.jsonl"
-        place_writing.write_bytes(locations.inside(self._folder, name), bytes(self._waiting))
+        self._folder.join(name).write_bytes(bytes(self._waiting))
         self._waiting.clear()
         self._parts, self._uploaded = self._parts + 1, time.monotonic()
 
 
-def read_rows(out: str) -> list[Row]:
-    """Read what earlier scorings into a folder of maps made, finished or not; none if the folder is new or empty.
+def read_rows(out: Location) -> list[Row]:
+    """Read the rows of earlier scorings into a folder of maps, complete or not; none if the folder is new or empty.
 
     Raises:
-        DataError: The folder holds something else, or its manifest was made or altered by others.
-        PlaceError: The place does not answer.
+        DataError: The folder holds something else, or its manifest has another format.
+        StorageError: The storage does not answer.
     """
-    if locations.kind(out) is None:
+    if out.type() is None:
         return []
-    listing = locations.list_folder(out)
+    listing = out.list()
     if CSV_FILE not in listing.files and JOURNAL_FOLDER not in listing.folders:
         if listing.files or listing.folders:
             raise DataError(f"{out} holds files that no earlier scoring made; name a new or an empty folder.")
         return []
-    rows = _read_csv(locations.inside(out, CSV_FILE)) if CSV_FILE in listing.files else []
+    rows = _read_csv(out.join(CSV_FILE)) if CSV_FILE in listing.files else []
     if JOURNAL_FOLDER in listing.folders:
-        journal = locations.inside(out, JOURNAL_FOLDER)
-        for name in sorted(locations.list_folder(journal).files):
-            rows += _read_lines(locations.inside(journal, name))
+        journal = out.join(JOURNAL_FOLDER)
+        for name in sorted(journal.list().files):
+            rows += _read_lines(journal.join(name))
     return rows
 
 
-def seal(out: str, rows: Iterable[Row]) -> list[Row]:
-    """Write the manifests of a folder of maps: what they and the journals say, and `rows`; then drop the journals.
+def seal(out: Location, rows: Iterable[Row]) -> list[Row]:
+    """Write the manifests of a folder of maps from those that exist, the journals and `rows`; remove the journals.
 
-    Rows of a photo that was scored again, and of maps that were drawn over, give way to the later ones. The order is
-    that of the photos' places, whoever drew them and when.
+    Later rows replace those of the same photo or map. The order is that of the photos' locations, whoever drew them
+    and when.
 
     Raises:
-        PlaceError: Nothing can be written there.
+        StorageError: Nothing can be written there.
     """
     merged = merge([*read_rows(out), *rows])
-    place_writing.write_bytes(locations.inside(out, PARQUET_FILE), _parquet(merged))
-    place_writing.write_bytes(locations.inside(out, CSV_FILE), _csv(merged))
-    place_writing.remove_folder(locations.inside(out, JOURNAL_FOLDER))
+    out.join(PARQUET_FILE).write_bytes(_parquet(merged))
+    out.join(CSV_FILE).write_bytes(_csv(merged))
+    out.join(JOURNAL_FOLDER).remove_folder()
     return merged
 
 
@@ -188,34 +186,34 @@ def _parquet(rows: list[Row]) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
-    kinds = {"width": pyarrow.int32(), "height": pyarrow.int32()}
-    kinds |= {"seams": pyarrow.float64(), "milliseconds": pyarrow.float64()}
-    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in _NAMES])
+    types = {"width": pyarrow.int32(), "height": pyarrow.int32()}
+    types |= {"seams": pyarrow.float64(), "milliseconds": pyarrow.float64()}
+    schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in _NAMES])
     target = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.Table.from_pylist([asdict(row) for row in rows], schema), target)
     return bytes(target.getvalue())
 
 
-def _read_csv(file: str) -> list[Row]:
+def _read_csv(file: Location) -> list[Row]:
     try:
-        lines = csv.DictReader(io.StringIO(locations.read_bytes(file).decode(), newline=""), strict=True)
+        lines = csv.DictReader(io.StringIO(file.read_bytes().decode(), newline=""), strict=True)
         return [
             _ROW.validate_python({name: value for name, value in line.items() if value != ""}, strict=False)
             for line in lines
         ]
     except (ValidationError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{file} is no manifest of this version of sat2map: name another folder, or move the manifest away to "
-            "draw all maps anew."
+            f"{file} is not a manifest of this version of sat2map; name another folder, or move the manifest away to "
+            "draw all maps again."
         ) from error
 
 
-def _read_lines(file: str) -> list[Row]:
+def _read_lines(file: Location) -> list[Row]:
     rows = []
-    for line in locations.read_bytes(file).splitlines():
+    for line in file.read_bytes().splitlines():
         try:
             rows.append(_ROW.validate_json(line))
         except ValidationError:
-            # Torn off by a kill or a full disk: that photo is drawn again.
+            # Cut off by a kill or a full disk: that photo is drawn again.
             continue
     return rows

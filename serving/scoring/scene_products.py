@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from model.bundle import OpenedModel
 from model.errors import ConfigError, DataError
-from model.place_writing import write_bytes
+from model.io.locations import Location
 from model.spec import Frozen, Palette
 from model.translator import Translator
 from serving.inference.scene import SceneReading, SceneReport, draw_scene
@@ -102,7 +102,7 @@ def _describe(
         item=item,
         warnings=tuple(warnings),
     )
-    write_bytes(str(file), f"{found.model_dump_json(indent=2)}\n".encode())
+    Location(file).write_bytes(f"{found.model_dump_json(indent=2)}\n".encode())
     return found
 
 

@@ -44,12 +44,13 @@ class SceneScorer:
         Raises:
             PlaceError: The disk is full, or fails.
         """
+        name = str(task.photo.location)
         if task.photo.problem:
-            return Outcome(Row(source=task.photo.place, error=task.photo.problem))
+            return Outcome(Row(source=name, error=task.photo.problem))
         began = time.perf_counter()
-        source, out = Path(task.photo.place), Path(task.place)
+        source, out = task.photo.location.path, task.location.path
         try:
-            row = replace(self._origin, source=task.photo.place, source_sha256=_hash(source))
+            row = replace(self._origin, source=name, source_sha256=_hash(source))
             if kept := find_kept(task, row):
                 return kept
             report = draw_scene(
@@ -66,7 +67,7 @@ class SceneScorer:
         except StorageError:
             raise
         except (ConfigError, DataError) as error:
-            return Outcome(Row(source=task.photo.place, error=str(error)))
+            return Outcome(Row(source=name, error=str(error)))
         row = replace(
             row,
             width=report.width,
@@ -83,7 +84,7 @@ def _return_warnings(_: Path, report: SceneReport, __: str) -> tuple[str, ...]:
 
 def _hash(source: Path) -> str:
     if not source.is_file():
-        raise DataError(f"{short_name(source)} is missing or no regular file")
+        raise DataError(f"{short_name(source)} is missing or not a regular file")
     if (size := source.stat().st_size) > MAX_BYTES:
         raise DataError(f"{short_name(source)} has {size} bytes; at most {MAX_BYTES} are allowed")
     try:

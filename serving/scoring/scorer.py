@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from model.bundle import Bundle
 from model.errors import DataError
-from model.io import locations
+from model.io.locations import Location
 from model.io.prefetch import run_ahead
 from model.io.progress import track
 from model.spec import Frozen
@@ -55,7 +55,7 @@ class ScoreReport(Frozen):
 def score(
     bundle: Bundle,
     sources: Sequence[str],
-    out: str,
+    out: Location,
     *,
     settings: ScoreSettings | None = None,
     variant: str | None = None,
@@ -86,14 +86,14 @@ def score(
         DataError: There are no photos, none can be drawn, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
-    settings, out = settings or ScoreSettings(), locations.locate(out)
+    settings = settings or ScoreSettings()
     model = model or origin_of(bundle)
     photos = find_photos(sources)
     if alone := is_file_name(out):
         tasks = [_single(photos, out)]
         check_settings(tasks, settings)
     else:
-        tasks = plan(photos, locations.absolute(out), _earlier(out), settings)
+        tasks = plan(photos, out.absolute(), _earlier(out), settings)
     translator = Translator(bundle, variant=variant)
     scorers = make_scorers(translator, settings, model=model, describe=describe)
     began = time.perf_counter()
@@ -106,8 +106,8 @@ def score(
     return summarise(
         outcomes,
         seconds=seconds,
-        out=out,
-        manifest=None if alone else locations.inside(out, CSV_FILE),
+        out=str(out),
+        manifest=None if alone else str(out.join(CSV_FILE)),
         model=model,
         variant=translator.variant,
         provider=translator.provider,
@@ -132,23 +132,22 @@ def summarise(outcomes: Sequence[Outcome], *, seconds: float, **known: str | Non
     return ScoreReport.model_validate(known | counted)
 
 
-def is_file_name(out: str) -> bool:
-    """Tell whether maps go to a file, by its suffix, and not to a folder."""
-    place = locations.locate(out)
-    return locations.as_path(place).suffix.lower() in SUFFIXES and locations.kind(place) != "folder"
+def is_file_name(out: Location) -> bool:
+    """Return whether maps go to a file, by its suffix, and not to a folder."""
+    return out.name_path.suffix.lower() in SUFFIXES and out.type() != "folder"
 
 
-def _single(photos: list[Photo], out: str) -> Task:
+def _single(photos: list[Photo], out: Location) -> Task:
     if len(photos) > 1:
         raise DataError(f"{len(photos)} photos can't go to the file {out}; name a folder for their maps.")
-    place = locations.absolute(out)
-    if place == photos[0].place:
-        raise DataError(f"The map of {place} would take its place; name another file.")
-    return Task(photos[0], place, locations.as_path(place).name)
+    location = out.absolute()
+    if location == photos[0].location:
+        raise DataError(f"The map of {location} would replace it; name another file.")
+    return Task(photos[0], location, location.name_path.name)
 
 
-def _earlier(out: str) -> list[Row]:
-    if locations.kind(out) == "file":
+def _earlier(out: Location) -> list[Row]:
+    if out.type() == "file":
         raise DataError(f"{out} is a file; name a folder for the maps.")
     return read_rows(out)
 
@@ -166,7 +165,7 @@ def _draw_one(drawn: Iterable[Outcome]) -> list[Outcome]:
     return outcomes
 
 
-def _note_each(drawn: Iterable[Outcome], out: str) -> list[Outcome]:
+def _note_each(drawn: Iterable[Outcome], out: Location) -> list[Outcome]:
     """Note the row of every map that is drawn into a folder, and tell on stderr what there is to tell."""
     outcomes = []
     with Journal(out) as journal:
@@ -231,7 +230,7 @@ def draw_all(scorers: Scorers, tasks: Sequence[Task]) -> Iterator[Outcome]:
 
 
 def _draw_photos(scorer: ImageScorer, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    remote = any(locations.is_remote(place) for task in tasks for place in (task.photo.place, task.place))
+    remote = any(task.photo.location.is_remote or task.location.is_remote for task in tasks)
     threads, ahead = (REMOTE_THREADS, REMOTE_AHEAD) if remote else (THREADS, AHEAD)
     with ThreadPoolExecutor(threads, "read") as readers, ThreadPoolExecutor(threads, "write") as writers:
         read = run_ahead(readers, scorer.read, tasks, ahead)

@@ -1,4 +1,4 @@
-"""What is to be drawn: files, folders, globs, lists and addresses -> photos, each with a name for its map."""
+"""The photos to score: files, folders, globs, lists and addresses, each photo with the name of its map."""
 
 import os
 import re
@@ -9,166 +9,165 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from model.errors import DataError
-from model.io import locations
-from model.io.addresses import parse
+from model.io.addresses import Address
 from model.io.images import is_image_name
+from model.io.locations import Location
 
 _MAGIC = re.compile(r"[*?\[]")
 _REMOTE_MAGIC = re.compile(r"[*\[]")
 """In an address, a question mark begins the options."""
 MAX_DEPTH = 32
-"""Folders below each other that `**` looks into at an address."""
+"""Maximum depth of folders that `**` searches at an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo that may be there, and what its map is called.
+    """A photo that may exist, and the name of its map.
 
     Attributes:
-        place: Where it lies: an absolute path or an address.
-        name: Of the map in the folder of maps, without suffix; with folders if a glob went through some.
+        location: An absolute path or an address.
+        name: Name of the map in the folder of maps, without suffix; includes the folders that a glob went through.
         problem: Why it can't be drawn, if that is known already.
     """
 
-    place: str
+    location: Location
     name: str
     problem: str = ""
 
 
 def find_photos(sources: Sequence[str]) -> list[Photo]:
-    """Find what people mean by `sources`, each photo once, sorted by place.
+    """Find the photos that `sources` name, each once, sorted by location.
 
     Args:
-        sources: Each one of: an image file; a folder, of which the images straight in it are meant; a glob, `**` for
-            any folders; a text file with the place of one image a line, as `LIST.txt` or `@LIST`; or an address of any
-            of these. What the files of a list are is seen when they are read.
+        sources: Each one of: an image file; a folder, for the images directly in it; a glob, with `**` for any
+            folders; a text file with the location of one image per line, as `LIST.txt` or `@LIST`; or an address of
+            any of these. The files of a list are not checked before they are read.
 
     Raises:
-        PlaceError: A place does not answer.
-        DataError: A source is not there, or holds no images.
+        StorageError: The storage does not answer.
+        DataError: A source does not exist, or holds no images.
     """
-    found: dict[str, Photo] = {}
+    found: dict[Location, Photo] = {}
     for source in sources:
         for photo in _expand(source):
-            found.setdefault(photo.place, photo)
+            found.setdefault(photo.location, photo)
     if not found:
-        raise DataError("Nothing to draw was named: name photos, a folder of them, a glob or a list (@LIST).")
-    return _name_once(sorted(found.values(), key=lambda photo: photo.place))
+        raise DataError("No photos were named: name photos, a folder of them, a glob or a list (@LIST).")
+    return _make_names_unique(sorted(found.values(), key=lambda photo: str(photo.location)))
 
 
 def _expand(source: str) -> Iterable[Photo]:
     if source.startswith("@"):
-        return _in_list(locations.absolute(locations.locate(source[1:])))
-    # As it stands first: a name may hold what is magic in a glob.
-    place = locations.absolute(locations.locate(source))
-    magic = _REMOTE_MAGIC if locations.is_remote(place) else _MAGIC
-    globbed = magic.search(str(locations.as_path(place))) is not None
-    kind = None if globbed and locations.is_remote(place) else locations.kind(place)
+        return _in_list(Location.parse(source[1:]).absolute())
+    location = Location.parse(source).absolute()
+    magic = _REMOTE_MAGIC if location.is_remote else _MAGIC
+    is_glob = magic.search(str(location.name_path)) is not None
+    # A local name may hold the magic letters of a glob, so it is tried as it is first.
+    kind = None if is_glob and location.is_remote else location.type()
     if kind == "folder":
-        return _in_folder(place)
+        return _in_folder(location)
     if kind == "file":
-        return _in_list(place) if locations.as_path(place).suffix.lower() == ".txt" else [_photo(place)]
-    if globbed:
-        return _in_glob(place)
+        return _in_list(location) if location.name_path.suffix.lower() == ".txt" else [_photo(location)]
+    if is_glob:
+        return _in_glob(location)
     raise DataError(f"There is no {source}: name photos, a folder of them, a glob or a list (@LIST).")
 
 
-def _photo(place: str, folder: str = "") -> Photo:
-    """Name the map after the path below `folder`, or else after the file alone."""
-    path = PurePosixPath(locations.as_path(place))
-    name = path.relative_to(PurePosixPath(locations.as_path(folder))) if folder else PurePosixPath(path.name)
-    readable = _readable(place)
-    if readable != place:
-        return Photo(readable, "", f"{readable!r} is no name in UTF-8; rename it")
-    return Photo(place, str(name.with_suffix("")))
+def _photo(location: Location, folder: Location | None = None) -> Photo:
+    """Name the map after the path below `folder`, or after the file if there is no folder."""
+    path = PurePosixPath(location.name_path)
+    name = path.relative_to(PurePosixPath(folder.name_path)) if folder else PurePosixPath(path.name)
+    if not location.is_remote and (readable := _readable(str(location))) != str(location):
+        return Photo(Location(Path(readable)), "", f"{readable!r} is not a name in UTF-8; rename it")
+    return Photo(location, str(name.with_suffix("")))
 
 
-def _in_folder(folder: str) -> list[Photo]:
-    names = [name for name in locations.list_folder(folder).files if is_image_name(name)]
+def _in_folder(folder: Location) -> list[Photo]:
+    names = [name for name in folder.list().files if is_image_name(name)]
     if not names:
         raise DataError(
-            f"{folder} holds no photos; put images straight into it, or give a glob such as 'FOLDER/**/*.jpg'."
+            f"{folder} holds no photos; put images directly into it, or give a glob such as 'FOLDER/**/*.jpg'."
         )
-    return [_photo(locations.inside(folder, name)) for name in names]
+    return [_photo(folder.join(name)) for name in names]
 
 
-def _in_list(file: str) -> list[Photo]:
-    if locations.kind(file) != "file":
-        raise DataError(f"There is no list {file}: name a text file with the place of one photo a line.")
+def _in_list(file: Location) -> list[Photo]:
+    if file.type() != "file":
+        raise DataError(f"There is no list {file}: name a text file with the location of one photo per line.")
     try:
-        lines = locations.read_bytes(file).decode("utf-8-sig").splitlines()
+        lines = file.read_bytes().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DataError(f"{file} is no list of photos: a list is UTF-8 text, one place a line.") from error
-    photos = [_photo(locations.absolute(locations.locate(line.strip()))) for line in lines if line.strip()]
+        raise DataError(f"{file} is not a list of photos: write UTF-8 text with one location per line.") from error
+    photos = [_photo(Location.parse(line.strip()).absolute()) for line in lines if line.strip()]
     if not photos:
-        raise DataError(f"{file} is an empty list; write the place of one photo a line.")
+        raise DataError(f"{file} is an empty list; write the location of one photo per line.")
     return photos
 
 
-def _in_glob(pattern: str) -> list[Photo]:
+def _in_glob(pattern: Location) -> list[Photo]:
     folder, parts = _split(pattern)
-    matches = _remote_matches(folder, parts) if locations.is_remote(folder) else _local_matches(folder, parts)
-    photos = [_photo(match, folder) for match in matches if is_image_name(locations.as_path(match).name)]
+    matches = _remote_matches(folder, parts) if folder.is_remote else _local_matches(folder, parts)
+    photos = [_photo(match, folder) for match in matches if is_image_name(match.name_path.name)]
     if not photos:
-        raise DataError(f"No photos match {pattern}; mind its spelling, and put quotes around it.")
+        raise DataError(f"No photos match {pattern}; check the spelling, and put quotes around it.")
     return photos
 
 
-def _split(pattern: str) -> tuple[str, list[str]]:
-    """Cut a glob into the folder before the first magic name, and the names from there on."""
-    remote = locations.is_remote(pattern)
-    address = parse(pattern) if remote else None
-    names = (address.path if address else pattern).split("/")
-    magic = _REMOTE_MAGIC if remote else _MAGIC
-    first = next(number for number, name in enumerate(names) if magic.search(name))
-    before = "/".join(names[:first])
-    return (str(address._replace(path=before)) if address else before or "/"), names[first:]
+def _split(pattern: Location) -> tuple[Location, list[str]]:
+    """Split a glob into the folder before the first magic name, and the names from there on."""
+    if isinstance(pattern.target, Address):
+        names = pattern.target.path.split("/")
+        first = next(number for number, name in enumerate(names) if _REMOTE_MAGIC.search(name))
+        return Location(pattern.target._replace(path="/".join(names[:first]))), names[first:]
+    names = list(pattern.target.parts)
+    first = next(number for number, name in enumerate(names) if _MAGIC.search(name))
+    return Location(Path(*names[:first])), names[first:]
 
 
-def _local_matches(folder: str, parts: list[str]) -> Iterator[str]:
+def _local_matches(folder: Location, parts: list[str]) -> Iterator[Location]:
     if ".." in parts:
-        raise DataError("A glob can't go back up by '..'; write the folder that is meant.")
+        raise DataError("A glob can't go back up by '..'; write the folder itself.")
     try:
-        for path in Path(folder).glob("/".join(parts)):
-            if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder).parts):
-                yield str(path)
+        for path in folder.path.glob("/".join(parts)):
+            if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder.path).parts):
+                yield Location(path)
     except ValueError as error:
-        raise DataError(f"{'/'.join(parts)!r} is no glob ({error}).") from error
+        raise DataError(f"{'/'.join(parts)!r} is not a glob ({error}); use *, ? and **.") from error
 
 
-def _remote_matches(folder: str, parts: list[str], depth: int = 0) -> Iterator[str]:
-    """Walk down an address, a listing a folder."""
-    listing, (part, *rest) = locations.list_folder(folder), parts
+def _remote_matches(folder: Location, parts: list[str], depth: int = 0) -> Iterator[Location]:
+    """Search below an address, with one listing per folder."""
+    listing, (part, *rest) = folder.list(), parts
     below = [name for name in listing.folders if name and not name.startswith(".")]
     if part == "**":
         yield from _remote_matches(folder, rest, depth) if rest else ()
         for name in below if depth < MAX_DEPTH else ():
-            yield from _remote_matches(locations.inside(folder, name), parts, depth + 1)
+            yield from _remote_matches(folder.join(name), parts, depth + 1)
     elif rest:
         for name in below:
             if fnmatchcase(name, part):
-                yield from _remote_matches(locations.inside(folder, name), rest, depth)
+                yield from _remote_matches(folder.join(name), rest, depth)
     else:
-        yield from (locations.inside(folder, name) for name in listing.files if fnmatchcase(name, part))
+        yield from (folder.join(name) for name in listing.files if fnmatchcase(name, part))
 
 
-def _name_once(photos: list[Photo]) -> list[Photo]:
-    """Let photos that would have maps of one name keep their suffix in it; leave it to the first if that is no help."""
+def _make_names_unique(photos: list[Photo]) -> list[Photo]:
+    """Keep the suffix in the names of photos that would share one; if that does not help, only the first keeps it."""
     shared = {name for name, count in Counter(photo.name for photo in photos).items() if count > 1}
     named: dict[str, Photo] = {}
     result = []
     for photo in photos:
         name = photo.name
         if photo.name in shared and not photo.problem:
-            name += PurePosixPath(locations.as_path(photo.place)).suffix
+            name += photo.location.name_path.suffix
         first = named.setdefault(name, photo)
         problem = photo.problem
         if first is not photo and not problem:
-            problem = f"{photo.place} and {first.place} have the same name; draw them into different folders"
-        result.append(Photo(photo.place, name, problem))
+            problem = f"{photo.location} and {first.location} have the same name; draw them into different folders"
+        result.append(Photo(photo.location, name, problem))
     return result
 
 
 def _readable(text: str) -> str:
-    """Return a name with bytes that are no UTF-8 written out."""
+    """Return a name in which bytes that are not UTF-8 are escaped."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")

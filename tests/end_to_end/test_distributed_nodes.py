@@ -9,6 +9,7 @@ import sys
 import psutil
 import pytest
 
+from model.io.locations import Location
 from serving.scoring.manifest import read_rows
 from serving.scoring.scorer import score
 from tests.fixtures.object_stores import BUCKET
@@ -22,9 +23,10 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from model.bundle import Bundle
+from model.io.locations import Location
 from pipelines.cluster.distributed_scoring import score_distributed
 bundle, photos, out = sys.argv[1:]
-print(score_distributed(Bundle.open(Path(bundle)), [photos], out, cpus=1).model_dump_json())
+print(score_distributed(Bundle.open(Path(bundle)), [photos], Location.parse(out), cpus=1).model_dump_json())
 """
 
 
@@ -96,7 +98,7 @@ def start(nodes):
 @pytest.fixture
 def expected(bundle, many, tmp_path):
     """Return the folder that the local scorer draws."""
-    score(bundle, [str(many)], str(tmp_path / "local"))
+    score(bundle, [str(many)], Location(tmp_path / "local"))
     return tmp_path / "local"
 
 
@@ -150,7 +152,7 @@ def test_a_job_on_a_node_that_shares_nothing_but_a_store_draws_the_same(bundle, 
         pytest.skip("no right to give a process a view of the file system of its own (unshare --mount)")
     photos = draw_noise(tmp_path / "photos", [f"{name}.png" for name in "abcde"])
     (photos / "broken.jpg").write_bytes(b"no photo")
-    score(bundle, [str(photos)], str(tmp_path / "local"))
+    score(bundle, [str(photos)], Location(tmp_path / "local"))
     source, out = store.upload(photos, "in"), store.address("out")
     cluster = Cluster()
     request.addfinalizer(cluster.stop)
@@ -165,7 +167,7 @@ def test_a_job_on_a_node_that_shares_nothing_but_a_store_draws_the_same(bundle, 
     )
     assert done.returncode == 4, done.stdout + done.stderr
     assert "Maps: 5 drawn" in done.stdout and "1 that can't be drawn" in done.stdout
-    drawn = {row.output: row.output_sha256 for row in read_rows(out) if row.output}
+    drawn = {row.output: row.output_sha256 for row in read_rows(Location.parse(out)) if row.output}
     assert drawn == {row.output: row.output_sha256 for row in timeless(tmp_path / "local") if row.output}
     for name in drawn:
         stored = store.client.get_object(Bucket=BUCKET, Key=f"out/{name}")["Body"].read()

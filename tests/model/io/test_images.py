@@ -82,7 +82,7 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
     for name in ("pipe.png", "folder.png", "nowhere.png"):
-        with pytest.raises(DataError, match=rf"/{name} is missing or no regular file"):
+        with pytest.raises(DataError, match=rf"/{name} is missing or not a regular file"):
             read_bytes(tmp_path / name)
 
 

@@ -1,189 +1,152 @@
-"""Pairs at an address: an S3 server on this machine gives what the same files give from a folder."""
+"""Locations as values; listed, read and written on this machine, on a server like S3 and on one like Google's."""
 
-import logging
-import subprocess
-import sys
+import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from pathlib import Path, PurePosixPath
 
-import numpy as np
 import pytest
+from pydantic import BaseModel, ValidationError
 
-from model.errors import DataError
-from model.io import images, locations
-from pipelines.config.loading import load as load_config
-from pipelines.data.dataset import TrainingPairs, load
-from pipelines.data.pairs import PairIndex, read
-from pipelines.data.prepare import prepare
-from tests.fixtures.object_stores import BUCKET, GoogleStore
-from tests.fixtures.pair_folders import SIDE, index, names, picture, reasons, save, side_by_side, two_folders
-from tests.fixtures.project import PROJECT
+from model.errors import DataError, StorageError
+from model.io.locations import Location
+from tests.fixtures.object_stores import GoogleStore, Store, s3_credentials
+
+# Values
 
 
-@pytest.fixture
-def key(request):
-    """Return a folder in the bucket for this test alone."""
-    return f"{request.node.name.partition('[')[0]}/my pairs #1, 100% é"
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("photos/./a.png", "photos/a.png"),
+        ("/data/my photos/", "/data/my photos"),
+        ("file:///my%20photos/a.png", "/my photos/a.png"),
+        ("S3://bucket/my photos/?scheme=http&region=eu", "s3://bucket/my%20photos?region=eu&scheme=http"),
+        ("gs://anonymous@bucket", "gs://anonymous@bucket/"),
+    ],
+)
+def test_a_location_has_one_text(text, normal):
+    assert str(Location.parse(text)) == normal
+    assert Location.parse(normal) == Location.parse(text)
 
 
-def same(store, folder, key, **options):
-    """Index a folder and its copy at an address; they must be one but for their place. Return the remote index."""
-    here, there = index(folder, **options), index(store.upload(folder, key), **options)
-    assert (there.fingerprint, there.rejected) == (here.fingerprint, here.rejected)
-    for mine, other in zip((*here.train, *here.val), (*there.train, *there.val), strict=True):
-        assert mine.model_copy(update={"files": other.files}) == other
-        assert all(locations.is_remote(file) and BUCKET in file for file in other.files)
-    return there
+def test_a_path_that_looks_like_an_address_stays_a_path():
+    location = Location.parse(Path("s3://bucket/a"))
+    assert not location.is_remote and location == Location(Path("s3:/bucket/a"))
 
 
-# The same as from a folder
+def test_only_a_path_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Location.parse("a/b").absolute() == Location(tmp_path / "a" / "b")
+    assert Location.parse("s3://bucket/a").absolute() == Location.parse("s3://bucket/a")
 
 
-def test_side_by_side_pairs_with_every_fault_are_judged_alike(store, tmp_path, key):
-    side_by_side(tmp_path, (("train", 6), ("test", 3)))
-    save(tmp_path / "train" / "x é #?%20&+@.png", picture(50))
-    save(tmp_path / "train" / "twice.png", picture(51))
-    save(tmp_path / "train" / "twice.jpg", picture(52))
-    save(tmp_path / "train" / "square.png", picture(53, (SIDE, SIDE)))
-    save(tmp_path / "train" / "copy.png", picture((1, 0)))
-    save(tmp_path / "train" / "deeper" / "x.png", picture(54))
-    save(tmp_path / "train" / "scan.tif", picture(55))
-    for name in (".hidden.png", "notes.txt", "empty.png", "broken.png"):
-        (tmp_path / "train" / name).write_bytes(b"" if name == "empty.png" else b"broken")
-    found = same(store, tmp_path, key, min_good=0)
-    assert sorted(reasons(found)) == [
-        f"train/{name}" for name in ("broken", "copy", "empty", "scan", "square", "twice")
-    ]
-    assert "train/x é #?%20&+@" in names(found.train) and names(found.val)[0] == "test/test0"
-    assert reasons(found)["train/twice"] == "several files have this name: train/twice.jpg, train/twice.png"
+def test_names_are_joined():
+    assert str(Location.parse("/data").join("a", "b c.png")) == "/data/a/b c.png"
+    remote = Location.parse("s3://bucket/a?region=eu").join("b", "c #1.png")
+    assert str(remote) == "s3://bucket/a/b/c%20%231.png?region=eu"
+    assert remote.name_path == PurePosixPath("bucket/a/b/c #1.png")
 
 
-def test_two_folders_are_joined_by_name(store, tmp_path, key):
-    two_folders(tmp_path, "abcd", splits=("train", "val"))
-    (tmp_path / "trainB" / "b.webp").unlink()
-    found = same(store, tmp_path, key, min_good=0)
-    assert reasons(found) == {"train/b": "its map is missing in trainB/"} and len(found.train[0].files) == 2
+@pytest.mark.parametrize("text", ["ftp://host/a", "s3://key:secret@bucket/a", "s3://bucket/a?regoin=eu"])
+def test_an_unusable_address_is_refused(text):
+    with pytest.raises(DataError):
+        Location.parse(text)
 
 
-def test_an_unsplit_folder_is_split_by_the_same_hash(store, tmp_path, key):
-    found = same(store, side_by_side(tmp_path, (("", 30),)), key, val_fraction=0.3)
-    assert found.train and found.val
+class Holder(BaseModel):
+    """A model with locations in it."""
+
+    files: tuple[Location, ...]
 
 
-def test_a_whole_bucket_is_a_folder_too(store, tmp_path):
-    store.client.create_bucket(Bucket="whole")
-    for path in side_by_side(tmp_path).rglob("*.png"):
-        store.client.put_object(Bucket="whole", Key=str(path.relative_to(tmp_path)), Body=path.read_bytes())
-    there = index(f"s3://whole?endpoint_override={store.host}&scheme=http")
-    assert there.fingerprint == index(tmp_path).fingerprint
+def test_a_location_is_stored_in_json_as_its_text():
+    files = Location(Path("/a b.png")), Location.parse("s3://bucket/a b?region=eu")
+    holder = Holder(files=files)
+    assert holder.model_dump_json() == '{"files":["/a b.png","s3://bucket/a%20b?region=eu"]}'
+    assert Holder.model_validate_json(holder.model_dump_json()) == holder
+    with pytest.raises(ValidationError):
+        Holder.model_validate_json('{"files":[5]}')
 
 
-def test_google_s_store_is_no_other(tmp_path):
-    """It has no folders either, and its client does not make them up as that of S3 does."""
-    side_by_side(tmp_path, (("train", 6), ("val", 3)))
-    save(tmp_path / "train" / "deeper" / "x.png", picture(54))
-    (tmp_path / "train" / "broken.png").write_bytes(b"broken")
-    google = GoogleStore()
-    try:
-        found = same(google, tmp_path, "my/pairs", min_good=0)
-        assert reasons(found).keys() == {"train/broken"} and read(found.val[0])
-        with pytest.raises(DataError, match=r"^There is no folder gs://anonymous@photos/nowhere\?"):
-            index(google.address("nowhere"))
-        with pytest.raises(DataError, match=r"^gs://anonymous@photos/my/pairs/val/val0\.png\?.* is a file"):
-            index(google.address("my/pairs/val/val0.png"))
-    finally:
-        google.stop()
+def test_a_location_can_be_sent_to_another_process():
+    for text in ("/a b.png", "s3://bucket/a?region=eu"):
+        assert pickle.loads(pickle.dumps(Location.parse(text))) == Location.parse(text)
 
 
-def test_a_file_address_is_a_local_folder(tmp_path):
-    folder = side_by_side(tmp_path / "my pairs")
-    found = index(f"file://{tmp_path}/my%20pairs")
-    assert (found.train, found.val) == (index(folder).train, index(folder).val)
-    assert found.train[0].files == (str(folder / "train" / "train0.png"),)
+# Files
 
 
-def test_prepare_writes_addresses_and_copies_nothing(store, tmp_path, key):
-    folder = side_by_side(tmp_path / "pairs", (("train", 4), ("val", 3)))
-    address = store.upload(folder, key)
-    settings = [f"workspace={tmp_path / 'work'} network.image_size=32 network.depth=5", f"data.source={address}"]
-    found = prepare(load_config(None, settings))
-    assert found.source == address and found.fingerprint == index(folder).fingerprint
-    assert PairIndex.load(tmp_path / "work" / "pairs.json") == found
-    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["pairs.json", "rejected.csv"]
+@pytest.fixture(scope="module", params=["folder", "s3", "google"])
+def at(request, tmp_path_factory):
+    """Return a function from a name to its location."""
+    if request.param == "folder":
+        folder = tmp_path_factory.mktemp("files")
+        yield lambda name: Location(folder / name)
+        return
+    with s3_credentials():
+        store = Store() if request.param == "s3" else GoogleStore()
+        yield lambda name: Location.parse(store.address(name))
+        store.stop()
 
 
-def test_the_command_line_tells_a_user_in_one_sentence(store, tmp_path):
-    words = ["prepare", "--set", f"workspace={tmp_path} data.source={store.address('nowhere')}"]
-    command = [sys.executable, "-m", "pipelines", *words]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "There is no folder s3://photos/nowhere" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_written_content_is_read(at):
+    for content in (b"first", b"", bytes(range(256)) * 30_000):
+        at("new/folder/x y.bin").write_bytes(content)
+        assert at("new/folder/x y.bin").read_bytes() == content
+    assert at("new/folder").list().files == ("x y.bin",)
 
 
-# What is asked of the server
-
-
-def test_a_folder_is_listed_once_and_not_file_by_file(store, tmp_path, key, caplog):
-    address = store.upload(side_by_side(tmp_path, (("train", 30), ("val", 3))), key)
-    caplog.clear()
-    with caplog.at_level(logging.INFO, logger="werkzeug"):
-        locations.list_folder(locations.inside(address, "train"))
-    assert 1 <= len([record for record in caplog.records if record.name == "werkzeug"]) <= 3
-
-
-def test_a_long_listing_is_whole(store, key):
-    """S3 answers with a thousand names at a time."""
-    expected = {f"{number:04}.png" for number in range(1001)}
+def test_many_threads_may_write(at):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: store.client.put_object(Bucket=BUCKET, Key=f"long/{name}", Body=b""), expected))
-    assert set(locations.list_folder(store.address("long")).files) == expected
+        list(pool.map(lambda number: at(f"many/{number}").write_bytes(b"%d" % number), range(40)))
+    assert len(at("many").list().files) == 40 and at("many/17").read_bytes() == b"17"
 
 
-# Pixels
+def test_the_type_of_an_entry_is_found(at):
+    at("kinds/deep/file").write_bytes(b"x")
+    names = ("kinds/deep/file", "kinds/deep", "kinds", "kinds/none")
+    assert [at(name).type() for name in names] == ["file", "folder", "folder", None]
 
 
-def test_a_pair_is_loaded_as_from_a_folder_by_any_number_of_threads(store, tmp_path, key):
-    folder = side_by_side(tmp_path, (("train", 12), ("val", 2)))
-    here, there = index(folder), same(store, folder, key)
-    decode = partial(load, side=SIDE + 3, direction="map_to_photo")
-    with ThreadPoolExecutor(8) as pool:
-        loaded = list(pool.map(decode, there.train * 4))
-    for pair, expected in zip(loaded, here.train * 4, strict=True):
-        assert np.array_equal(pair, decode(expected))
+def test_a_folder_is_removed_with_its_content(at):
+    for name in ("gone/a", "gone/deep/b", "stays/c"):
+        at(name).write_bytes(b"x")
+    for _ in range(2):
+        at("gone").remove_folder()
+        assert at("gone").type() is None and at("stays/c").type() == "file"
 
 
-def test_batches_are_those_of_the_folder(store, tmp_path, key):
-    folder = side_by_side(tmp_path)
-    settings = {"side": 16, "direction": "photo_to_map", "jitter": 1.5, "batch_size": 2, "seed": 3}
-    settings |= {"mirror": True, "turn": True}
-    here, there = (
-        [batch.source for batch in TrainingPairs(found.train, **settings).epoch(0)]
-        for found in (index(folder), same(store, folder, key))
-    )
-    assert len(here) == 2 and all(map(np.array_equal, here, there))
+# Errors
 
 
-def test_another_process_needs_the_index_alone(store, tmp_path, key):
-    same(store, side_by_side(tmp_path / "pairs"), key).save(tmp_path / "pairs.json")
-    program = "import sys; from pathlib import Path; from pipelines.data.pairs import PairIndex, read; "
-    program += "print(read(PairIndex.load(Path(sys.argv[1])).train[0])[0].shape)"
-    command = [sys.executable, "-c", program, str(tmp_path / "pairs.json")]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert (done.stdout.strip(), done.stderr) == (f"({SIDE}, {SIDE}, 3)", "")
+def test_a_name_that_is_too_long_is_the_fault_of_the_file(tmp_path):
+    with pytest.raises(DataError, match="File name too long") as stopped:
+        Location(tmp_path / ("x" * 300)).write_bytes(b"x")
+    assert not isinstance(stopped.value, StorageError)
 
 
-def test_a_file_that_is_gone_or_changed_is_named(store, tmp_path, key):
-    gone, changed, *_ = same(store, side_by_side(tmp_path), key).train
-    store.client.delete_object(Bucket=BUCKET, Key=f"{key}/train/train0.png")
-    store.client.put_object(Bucket=BUCKET, Key=f"{key}/train/train1.png", Body=b"other")
-    with pytest.raises(DataError, match=r"train/train0\.png is missing or no regular file.*prepare"):
-        read(gone)
-    with pytest.raises(DataError, match=r"s3://photos/.*not what was indexed"):
-        read(changed)
+def test_a_file_in_the_way_is_the_fault_of_the_storage(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"can't be written \(.*\): a file is in the way; choose another folder"):
+        Location(tmp_path / "file" / "x").write_bytes(b"x")
 
 
-def test_a_huge_file_is_refused_unread(store, tmp_path, key, monkeypatch):
-    save(side_by_side(tmp_path) / "train" / "x.png", picture(5, (20 * SIDE, 10 * SIDE)))
-    monkeypatch.setattr(images, "MAX_BYTES", 50_000)
-    reason = reasons(same(store, tmp_path, key, min_good=0))["train/x"]
-    assert reason.startswith("train/x.png has ") and reason.endswith(" bytes; at most 50000 are allowed")
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    Location(tmp_path / "x").write_bytes(b"good")
+
+    def full(*_):
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(StorageError, match=r"x can't be written \(No space left on device\): make room\."):
+        Location(tmp_path / "x").write_bytes(b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"good")]
+
+
+def test_a_missing_server_is_an_error_of_the_storage():
+    nowhere = Location.parse("s3://bucket/x?endpoint_override=127.0.0.1:9&scheme=http")
+    with s3_credentials():
+        for call in (nowhere.type, nowhere.list, nowhere.remove_folder, lambda: nowhere.write_bytes(b"x")):
+            with pytest.raises(StorageError, match="can't be reached"):
+                call()

@@ -12,6 +12,7 @@ import rasterio
 from affine import Affine
 
 from model.errors import BundleError, ClusterError, ConfigError, DataError, StorageError
+from model.io.locations import Location
 from pipelines.cluster import resources
 from pipelines.cluster.distributed_scoring import Pool, draw_in_pool, score_distributed, size_pool
 from pipelines.cluster.scoring_actor import ScoringJob
@@ -77,9 +78,9 @@ def ray_here():
 
 
 def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, bundle, photos, tmp_path, capfd):
-    local = score(bundle, [str(photos)], str(tmp_path / "local"))
+    local = score(bundle, [str(photos)], Location(tmp_path / "local"))
     capfd.readouterr()
-    report = score_distributed(bundle, [str(photos)], str(tmp_path / "spread"), actors=1, cpus=1)
+    report = score_distributed(bundle, [str(photos)], Location(tmp_path / "spread"), actors=1, cpus=1)
     assert_same(tmp_path / "spread", tmp_path / "local")
     timing = {"out", "manifest", "seconds", "images_per_second"}
     assert report.model_dump(exclude=timing) == local.model_dump(exclude=timing)
@@ -91,22 +92,21 @@ def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, bundle, photo
 
 def test_what_is_there_is_kept_whoever_drew_it(ray_here, bundle, photos, tmp_path):
     out = tmp_path / "maps"
-    score(bundle, [str(photos)], str(out))
+    score(bundle, [str(photos)], Location(out))
     before = maps_in(out)
     (out / "b.png").unlink()
-    report = score_distributed(bundle, [str(photos)], str(out), actors=1, cpus=1)
+    report = score_distributed(bundle, [str(photos)], Location(out), actors=1, cpus=1)
     assert (report.drawn, report.kept, len(report.failed)) == (1, 4, 1)
     assert maps_in(out) == before
-    again = score(bundle, [str(photos)], str(out))
+    again = score(bundle, [str(photos)], Location(out))
     assert (again.drawn, again.kept) == (0, 5)
 
 
 def test_settings_reach_the_actors(ray_here, bundle, photos, tmp_path):
     settings = ScoreSettings(format="webp", resize=True)
-    score(bundle, [str(photos)], str(tmp_path / "local"), settings=settings, model="models:/sat2map/3")
-    score_distributed(
-        bundle, [str(photos)], str(tmp_path / "spread"), settings=settings, model="models:/sat2map/3", actors=1, cpus=1
-    )
+    score(bundle, [str(photos)], Location(tmp_path / "local"), settings=settings, model="models:/sat2map/3")
+    spread = Location(tmp_path / "spread")
+    score_distributed(bundle, [str(photos)], spread, settings=settings, model="models:/sat2map/3", actors=1, cpus=1)
     assert_same(tmp_path / "spread", tmp_path / "local")
     assert {row.model for row in timeless(tmp_path / "spread")} == {"models:/sat2map/3", None}
 
@@ -120,9 +120,10 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, bundle, tmp_path, capfd):
             file.write(pixels)
     (survey / "torn.tif").write_bytes((survey / "a.tif").read_bytes()[:9000])
     settings = ScoreSettings(format="tiff", scene=SceneReading(resolution=0.9))
-    score(bundle, [str(survey)], str(tmp_path / "local"), settings=settings)
+    score(bundle, [str(survey)], Location(tmp_path / "local"), settings=settings)
     capfd.readouterr()
-    report = score_distributed(bundle, [str(survey)], str(tmp_path / "spread"), settings=settings, actors=2, cpus=1)
+    spread = Location(tmp_path / "spread")
+    report = score_distributed(bundle, [str(survey)], spread, settings=settings, actors=2, cpus=1)
     assert (report.drawn, len(report.failed)) == (3, 1) and timeless(tmp_path / "spread") == timeless(
         tmp_path / "local"
     )
@@ -135,7 +136,7 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, bundle, tmp_path, capfd):
     assert [line.partition(",")[0] for line in told[1:]] == [
         f"Warning: survey/{name}.tif has pixels of 2 m; the model was trained on 0.9 m" for name in "ab"
     ]
-    again = score(bundle, [str(survey)], str(tmp_path / "spread"), settings=settings)
+    again = score(bundle, [str(survey)], Location(tmp_path / "spread"), settings=settings)
     assert (again.drawn, again.kept) == (0, 3)
 
 
@@ -143,13 +144,13 @@ def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, bundle, t
     draw_noise(tmp_path / "photos/deep", ["a.png"])
     draw_noise(tmp_path / "first", ["b.png"])
     out = tmp_path / "maps"
-    score(bundle, [str(tmp_path / "first")], str(out))
+    score(bundle, [str(tmp_path / "first")], Location(out))
     (out / "deep").write_bytes(b"in the way")
-    with pytest.raises(StorageError, match=r"On node .*: .*deep/a.png can't be written .*a file stands where a folder"):
-        score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], str(out), actors=1, cpus=1)
+    with pytest.raises(StorageError, match=r"On node .*: .*deep/a.png can't be written .*a file is in the way"):
+        score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], Location(out), actors=1, cpus=1)
     assert [row.output for row in timeless(out)] == ["b.png"]
     (out / "deep").unlink()
-    assert score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], str(out), actors=1, cpus=1).drawn == 1
+    assert score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], Location(out), actors=1, cpus=1).drawn == 1
     assert [row.output for row in timeless(out)] == ["b.png", "deep/a.png"]
 
 
@@ -157,12 +158,12 @@ def test_nothing_that_can_be_drawn_is_an_error(ray_here, bundle, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"None of the photos can be drawn \(1\)"):
-        score_distributed(bundle, [str(tmp_path / "photos")], str(tmp_path / "maps"), actors=1, cpus=1)
+        score_distributed(bundle, [str(tmp_path / "photos")], Location(tmp_path / "maps"), actors=1, cpus=1)
 
 
 def test_a_single_map_is_no_task_for_a_cluster(bundle, photos, tmp_path):
     with pytest.raises(DataError, match=r"map.png is a file, and a cluster draws into a folder"):
-        score_distributed(bundle, [str(photos / "a.png")], str(tmp_path / "map.png"))
+        score_distributed(bundle, [str(photos / "a.png")], Location(tmp_path / "map.png"))
 
 
 @pytest.fixture
@@ -176,9 +177,9 @@ def job(bundle, photos, tmp_path):
         variant="fp32",
         model="runs:/1f0c",
         settings=ScoreSettings(),
-        out=str(out),
-        mark=str(out / "mark"),
-        photos=(str(photos / "a.png"),),
+        out=Location(out),
+        mark=Location(out / "mark"),
+        photos=(Location(photos / "a.png"),),
     )
 
 
@@ -187,11 +188,14 @@ def stopped(job, bundle, photos):
     tasks = plan(find_photos([str(photos)]), job.out, [], job.settings)
     with pytest.raises(StorageError) as caught:
         list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))
-    assert not list(Path(job.out).glob("*.png"))
+    assert not list(job.out.path.glob("*.png"))
     return str(caught.value)
 
 
-@pytest.mark.parametrize("changes", [{"mark": "/nowhere/mark"}, {"photos": ("/nowhere/a.png",)}])
+NOWHERE = Location(Path("/nowhere/a.png"))
+
+
+@pytest.mark.parametrize("changes", [{"mark": NOWHERE}, {"photos": (NOWHERE,)}])
 def test_an_actor_that_does_not_see_what_the_driver_sees_says_so(ray_here, job, bundle, photos, changes):
     message = stopped(job.model_copy(update=changes), bundle, photos)
     assert "/nowhere/" in message and "photos and maps must lie on storage that every node sees" in message
@@ -199,7 +203,7 @@ def test_an_actor_that_does_not_see_what_the_driver_sees_says_so(ray_here, job, 
 
 def test_a_model_that_can_not_be_loaded_is_told_before_ray_starts(bundle, photos, tmp_path):
     with pytest.raises(BundleError, match="no variant 'int3'"):
-        score_distributed(bundle, [str(photos)], str(tmp_path / "maps"), variant="int3")
+        score_distributed(bundle, [str(photos)], Location(tmp_path / "maps"), variant="int3")
     assert not (tmp_path / "maps").exists()
 
 
@@ -249,7 +253,7 @@ def test_actors_that_are_lost_again_and_again_are_given_up(ray_here, job, bundle
     two = draw_noise(tmp_path / "two", ["a.png", "b.png"], LARGE)
     tasks = plan(find_photos([str(two)]), job.out, [], job.settings)
     told = r"2 photos can't be drawn on this cluster, .*a.png for one: .*the same again to go on; more CPUs"
-    with keeping_no_records(), killing_every_actor(Path(job.out)), pytest.raises(ClusterError, match=told):
+    with keeping_no_records(), killing_every_actor(job.out.path), pytest.raises(ClusterError, match=told):
         list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))
     assert capsys.readouterr().err.splitlines() == 2 * ["Actors were lost; 2 photos go to others."]
     assert len(list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))) == 2

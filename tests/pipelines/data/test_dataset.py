@@ -2,13 +2,13 @@
 
 import threading
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from model.errors import DataError
+from model.io.locations import Location
 from model.pixels import to_pixels
 from pipelines.data import dataset
 from pipelines.data.dataset import AHEAD, Shard, TrainingPairs, load, load_all
@@ -40,7 +40,7 @@ def paint(folder, count=COUNT):
         split.mkdir(exist_ok=True)
         drawn = street_map(number)
         Image.fromarray(np.concatenate([255 - drawn, drawn], axis=1)).save(split / f"{number:02}.png")
-    return index_folder(folder, min_side=SIDE)
+    return index_folder(Location(folder), min_side=SIDE)
 
 
 def training(pairs, **changes):
@@ -290,7 +290,7 @@ def test_closing_an_epoch_early_leaves_no_thread(index):
 
 def test_a_missing_file_is_named_and_leaves_no_thread(tmp_path):
     pairs = paint(tmp_path, count=6)
-    Path(pairs.train[3].files[0]).unlink()
+    pairs.train[3].files[0].path.unlink()
     with pytest.raises(DataError, match=r"Pair train/03 .*missing"):
         list(training(pairs, batch_size=2).epoch(0))
     assert not decoders()

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from model.errors import DataError
+from model.io.locations import Location
 from pipelines.data.kaggle import Address, fetch, find_paired_folder
 from pipelines.data.pairs import index_folder
 from tests.fixtures.project import PROJECT
@@ -165,7 +166,7 @@ def test_what_is_no_address_is_refused(text):
 def test_a_cached_version_works_offline(cache):
     folder = fill(cached(cache, MAPS, 3))
     assert fetch(f"kaggle://{MAPS}/versions/3") == folder
-    found = index_folder(folder, min_side=32)
+    found = index_folder(Location(folder), min_side=32)
     assert (len(found.train), len(found.val)) == (1, 1)
 
 

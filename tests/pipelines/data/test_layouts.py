@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.errors import DataError
+from model.io.locations import Location
 from pipelines.data.pairs import PairIndex, read
 from tests.fixtures.pair_folders import SIDE, index, names, picture, reasons, refused, save, side_by_side, two_folders
 
@@ -19,8 +20,8 @@ def test_side_by_side_folders_give_named_hashed_pairs(tmp_path):
     assert names(found.val) == ["val/val0", "val/val1"]
     assert found.rejected == () and found.source == str(tmp_path)
     first = found.train[0]
-    assert first.files == (str(tmp_path / "train" / "train0.png"),) and first.size == (SIDE, SIDE)
-    assert first.sha256 == hashlib.sha256(Path(first.files[0]).read_bytes()).hexdigest()
+    assert first.files == (Location(tmp_path / "train" / "train0.png"),) and first.size == (SIDE, SIDE)
+    assert first.sha256 == hashlib.sha256(first.files[0].read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("keys", [["a", "b", "c"], ["c", "a", "b"]])
@@ -35,7 +36,7 @@ def test_two_folders_are_joined_by_name_and_not_by_position(tmp_path, keys):
         seed = keys.index(pair.name.removeprefix("train/"))
         assert np.array_equal(photo, np.array(picture((seed, 5, 0), (SIDE, SIDE))))
         assert np.array_equal(street_map, np.array(picture((seed, 5, 1), (SIDE, SIDE))))
-        assert pair.sha256 == hashlib.sha256(b"".join(Path(file).read_bytes() for file in pair.files)).hexdigest()
+        assert pair.sha256 == hashlib.sha256(b"".join(file.read_bytes() for file in pair.files)).hexdigest()
 
 
 def test_a_missing_photo_is_named(tmp_path):
@@ -143,7 +144,7 @@ def test_held_out_pairs_without_training_pairs_stop(tmp_path):
 def test_an_empty_held_out_folder_stops(tmp_path):
     side_by_side(tmp_path, (("train", 3),))
     (tmp_path / "val").mkdir()
-    stops(tmp_path, "leaves no pair to measure on: 3 to train on", "val_fraction")
+    stops(tmp_path, "leaves no pair to evaluate on: 3 to train on", "val_fraction")
 
 
 def test_two_layouts_at_once_stop(tmp_path):
@@ -161,4 +162,4 @@ def test_a_relative_folder_gives_absolute_files(tmp_path, monkeypatch):
     side_by_side(tmp_path / "data")
     monkeypatch.chdir(tmp_path)
     found = index(Path("data"))
-    assert Path(found.train[0].files[0]).is_absolute() and read(found.train[0])
+    assert found.train[0].files[0].path.is_absolute() and read(found.train[0])

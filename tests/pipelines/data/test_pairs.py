@@ -6,7 +6,6 @@ import os
 import shutil
 import struct
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,11 +95,11 @@ def test_an_altered_index_is_refused(tmp_path):
 
 def test_read_names_a_file_that_is_gone_or_changed(tmp_path):
     gone, changed, *_ = index(side_by_side(tmp_path)).train
-    Path(gone.files[0]).unlink()
+    gone.files[0].path.unlink()
     with pytest.raises(DataError, match=r"train0\.png.*missing"):
         read(gone)
-    save(Path(changed.files[0]), picture(1234))
-    with pytest.raises(DataError, match=r"train1\.png.*not what was indexed"):
+    save(changed.files[0].path, picture(1234))
+    with pytest.raises(DataError, match=r"train1\.png.*has changed since it was indexed"):
         read(changed)
 
 
@@ -200,8 +199,8 @@ def test_a_dangling_link_and_a_pipe_are_refused_and_a_good_link_is_taken(tmp_pat
     found = index(tmp_path / "data", min_good=0)
     assert "train/good" in names(found.train)
     assert reasons(found) == {
-        "train/lost": "train/lost.png is missing or no regular file",
-        "train/pipe": "train/pipe.png is missing or no regular file",
+        "train/lost": "train/lost.png is missing or not a regular file",
+        "train/pipe": "train/pipe.png is missing or not a regular file",
     }
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ def test_the_sample_is_painted_into_the_workspace(painted):
     assert sorted(path.name for path in folder.iterdir()) == ["pairs.json", "rejected.csv", sample.name]
     assert (index.source, len(index.train), len(index.val), index.rejected) == ("sample", 4, 3, ())
     for pair in (*index.train, *index.val):
-        assert pair.size == (SIDE, SIDE) and sample in Path(pair.files[0]).parents
+        assert pair.size == (SIDE, SIDE) and sample in pair.files[0].path.parents
         photo, street_map = read(pair)
         assert photo.shape == street_map.shape == (SIDE, SIDE, 3) and not np.array_equal(photo, street_map)
 
@@ -66,7 +65,7 @@ def test_what_is_returned_is_what_the_next_verb_reads(painted):
 
 def test_the_same_sample_is_not_painted_twice(painted):
     folder, index = painted
-    files = [Path(pair.files[0]) for pair in (*index.train, *index.val)]
+    files = [pair.files[0].path for pair in (*index.train, *index.val)]
     before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
     assert prepare(settings(folder)) == index
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files] == before
@@ -90,7 +89,7 @@ def test_another_sample_is_another_folder_beside_the_first(painted, override, na
     folder, index = painted
     other = prepare(settings(folder, override))
     assert other.fingerprint != index.fingerprint and (folder / name).is_dir()
-    assert folder / name in Path(other.val[0].files[0]).parents
+    assert folder / name in other.val[0].files[0].path.parents
     assert prepare(settings(folder)) == index
 
 
@@ -176,4 +175,4 @@ def test_a_kaggle_address_is_fetched(tmp_path, monkeypatch):
     address = "kaggle://owner/name/versions/3#maps"
     index = prepare(settings(tmp_path / "work", f"data.source={address}"))
     assert (index.source, len(index.train), len(index.val)) == (address, 4, 3)
-    assert versions in Path(index.train[0].files[0]).parents
+    assert versions in index.train[0].files[0].path.parents

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.io.locations import Location
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import index_folder
 from pipelines.evaluation.baselines import TrainingMaps
@@ -18,7 +19,7 @@ def write_pairs(folder, sources, targets, *, train):
         split = folder / ("train" if number < train else "val")
         split.mkdir(exist_ok=True)
         Image.fromarray(np.concatenate([source, target], axis=1)).save(split / f"{number}.png")
-    return index_folder(folder, min_side=SIDE)
+    return index_folder(Location(folder), min_side=SIDE)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from model.errors import ConfigError, DataError
 from model.networks.pix2pix import build_generator
 from model.pixels import to_pixels, to_tensor
 from model.spec import NetworkConfig, Palette, signature
+from model.io.locations import Location
 from pipelines.config.loading import load, with_settings
 from pipelines.config.schema import EvaluationConfig, RunConfig
 from pipelines.data.pairs import index_folder
@@ -103,7 +104,7 @@ def test_maps_without_flat_colours_have_no_palette_unless_it_is_given(tmp_path, 
         split = tmp_path / "noise" / ("train" if number < 5 else "val")
         split.mkdir(exist_ok=True, parents=True)
         Image.fromarray(rng.integers(0, 256, (32, 64, 3), np.uint8)).save(split / f"{number}.png")
-    pairs = index_folder(tmp_path / "noise", min_side=32)
+    pairs = index_folder(Location(tmp_path / "noise"), min_side=32)
     held_out, [note] = notes_of(pairs, "photo_to_map", EvaluationConfig(), make_bundle, tmp_path)
     assert held_out.evaluator.palette is None and "lie in areas of one colour" in note
     assert held_out.evaluator.score(held_out.targets).keys() >= {"l1", "frechet_lite0"}

@@ -14,6 +14,7 @@ from PIL import Image
 
 from model.errors import BundleError, ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
 from model.translator import Translator
+from model.io.locations import Location
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex, fingerprint, index_folder
 from pipelines.evaluation.gates import Gate, GateReport
@@ -163,7 +164,7 @@ def test_pairs_that_lie_elsewhere_are_told(config, add, place):
 
 
 def test_frozen_pairs_are_those_of_the_settings(config, add, place):
-    other = index_folder(other_pairs(place / "others"), min_side=32)
+    other = index_folder(Location(other_pairs(place / "others")), min_side=32)
     other.save(place / "frozen.json")
     promoted = promote(
         config.model_copy(

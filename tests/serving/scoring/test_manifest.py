@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from model import place_writing
 from model.errors import DataError, StorageError
-from model.io import locations
+from model.io.locations import Location
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, PARQUET_FILE, Journal, Row, merge, read_rows, seal
 
 GOOD = Row(
@@ -33,8 +32,8 @@ BAD = Row(source="/photos/broken.jpg", error="photos/broken.jpg is broken,\nor t
 def out(request, tmp_path):
     """Return a place for maps that is not there yet, here and at an address."""
     if request.param == "folder":
-        return str(tmp_path / "maps")
-    return request.getfixturevalue("store").address(f"{tmp_path.name}/maps")
+        return Location(tmp_path / "maps")
+    return Location.parse(request.getfixturevalue("store").address(f"{tmp_path.name}/maps"))
 
 
 def named(number, **changes):
@@ -57,12 +56,12 @@ def test_rows_outlive_their_writer(out):
 def test_rows_are_sealed_into_two_manifests_and_read_from_them(out):
     noted(out, named(2), BAD)
     assert seal(out, [GOOD]) == [named(2), GOOD, BAD] == read_rows(out)
-    listing = locations.list_folder(out)
+    listing = out.list()
     assert set(listing.files) == {CSV_FILE, PARQUET_FILE} and JOURNAL_FOLDER not in listing.folders
 
 
 def test_the_manifests_say_the_same_in_csv_and_parquet(tmp_path):
-    seal(str(tmp_path), [BAD, GOOD])
+    seal(Location(tmp_path), [BAD, GOOD])
     table = parquet.read_table(tmp_path / PARQUET_FILE)
     assert [Row(**row) for row in table.to_pylist()] == [GOOD, BAD]
     assert str(table.schema.field("width").type) == "int32" and str(table.schema.field("seams").type) == "double"
@@ -90,14 +89,14 @@ def test_the_order_is_that_of_the_photos_whoever_wrote(out):
 
 
 def test_a_row_that_was_torn_off_is_left_out_and_the_others_stay(tmp_path):
-    noted(str(tmp_path), named(1), named(2))
+    noted(Location(tmp_path), named(1), named(2))
     (file,) = (tmp_path / JOURNAL_FOLDER).iterdir()
     file.write_bytes(file.read_bytes()[:-20])
-    assert read_rows(str(tmp_path)) == [named(1)]
+    assert read_rows(Location(tmp_path)) == [named(1)]
 
 
 def test_rows_at_an_address_are_sent_before_the_end(store, monkeypatch):
-    out = store.address("slow/maps")
+    out = Location.parse(store.address("slow/maps"))
     monkeypatch.setattr("serving.scoring.manifest.UPLOAD_SECONDS", 0)
     journal = Journal(out)
     for number in range(3):
@@ -106,7 +105,7 @@ def test_rows_at_an_address_are_sent_before_the_end(store, monkeypatch):
 
 
 def test_a_folder_of_others_is_refused(out):
-    place_writing.write_bytes(locations.inside(out, "diary.txt"), b"dear diary")
+    out.join("diary.txt").write_bytes(b"dear diary")
     with pytest.raises(DataError, match="holds files that no earlier scoring made; name a new or an empty folder"):
         read_rows(out)
 
@@ -114,29 +113,29 @@ def test_a_folder_of_others_is_refused(out):
 @pytest.mark.parametrize("text", ["name,size\nx,1\n", "source,width\n/x.jpg,wide\n", "\xff", 'source\n"/x'])
 def test_a_manifest_of_something_else_is_refused(tmp_path, text):
     (tmp_path / CSV_FILE).write_bytes(text.encode("latin-1"))
-    with pytest.raises(DataError, match=r"manifest\.csv is no manifest of this version"):
-        read_rows(str(tmp_path))
+    with pytest.raises(DataError, match=r"manifest\.csv is not a manifest of this version"):
+        read_rows(Location(tmp_path))
 
 
 def test_a_kill_between_the_manifests_and_the_end_of_the_journal_counts_nothing_twice(tmp_path):
-    noted(str(tmp_path), named(1))
+    noted(Location(tmp_path), named(1))
     journal = [(file, file.read_bytes()) for file in (tmp_path / JOURNAL_FOLDER).iterdir()]
-    sealed = seal(str(tmp_path), [])
+    sealed = seal(Location(tmp_path), [])
     for file, content in journal:
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)
-    assert seal(str(tmp_path), []) == sealed == [named(1)]
+    assert seal(Location(tmp_path), []) == sealed == [named(1)]
 
 
 def test_where_nothing_can_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("a file")
-    with pytest.raises(StorageError, match=r"can't be written \(Not a directory\): a file stands where"):
-        Journal(str(tmp_path / "file" / "maps"))
+    with pytest.raises(StorageError, match=r"can't be written \(Not a directory\): a file is in the way"):
+        Journal(Location(tmp_path / "file" / "maps"))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
-    journal = Journal(str(tmp_path))
+    journal = Journal(Location(tmp_path))
     with open("/dev/full", "ab", buffering=0) as full:
         os.dup2(full.fileno(), journal._file.fileno())
     with pytest.raises(StorageError, match=r"can't be written \(No space left on device\): make room"):

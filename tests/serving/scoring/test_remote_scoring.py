@@ -4,7 +4,7 @@ import pytest
 
 from model.bundle import Bundle
 from model.errors import BundleError, StorageError
-from model.io import locations
+from model.io.locations import Location
 from serving.scoring.manifest import CSV_FILE, read_rows
 from tests.fixtures.scored_folders import content, draw, drawn_names, errors, refused
 
@@ -26,7 +26,7 @@ def test_a_folder_of_foreign_files_is_refused_and_untouched(bundle, photos, tmp_
 def test_photos_are_not_drawn_over(bundle, photos, maps):
     assert "no earlier scoring made" in refused(bundle, photos, photos)
     draw(bundle, photos, maps)
-    assert "would take its place" in refused(bundle, maps, maps)
+    assert "would replace it" in refused(bundle, maps, maps)
 
 
 def test_a_file_is_no_folder_for_maps(bundle, photos, tmp_path):
@@ -64,14 +64,15 @@ def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_p
     (photos / "broken.jpg").write_bytes(b"no photo")
     source, out = store.upload(photos, "in/my photos"), store.address("out/my maps")
     here, there = draw(bundle, photos, maps), draw(bundle, source, out)
+    drawn = Location.parse(out)
     assert (there.drawn, len(there.failed), there.images_per_second > 0) == (here.drawn, 1, True)
-    assert set(locations.list_folder(out).files) == set(content(maps)) and not locations.list_folder(out).folders
+    assert set(drawn.list().files) == set(content(maps)) and not drawn.list().folders
     for name in drawn_names(maps):
-        assert locations.read_bytes(locations.inside(out, name)) == content(maps)[name]
+        assert drawn.join(name).read_bytes() == content(maps)[name]
     again = draw(bundle, source, out)
     assert (again.drawn, again.kept) == (0, 3)
     single = draw(bundle, photos / "a.png", store.address("out/one.png"))
-    assert single.drawn == 1 and locations.read_bytes(store.address("out/one.png")) == content(maps)["a.png"]
+    assert single.drawn == 1 and Location.parse(store.address("out/one.png")).read_bytes() == content(maps)["a.png"]
 
 
 def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
@@ -81,8 +82,8 @@ def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("serving.scoring.scorer.seal", lambda *_: None)
         draw(bundle, photos, out)
-    assert CSV_FILE not in locations.list_folder(out).files
-    assert (draw(bundle, photos, out).kept, len(read_rows(out))) == (3, 3)
+    assert CSV_FILE not in Location.parse(out).list().files
+    assert (draw(bundle, photos, out).kept, len(read_rows(Location.parse(out)))) == (3, 3)
 
 
 def test_an_address_that_does_not_answer_stops_it_all(bundle, photos):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.bundle import Bundle
+from model.io.locations import Location
 from model.spec import NetworkConfig
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows
 from tests.fixtures.project import PROJECT
@@ -138,7 +139,7 @@ def test_after_a_kill_only_what_is_missing_is_drawn_and_the_result_is_the_same(b
         process.send_signal(signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
         assert not (maps / CSV_FILE).exists()
-    noted, before = len({row.output for row in read_rows(str(maps))}), stamps(maps)
+    noted, before = len({row.output for row in read_rows(Location(maps))}), stamps(maps)
     report = draw(bundle, many, maps)
     assert noted >= 100 and report.kept == noted and report.drawn == 300 - noted
     # The few maps that were written and not yet noted are drawn again.

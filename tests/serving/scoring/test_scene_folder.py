@@ -18,6 +18,7 @@ from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 
 from model.errors import ConfigError, DataError
+from model.io.locations import Location
 from serving.geo.geotiff import gdal
 from serving.inference.scene import SceneReading
 from serving.scoring.image_scorer import ScoreSettings
@@ -76,7 +77,7 @@ def survey(tmp_path):
 
 def draw(bundle, sources, out, *, format="tiff", resize=False, **reading):
     settings = ScoreSettings(format=format, resize=resize, scene=SceneReading(**reading))
-    return score(bundle, [str(sources)], str(out), settings=settings)
+    return score(bundle, [str(sources)], Location.parse(out), settings=settings)
 
 
 def rows(out):
@@ -226,7 +227,7 @@ import resource, sys
 from pathlib import Path
 from tests.serving.scoring.test_scene_folder import draw
 from model.bundle import Bundle
-from model.io.locations import StorageError
+from model.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
 try:
     draw(Bundle.open(Path({bundle!r})), {survey!r}, {maps!r})
@@ -241,7 +242,7 @@ def test_a_full_disk_stops_it_all_and_what_was_drawn_counts(bundle, survey, maps
     done = subprocess.run(
         [sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=True, timeout=100
     )
-    assert done.stdout.endswith("are drawn and kept there: make room, and run again to go on.\n"), done.stderr
+    assert done.stdout.endswith("are drawn and kept there: free some space and run again to resume.\n"), done.stderr
     report = draw(bundle, survey, maps)
     assert (report.drawn, report.kept, report.failed) == (2, 2, ())
 
@@ -267,7 +268,7 @@ def test_a_scene_that_can_t_be_drawn_is_a_row_and_the_rest_is_drawn(bundle, surv
     assert list(errors) == ["garbled.tif", "picture.tif", "poser.tif", "queue.tif", "single.tif", "west.tif"]
     assert "is a VRT; a scene must be a TIFF" in errors["poser.tif"] and "of another format" in errors["picture.tif"]
     assert errors["garbled.tif"].startswith("survey/garbled.tif is broken: its description can't be read (")
-    assert errors["queue.tif"] == "survey/queue.tif is missing or no regular file"
+    assert errors["queue.tif"] == "survey/queue.tif is missing or not a regular file"
     assert errors["single.tif"] == "Bands (1, 2, 3) can't be drawn; name one or three of 1 to 1."
     assert errors["west.tif"] == f"{maps}/west.tif is a folder; name a file for the map."
     assert (report.drawn, report.kept) == (1, 1)
@@ -282,10 +283,10 @@ def test_a_scene_too_large_to_be_hashed_is_told(bundle, survey, maps, monkeypatc
 
 
 def test_settings_that_would_do_nothing_are_refused(bundle, survey, maps, tmp_path):
-    with pytest.raises(ConfigError, match=r"TIFFs that become TIFFs, 2 here, are scenes.*leave --resize out"):
+    with pytest.raises(ConfigError, match=r"TIFFs that become TIFFs, 2 here, are scenes.*omit --resize"):
         draw(bundle, survey, maps, resize=True)
     for photos, out in ((survey / "photo.png", maps), (survey / "photo.png", tmp_path / "map.tif")):
-        with pytest.raises(ConfigError, match=r"given \(scene bands=1\), and no TIFF on a disk is to become one"):
+        with pytest.raises(ConfigError, match=r"given \(scene bands=1\), but no TIFF on a disk becomes a TIFF"):
             draw(bundle, photos, out, bands=(1,))
     assert not maps.exists()
 
@@ -299,7 +300,7 @@ def test_options_that_can_t_be_used_are_told(sat2map, survey, make_bundle, maps)
             ("--vector", "a.gpkg", "--format", "tiff"),
             "--vector can't be used here: polygons are made of a single scene",
         ),
-        (("--resize", "--format", "tiff"), "leave --resize out"),
+        (("--resize", "--format", "tiff"), "omit --resize"),
     ):
         done = sat2map(*words, *option)
         assert (done.returncode, done.stdout) == (2, "") and told in done.stderr and done.stderr.count("\n") == 1
@@ -339,7 +340,7 @@ def test_it_is_told_even_where_nothing_can_be_drawn(bundle, survey, maps, monkey
 
 def test_scenes_at_addresses_are_told_to_come_to_a_disk(bundle, survey, maps, tmp_path, store, capsys):
     Image.fromarray(np.moveaxis(noise(3, 40, 50), 0, -1)).save(survey / "plain.tif")
-    advice = "(TIFFs that are large or georeferenced become TIFFs on a disk alone: copy it to one, and draw there)"
+    advice = "(a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
     source = store.upload(survey, "survey")
     for photos, out in ((source, maps), (survey, store.address("maps"))):
         report = draw(bundle, photos, out)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from model.bundle import Bundle
 from model.errors import DataError
+from model.io.locations import Location
 from model.spec import NetworkConfig, signature
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER
 from serving.scoring.scorer import is_file_name
@@ -129,13 +130,13 @@ def test_one_photo_may_go_to_a_file(bundle, photos, tmp_path, name, kind):
 
 def test_what_ends_like_an_image_is_a_file_unless_it_is_a_folder(tmp_path):
     (tmp_path / "folder.png").mkdir()
-    assert is_file_name(f"{tmp_path}/map.png") and is_file_name(f"{tmp_path}/map.TIF")
-    assert not is_file_name(f"{tmp_path}/maps") and not is_file_name(f"{tmp_path}/folder.png")
+    assert is_file_name(Location(tmp_path / "map.png")) and is_file_name(Location(tmp_path / "map.TIF"))
+    assert not is_file_name(Location(tmp_path / "maps")) and not is_file_name(Location(tmp_path / "folder.png"))
 
 
 def test_a_file_takes_one_photo_and_not_the_photo_s_own_place(bundle, photos, tmp_path):
     assert refused(bundle, photos, tmp_path / "map.png").startswith("3 photos can't go to the file ")
-    assert "would take its place" in refused(bundle, photos / "a.png", photos / "a.png")
+    assert "would replace it" in refused(bundle, photos / "a.png", photos / "a.png")
     (photos / "a.png").write_bytes(b"no photo")
     assert "a.png is of an unknown format" in refused(bundle, photos / "a.png", tmp_path / "map.png")
 

@@ -23,7 +23,7 @@ def photos(tmp_path, monkeypatch):
 
 
 def names(*sources):
-    return {photo.name: photo.place for photo in find_photos([str(source) for source in sources])}
+    return {photo.name: str(photo.location) for photo in find_photos([str(source) for source in sources])}
 
 
 def refused(*sources):
@@ -77,7 +77,7 @@ def test_a_list_is_text_with_a_place_a_line_which_need_not_be_there(photos):
 def test_several_sources_are_one_set_in_one_order(photos):
     found = find_photos(["photos/north/a.jpg", "photos/b.PNG", "photos"])
     assert [photo.name for photo in found] == ["a.jpg", "b", "a.jpg"]
-    assert [Path(photo.place).relative_to(photos).as_posix() for photo in found] == ["a.jpg", "b.PNG", "north/a.jpg"]
+    assert [photo.location.path.relative_to(photos).as_posix() for photo in found] == ["a.jpg", "b.PNG", "north/a.jpg"]
     assert [photo.problem for photo in found] == [
         "",
         "",
@@ -96,9 +96,9 @@ def test_a_name_that_is_no_utf_8_is_told_and_the_others_are_found(photos):
     except OSError:
         pytest.skip("this file system has UTF-8 names alone")
     *good, bad = sorted(find_photos([str(photos)]), key=lambda photo: bool(photo.problem))
-    assert [photo.name for photo in good] == ["a", "b"] and "\\xff.png" in bad.place
-    assert bad.problem.endswith("is no name in UTF-8; rename it")
-    bad.place.encode()
+    assert [photo.name for photo in good] == ["a", "b"] and "\\xff.png" in str(bad.location)
+    assert bad.problem.endswith("is not a name in UTF-8; rename it")
+    str(bad.location).encode()
 
 
 def test_links_in_a_circle_are_followed_once(photos):
@@ -112,11 +112,11 @@ def test_links_in_a_circle_are_followed_once(photos):
         ("nowhere", "There is no nowhere: name photos"),
         ("photos/north/far/*.jpg", "No photos match"),
         ("photos/*/../a.jpg", "can't go back up"),
-        ("photos/x**/*.jpg", "is no glob"),
+        ("photos/x**/*.jpg", "is not a glob"),
         ("@nowhere", "There is no list"),
-        ("empty", "holds no photos; put images straight into it"),
+        ("empty", "holds no photos; put images directly into it"),
         ("empty.txt", "is an empty list"),
-        ("binary.txt", "is no list of photos: a list is UTF-8 text"),
+        ("binary.txt", "is not a list of photos: write UTF-8 text"),
         ("ftp://host/photos", "ftp:// can't be read"),
         ("s3://key:secret@bucket/photos", "holds a user or a password"),
     ],
@@ -129,7 +129,7 @@ def test_what_is_not_there_is_told_in_one_sentence(photos, source, said):
 
 
 def test_nothing_is_nothing():
-    assert refused() == "Nothing to draw was named: name photos, a folder of them, a glob or a list (@LIST)."
+    assert refused() == "No photos were named: name photos, a folder of them, a glob or a list (@LIST)."
 
 
 # At an address
