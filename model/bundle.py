@@ -1,7 +1,7 @@
-"""A bundle: the folder that holds an exported generator and all that is needed to run and to judge it.
+"""Bundles: folders that hold an exported generator and everything needed to run and evaluate it.
 
-The generator lies there in several files, its variants: `fp32` in generator.onnx, which is in every bundle, and others,
-such as `int8` in generator.int8.onnx, which draw nearly the same and are faster on some execution provider.
+The generator comes in several files, its variants: `fp32` in generator.onnx, which every bundle has, and others such as
+`int8` in generator.int8.onnx, which draw nearly the same maps and are faster on some execution provider.
 """
 
 import json
@@ -32,7 +32,7 @@ def variant_file(name: str) -> str:
 
 
 class Parity(Frozen):
-    """How far the ONNX model is from the TensorFlow model, on held-out photos."""
+    """Difference between the ONNX model and the TensorFlow model on held-out photos."""
 
     max_difference: float
     """Largest absolute difference of any output value, on the scale [-1, 1]."""
@@ -41,46 +41,48 @@ class Parity(Frozen):
 
 
 class Variant(Frozen):
-    """Another file of the same generator: what it is for, and what was measured of it on held-out photos."""
+    """Another file of the same generator: the providers it is for, and its quality on held-out photos."""
 
     sha256: str
     providers: tuple[str, ...] = Field(min_length=1)
-    """Execution providers of onnxruntime that it is the best file for."""
+    """Execution providers of onnxruntime that run this file best."""
     max_difference: float
-    """From TensorFlow: the largest absolute difference of any output value, on the scale [-1, 1]."""
+    """Largest absolute difference of any output value from TensorFlow's, on the scale [-1, 1]."""
     ssim: float
-    """Mean SSIM of its maps beside those of fp32."""
+    """Mean SSIM between its maps and those of fp32."""
     losses: dict[str, float]
-    """What share of fp32's value each score loses against the true maps; negative where it gains."""
+    """Share of fp32's value that each score against the true maps loses; negative for a gain."""
     photos: int
     float_layers: tuple[str, ...] = ()
-    """Of an int8 file: layers that were left in float."""
+    """Layers of an int8 file that stayed in float."""
 
 
 class BundleManifest(Frozen):
-    """What `bundle.json` says."""
+    """Contents of `bundle.json`."""
 
     format: int = Field(default=1, ge=1, le=1)
     network: NetworkConfig
     direction: Direction
     signature: TensorSignature
     value_range: tuple[float, float] = (-1.0, 1.0)
-    """Of both tensors; RGB levels 0 and 255 are its ends: (0, 255) where the tensors are uint8."""
+    """Values of both tensors that RGB levels 0 and 255 become; (0, 255) for uint8 tensors."""
     opset: int
     sha256: str
-    """Of the model file, fp32."""
+    """sha256 of the fp32 model file."""
     parity: Parity
-    """Of fp32."""
+    """Parity of fp32."""
     variants: dict[str, Variant] = Field(default_factory=dict)
-    """By name, the preferred one of a provider first; fp32 is there without being named."""
+    """Variants by name, the preferred one of a provider first; fp32 is implied."""
     left_out: dict[str, str] = Field(default_factory=dict)
-    """Variants that were made and not shipped, by name, and why."""
+    """Reasons why variants were made but not shipped, by name."""
     resolution: float | None = Field(default=None, gt=0)
-    """Metres on the ground that a pixel of the training photos shows, where it is known."""
+    """Ground resolution of the training photos in metres a pixel, if known."""
     palette: Palette | None = None
-    """What the colours of the maps stand for, where they have classes."""
+    """Classes of the maps and their colours; evaluation and polygons use these."""
+    palette_missing: str = ""
+    """Reason why the training maps gave no palette; empty in bundles of version 0.1.0."""
     run_id: str
-    """The MLflow run that trained it."""
+    """MLflow run that trained the generator."""
     data_fingerprint: str
     code_revision: str
 
@@ -107,18 +109,18 @@ class BundleManifest(Frozen):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that has every file that its manifest names."""
+    """A folder that has every file its manifest names."""
 
     folder: Path
     manifest: BundleManifest
 
     @property
     def model_file(self) -> Path:
-        """The ONNX file of fp32."""
+        """ONNX file of fp32."""
         return self.folder / MODEL_FILE
 
     def verified(self, variant: str = FP32) -> Path:
-        """Return the ONNX file of a variant, after a look at its content.
+        """Return the ONNX file of a variant after checking its sha256.
 
         Raises:
             BundleError: There is no such variant, or its file was altered.
@@ -129,16 +131,16 @@ class Bundle:
         file = self.folder / variant_file(variant)
         if sha256(file) != hashes[variant]:
             raise BundleError(
-                f"{file} is not the file that was exported (its sha256 differs); fetch or export it again."
+                f"{file} is not the file that was exported (its sha256 differs); pull or export it again."
             )
         return file
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Read the manifest; the content of a model file is checked when it is taken, by `verified`.
+        """Read the manifest and check that its files exist; `verified` checks their content.
 
         Raises:
-            BundleError: The folder is no bundle, or a file is missing.
+            BundleError: The folder is not a bundle, or a file is missing.
         """
         manifest = read_manifest(folder)
         for name in manifest.hashes():
@@ -146,7 +148,7 @@ class Bundle:
             if not file.is_file():
                 raise BundleError(f"{file} is missing; export the model again.")
             if file.stat().st_size > MAX_MODEL_BYTES:
-                raise BundleError(f"{file} is larger than {MAX_MODEL_BYTES} bytes; this is no generator.")
+                raise BundleError(f"{file} is larger than {MAX_MODEL_BYTES} bytes; this is not a generator.")
         return cls(folder, manifest)
 
 
@@ -154,11 +156,11 @@ def read_manifest(folder: Path) -> BundleManifest:
     """Read `bundle.json`.
 
     Raises:
-        BundleError: There is none, or it can't be read.
+        BundleError: It is missing or can't be read.
     """
     path = folder / MANIFEST_FILE
     if not path.is_file():
-        raise BundleError(f"{folder} is no bundle ({MANIFEST_FILE} is missing); `export` makes one.")
+        raise BundleError(f"{folder} is not a bundle ({MANIFEST_FILE} is missing); `export` makes one.")
     try:
         return BundleManifest.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, UnicodeDecodeError) as error:
@@ -171,7 +173,7 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
 
 
 class OpenedModel(NamedTuple):
-    """An opened bundle, and where it comes from: models:/NAME/VERSION or runs:/ID."""
+    """An opened bundle and its origin, models:/NAME/VERSION or runs:/ID."""
 
     bundle: Bundle
     origin: str

@@ -1,4 +1,4 @@
-"""The verbs of a run: main, prepare, train, tune, export."""
+"""The verbs main, prepare, train, tune and export."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ app = typer.Typer()
 
 @app.command("main")
 def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Do it all: prepare, train, export, evaluate, register."""
+    """Run the complete flow: prepare, train, export, evaluate, register."""
     settings_read = load(config, settings)
     from pipelines import flow
     from pipelines.cli import summary
@@ -22,7 +22,7 @@ def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson 
 
 @app.command()
 def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Get the pairs and check every file of them."""
+    """Paint, download or find the pairs, and check every file."""
     settings_read = load(config, settings)
     from pipelines.cli import summary
     from pipelines.data.prepare import prepare as prepare_pairs
@@ -40,13 +40,13 @@ def train(
         typer.Option(
             "--resume",
             metavar="ID",
-            help="Go on with this run from its newest checkpoint, with the settings it began with; "
-            "--set may change those of training, such as training.epochs.",
+            help="Resume this run from its newest checkpoint, with its original settings; --set can change those of "
+            "training, e.g. training.epochs.",
         ),
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Train on the prepared pairs, with Ray Train, tracked by MLflow."""
+    """Train on the prepared pairs with Ray Train, tracked by MLflow."""
     settings_read = load(config, settings)
     from pipelines.cli import summary
     from pipelines.data.pairs import PairIndex
@@ -66,10 +66,10 @@ def train(
 def tune(
     config: Config = None,
     settings: Settings = None,
-    resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Go on with this search.")] = "",
+    resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Resume this search.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Search learning rate, L1 weight, norm and width (settings tune.*) with Ray Tune."""
+    """Search learning rate, L1 weight, norm and width with Ray Tune (settings: tune)."""
     settings_read = load(config, settings)
     from pipelines.cli import summary
     from pipelines.data.pairs import PairIndex
@@ -86,15 +86,16 @@ def tune(
 
 @app.command()
 def export(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
-    """Turn the trained generator into an ONNX bundle, and prove that both draw the same.
+    """Export the trained generator as an ONNX bundle, and check it against TensorFlow.
 
-    Beside fp32, the bundle gets the variants of export.variants that draw nearly as well (export.min_ssim,
-    export.max_loss), each for the machines that it is fastest on.
+    In addition to fp32, the bundle contains faster variants (export.variants)
+    for certain hardware, if their quality is close to that of fp32
+    (export.min_ssim, export.max_loss).
     """
     settings_read = load(config, settings)
     folder = run_folder(settings_read, run)
     from pipelines.cli import summary
     from pipelines.export.export import to_bundle
 
-    bundle = to_bundle(folder, settings_read.export)
+    bundle = to_bundle(folder, settings_read.export, palette=settings_read.evaluation.palette)
     print_result(as_json, bundle.manifest, lambda: summary.bundle(bundle))

@@ -144,8 +144,8 @@ class EvaluationConfig(Frozen):
     lpips_weights: str = ""
     """A folder with alexnet-owt-7be5be79.pth and alex.pth, the networks of LPIPS."""
     palette: Palette | None = None
-    """Classes of the maps and their colours, {classes: {road: ["#ffffff"], water: ["#aadaff"]}}; none: found in the
-    training maps."""
+    """Classes of the maps and their colours, {classes: {road: ["#ffffff"], water: ["#aadaff"]}}; by default found in
+    all training maps. `export` keeps them in the bundle, and evaluation refuses any others."""
 
 
 class PromotionConfig(Frozen):

@@ -1,6 +1,6 @@
-"""What needs no learning: the trivial drawers that every score stands beside."""
+"""Trivial baselines: maps that need no learning, which every score is compared with."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,16 +20,16 @@ BLOCK = 256
 
 
 @dataclass(frozen=True)
-class TrainingMaps:
-    """The training pairs of a model, read once: what draws without learning.
+class TrainingSummary:
+    """Statistics of a model's training pairs, from which the baselines are drawn.
 
     Attributes:
         pairs: The training pairs.
-        side: Height and width that images are brought to.
+        side: Height and width that images are resized to.
         direction: Which half is the input.
-        histogram: Of each channel of the targets, int64 (3, 256).
+        histogram: Counts of the levels of each channel of the targets, int64 (3, 256).
         total: Sum of the targets, float64 (side, side, 3).
-        thumbnails: Of the inputs, float32 (n, THUMBNAIL * THUMBNAIL * 3).
+        thumbnails: Small versions of the inputs, float32 (n, THUMBNAIL * THUMBNAIL * 3).
     """
 
     pairs: Sequence[Pair]
@@ -40,32 +40,28 @@ class TrainingMaps:
     thumbnails: NDArray[np.float32]
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair], *, side: int, direction: Direction) -> "TrainingMaps":
-        """Prepare to read the pairs; `targets` does it."""
-        return cls(
-            pairs,
-            side,
-            direction,
-            np.zeros((3, 256), np.int64),
-            np.zeros((side, side, 3), np.float64),
-            np.zeros((len(pairs), THUMBNAIL**2 * 3), np.float32),
-        )
+    def read(cls, pairs: Sequence[Pair], *, side: int, direction: Direction) -> "TrainingSummary":
+        """Read the pairs one at a time.
 
-    def targets(self) -> Iterator[Pixels]:
-        """Read the pairs one at a time, note what the baselines need, and yield each target (side, side, 3)."""
-        for number, pair in enumerate(track(self.pairs, "Reading training pairs")):
-            source, target = load(pair, side=self.side, direction=self.direction)
+        Raises:
+            DataError: A pair can't be read.
+        """
+        histogram = np.zeros((3, 256), np.int64)
+        total = np.zeros((side, side, 3), np.float64)
+        thumbnails = np.zeros((len(pairs), THUMBNAIL**2 * 3), np.float32)
+        for number, pair in enumerate(track(pairs, "Reading training pairs")):
+            source, target = load(pair, side=side, direction=direction)
             for channel in range(3):
-                self.histogram[channel] += np.bincount(target[..., channel].ravel(), minlength=256)
-            self.total[:] += target
-            self.thumbnails[number] = _thumbnail(source)
-            yield target
+                histogram[channel] += np.bincount(target[..., channel].ravel(), minlength=256)
+            total += target
+            thumbnails[number] = _thumbnail(source)
+        return cls(pairs, side, direction, histogram, total, thumbnails)
 
     def baselines(self, sources: Pixels) -> dict[str, Pixels]:
-        """Draw for inputs (N, side, side, 3) without learning, by the names of `scores.BASELINES`.
+        """Draw maps for inputs (N, side, side, 3) without learning, keyed by the names of `catalogue.BASELINES`.
 
-        The median colour and the mean of the training targets, the input itself, and the target of the training pair
-        whose input is nearest (mean square difference of 16x16 thumbnails). The targets must have been read.
+        These are the median colour and the mean of the training targets, the input itself, and the target of the
+        training pair whose input is nearest (mean square difference of 16x16 thumbnails).
         """
         shares = np.cumsum(self.histogram, axis=1) / self.histogram.sum(axis=1, keepdims=True)
         median = np.argmax(shares >= 0.5, axis=1).astype(np.uint8)
@@ -79,7 +75,7 @@ class TrainingMaps:
 
     def _nearest(self, sources: Pixels) -> Pixels:
         thumbnails = np.stack([_thumbnail(source) for source in sources])
-        # |x - y|^2 without the part that is the same for all training inputs.
+        # |x - y|^2 without |x|^2, which is the same for all training inputs.
         lengths = np.square(self.thumbnails).sum(axis=1)
         blocks = [thumbnails[start : start + BLOCK] for start in range(0, len(thumbnails), BLOCK)]
         chosen = np.concatenate([np.argmin(lengths - 2 * block @ self.thumbnails.T, axis=1) for block in blocks])

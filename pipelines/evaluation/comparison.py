@@ -1,4 +1,4 @@
-"""Several models side by side on the same pairs, with paired differences."""
+"""Comparison of several models on the same pairs, with paired differences."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from model.translator import Translator
 from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.evaluate import HeldOut, draw, load_held_out
+from pipelines.metrics.catalogue import listed
 from pipelines.metrics.intervals import Score, Tally, paired_difference
 from pipelines.metrics.scores import Comparison, gain
 from pipelines.report import page as report_page
@@ -21,11 +22,13 @@ COMPARISON_FILE, PAGE_FILE = "comparison.json", "comparison.html"
 
 
 def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) -> Comparison:
-    """Let the exported models of runs draw the held-out pairs of the first; leave JSON and a page in the folder `out`.
+    """Compare the exported models of runs on the held-out pairs of the first, and write JSON and a page to `out`.
+
+    Classes are those of the first run's palette.
 
     Raises:
-        ConfigError: There are fewer than two runs, or one twice.
-        DataError: The models draw images of other sizes or in other directions; or one was trained on these pairs.
+        ConfigError: There are fewer than two different runs, or the settings have another palette than the first run.
+        DataError: The models draw images of different sizes or directions, or one was trained on these pairs.
     """
     ids = [run.run_id for run in runs]
     if len(set(ids)) < 2 or len(set(ids)) < len(ids):
@@ -38,7 +41,7 @@ def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) ->
     held_out = load_held_out(pairs, bundles[first.run_id].manifest, settings, cache=first.cache)
     drawn = {run: draw(Translator(bundle, variant=FP32), held_out.sources) for run, bundle in bundles.items()}
     with stage("Scoring"):
-        found = _compared(held_out, drawn, pairs)
+        found = _compared(held_out, drawn, pairs, notes=_palette_notes(bundles))
     with new_folder(out) as folder:
         write_text(folder / COMPARISON_FILE, found.model_dump_json(indent=2) + "\n")
         page = report_page.render_comparison(found, held_out.sources, held_out.targets, drawn)
@@ -47,7 +50,7 @@ def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) ->
 
 
 def check_alike(models: Mapping[str, Bundle]) -> None:
-    """Make sure that models draw the same kind of picture, so that they can be judged on the same pairs.
+    """Check that models draw images of one size in one direction, so that the same pairs suit all of them.
 
     Raises:
         DataError: They don't.
@@ -58,11 +61,13 @@ def check_alike(models: Mapping[str, Bundle]) -> None:
             f"{name} draws {manifest.direction} at {manifest.network.image_size} pixels"
             for name, manifest in manifests.items()
         )
-        raise DataError(f"No pair can be drawn by all: {kinds}. Compare models of one kind.")
+        raise DataError(
+            f"Models of different kinds can't draw the same pairs: {kinds}. Compare models of one size and direction."
+        )
 
 
-def check_unseen(trained: PairIndex, evaluated: PairIndex, who: str) -> None:
-    """Make sure that a model was not trained on the pairs that it is judged on.
+def check_unseen(trained: PairIndex, evaluated: PairIndex, model: str) -> None:
+    """Check that a model was not trained on the pairs it is evaluated on.
 
     Raises:
         DataError: It was.
@@ -70,12 +75,22 @@ def check_unseen(trained: PairIndex, evaluated: PairIndex, who: str) -> None:
     seen = {pair.sha256 for pair in trained.train} & {pair.sha256 for pair in evaluated.val}
     if seen:
         raise DataError(
-            f"{who} was trained on {len(seen)} of the {len(evaluated.val)} pairs that it would be judged on; "
-            "judge it on pairs that no model has seen."
+            f"{model} was trained on {len(seen)} of the {len(evaluated.val)} pairs it would be evaluated on; "
+            "use pairs that no model was trained on."
         )
 
 
-def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> Comparison:
+def _palette_notes(bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
+    """Return a sentence about runs whose palette is not that of the first, which all are scored with."""
+    first, *others = bundles
+    palette = bundles[first].manifest.palette
+    differing = [run for run in others if bundles[run].manifest.palette != palette]
+    if palette is None or not differing:
+        return ()
+    return (f"Classes are those of run {first}; {listed(differing)} had another palette when exported.",)
+
+
+def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex, *, notes: tuple[str, ...]) -> Comparison:
     evaluated = {run: held_out.evaluator.evaluate(images) for run, images in drawn.items()}
     tallies = {run: found.tallies for run, found in evaluated.items()}
     first, *others = drawn
@@ -88,7 +103,7 @@ def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex) -> 
         scores={run: found.scores for run, found in evaluated.items()},
         gains={run: _gains(tallies[run], tallies[first]) for run in others},
         each={run: tuple(found["l1"].of_each().tolist()) for run, found in tallies.items()},
-        notes=held_out.notes(),
+        notes=held_out.notes() + notes,
     )
 
 

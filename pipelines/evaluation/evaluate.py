@@ -1,10 +1,9 @@
-"""Measure a generator on the held-out pairs, beside what drawing nothing clever would score."""
+"""Evaluation of a generator on the held-out pairs, compared with trivial baselines."""
 
 import csv
 import io
 import json
 import shlex
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,16 @@ import numpy as np
 from PIL import Image
 
 from model.bundle import FP32, Bundle, BundleManifest
+from model.errors import ConfigError
 from model.io.files import new_folder, write_text
 from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
-from model.spec import Palette
 from model.translator import Translate, Translator
 from pipelines.config.schema import EvaluationConfig
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
-from pipelines.data.palette_extraction import NoPaletteError, find_palette
-from pipelines.evaluation.baselines import TrainingMaps
-from pipelines.evaluation.evaluator import CORE, Evaluator, build_evaluator, each
+from pipelines.evaluation.baselines import TrainingSummary
+from pipelines.evaluation.evaluator import CORE, Evaluator, build_evaluator, score_pairs
 from pipelines.metrics.intervals import Tally, Values, bootstrap
 from pipelines.metrics.scores import NamedScores, Scores
 from pipelines.report import page
@@ -34,35 +32,36 @@ from pipelines.tracking.loss_curve import LossCurve
 from pipelines.workspace import REPORT_FILE, SCORES_FILE, SHEET_FILE, TABLE_FILE, RunFolder
 
 SHEET_PAIRS = 6
+"""Held-out pairs on the sheet of an evaluation."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out pairs, who judges what is drawn for them, and what draws for them without learning.
+    """The held-out pairs, the evaluator of maps drawn for them, and the baselines' maps.
 
     Attributes:
-        sources: What is drawn from, (N, side, side, 3).
-        targets: What should be drawn.
-        trivial: What the baselines draw, by their names.
-        judge: Of what is drawn.
-        missing: Why the judge has no palette, if it has none.
+        sources: Inputs, (N, side, side, 3).
+        targets: True maps.
+        baselines: Maps of the baselines, by their names.
+        evaluator: Scores drawn maps.
+        palette_missing: Reason why the evaluator has no palette; empty if it has one.
     """
 
     sources: Pixels
     targets: Pixels
     baselines: dict[str, Pixels]
     evaluator: Evaluator
-    missing: str
+    palette_missing: str
 
     def notes(self) -> tuple[str, ...]:
-        """Say what is left out, and what a reader must know."""
-        left_out = (f"Cartographic scores are left out: {self.missing}",) if self.missing else ()
+        """Return sentences about scores that are left out, and about limits of the others."""
+        left_out = (f"Cartographic scores are left out: {self.palette_missing}",) if self.palette_missing else ()
         return self.evaluator.notes() + left_out
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores, every paired score of each pair (N,), and the pictures they were measured on, each (N, side, side, 3)."""
+    """Scores, every paired score of each pair (N,), and the pictures behind them, each (N, side, side, 3)."""
 
     scores: Scores
     values: dict[str, Values]
@@ -72,42 +71,58 @@ class Measured:
 
 
 def load_held_out(pairs: PairIndex, manifest: BundleManifest, settings: EvaluationConfig, *, cache: Path) -> HeldOut:
-    """Read the pairs as a model sees them, and appoint their judge.
+    """Read the pairs at a model's size, and build the evaluator of its maps.
 
     Args:
-        pairs: The held-out ones are judged on; the baselines and the palette come from the training ones.
-        manifest: Of the model: its image size and direction.
-        settings: What is judged with.
-        cache: Folder that keeps what networks saw in true maps.
+        pairs: Held-out pairs to evaluate on, and training pairs to draw the baselines from.
+        manifest: Manifest of the model: image size, direction and palette.
+        settings: Networks to evaluate with; a palette in them must be that of the manifest.
+        cache: Folder that keeps the networks' features of true maps.
 
     Raises:
-        DataError: A pair can't be read, or weights can't be had.
-        ConfigError: The palette of the settings can't be used.
+        DataError: A pair can't be read, or weights are not available.
+        ConfigError: The palette of the settings is not that of the manifest.
     """
+    _check_palette(settings, manifest)
     side, direction = manifest.network.image_size, manifest.direction
     sources, targets = load_all(pairs.val, side=side, direction=direction)
-    training = TrainingMaps.of(pairs.train, side=side, direction=direction)
-    palette, missing = _palette(training, settings)
+    training = TrainingSummary.read(pairs.train, side=side, direction=direction)
     data = f"{pairs.fingerprint[:16]}-{direction}-{side}"
-    evaluator = build_evaluator(targets, palette, settings, cache=cache, data=data)
-    return HeldOut(sources, targets, training.baselines(sources), evaluator, missing)
+    evaluator = build_evaluator(targets, manifest.palette, settings, cache=cache, data=data)
+    return HeldOut(sources, targets, training.baselines(sources), evaluator, _palette_missing(manifest))
 
 
-def _palette(training: TrainingMaps, settings: EvaluationConfig) -> tuple[Palette | None, str]:
-    """Read the training pairs; return the classes of what is drawn, or why it has none."""
-    targets = training.targets()
-    if training.direction == "map_to_photo":
-        deque(targets, maxlen=0)
-        return None, "photos are drawn here, and they have no classes."
-    try:
-        found = find_palette(targets)
-    except NoPaletteError as error:
-        return settings.palette, "" if settings.palette else str(error)
-    return settings.palette or found, ""
+def _check_palette(settings: EvaluationConfig, manifest: BundleManifest) -> None:
+    """Check that a palette in the settings is that of the model; photos have none, whatever the settings say.
+
+    Raises:
+        ConfigError: It is another one.
+    """
+    if settings.palette is None or settings.palette == manifest.palette or manifest.direction == "map_to_photo":
+        return
+    exported = manifest.palette.classes if manifest.palette else {}
+    given = settings.palette.classes
+    differing = [name for name in {**given, **exported} if given.get(name) != exported.get(name)]
+    raise ConfigError(
+        f"evaluation.palette is not the palette that run {manifest.run_id} was exported with (they differ in "
+        f"{', '.join(differing)}). Scores take the exported one, as polygons do: leave evaluation.palette out, or set "
+        "it and export the run again."
+    )
+
+
+def _palette_missing(manifest: BundleManifest) -> str:
+    """Return the reason why a model's output has no classes; empty if it has."""
+    if manifest.direction == "map_to_photo":
+        return "the model draws photos, which have no classes."
+    if manifest.palette is not None:
+        return ""
+    return manifest.palette_missing or (
+        "the model was exported without a palette. Set evaluation.palette and export the run again."
+    )
 
 
 def draw(translate: Translate, sources: Pixels) -> Pixels:
-    """Draw for every source, (N, side, side, 3)."""
+    """Draw a map of every source, (N, side, side, 3)."""
     return np.concatenate([translate(source[None]) for source in track(sources, "Drawing held-out pairs")])
 
 
@@ -118,22 +133,22 @@ def draw_as_trained(generator: Path, sources: Pixels) -> Pixels:
     statistics of the test batch", which holds one image.
     """
     with quiet_stderr():
-        # TensorFlow is imported now, and writes notes that help nobody.
+        # TensorFlow logs irrelevant notes to stderr while it is imported.
         from model.networks import keras_file
 
         keras_file.use_cpu()
     call = keras_file.drawer(keras_file.load_generator(generator), as_trained=True)
-    return draw(_pixelwise(call), sources)
+    return draw(_on_pixels(call), sources)
 
 
 def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: Pixels) -> Measured:
-    """Draw every held-out source with a bundle's generator, and score the drawings and the trivial baselines.
+    """Draw every held-out source with a bundle's generator, and score these maps and the baselines' maps.
 
     Args:
         bundle: The model.
-        held_out: What it is measured on.
-        pairs: Where that comes from.
-        as_trained: What the generator draws as in training.
+        held_out: Its held-out pairs and evaluator.
+        pairs: Index of the pairs.
+        as_trained: Maps that the generator draws as in training.
     """
     evaluator, manifest = held_out.evaluator, bundle.manifest
     drawn = draw(Translator(bundle, variant=FP32), held_out.sources)
@@ -147,7 +162,7 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
         direction=manifest.direction,
         model_sha256=manifest.sha256,
         model=evaluated.scores,
-        as_trained=_core(as_trained, held_out.targets),
+        as_trained=_core_scores(as_trained, held_out.targets),
         baselines={
             name: evaluator.score(images) for name, images in track(held_out.baselines.items(), "Scoring baselines")
         },
@@ -160,11 +175,12 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
 
 
 def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
-    """Measure a run's exported model; leave report, scores, sheet and maps in its evaluation folder and in MLflow.
+    """Evaluate a run's exported model, and write report, scores, sheet and maps to its evaluation folder and to MLflow.
 
     Raises:
         MissingStepError: The run has not been exported.
         DataError: A pair or a network's weights can't be read.
+        ConfigError: The palette of the settings is not that of the exported model.
         TrackingError: MLflow does not answer, or does not know the run.
     """
     record, pairs, bundle = run.record(), PairIndex.load(run.pairs_file), run.open_bundle()
@@ -198,7 +214,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
 
 
 def _command(run: RunFolder, settings: EvaluationConfig) -> str:
-    """Return what evaluates the run in the same way again."""
+    """Return the command that repeats the evaluation."""
     changed = settings.model_dump(mode="json", exclude_defaults=True)
     values = {f"evaluation.{key}": json.dumps(value) for key, value in changed.items()}
     words = ["sat2map", "evaluate", "--run", run.run_id, *run.in_workspace()]
@@ -207,16 +223,17 @@ def _command(run: RunFolder, settings: EvaluationConfig) -> str:
     return shlex.join(words)
 
 
-def _core(drawn: Pixels, targets: Pixels) -> NamedScores:
-    return {name: bootstrap(Tally.mean(each(function, drawn, targets))) for name, function in CORE.items()}
+def _core_scores(drawn: Pixels, targets: Pixels) -> NamedScores:
+    return {name: bootstrap(Tally.mean(score_pairs(function, drawn, targets))) for name, function in CORE.items()}
 
 
-def _pixelwise(call: Callable[[Tensor], Tensor]) -> Translate:
+def _on_pixels(call: Callable[[Tensor], Tensor]) -> Translate:
+    """Return a function of pixels that calls one of tensors."""
     return lambda images: to_pixels(call(to_tensor(images)))
 
 
 def _table(measured: Measured) -> str:
-    """Write every paired score of each pair as CSV; a field is empty where the score is undefined."""
+    """Return every paired score of each pair as CSV; a field is empty where the score is undefined."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["pair", *measured.values])
@@ -226,15 +243,15 @@ def _table(measured: Measured) -> str:
 
 
 def _tags(scores: Scores) -> dict[str, str]:
-    """Mark a model that is no better than what needs no learning."""
+    """Return MLflow tags that name the baselines a model does not beat, and in which scores."""
     lost = ", ".join(f"{baseline}/{name}" for baseline, name in scores.lost())
     return {"evaluation.loses_to": lost or "nothing"}
 
 
 def _sheet(measured: Measured) -> Image.Image:
-    head = slice(SHEET_PAIRS)
+    first = slice(SHEET_PAIRS)
     return comparison(
-        measured.sources[head], measured.drawn[head], measured.targets[head], direction=measured.scores.direction
+        measured.sources[first], measured.drawn[first], measured.targets[first], direction=measured.scores.direction
     )
 
 

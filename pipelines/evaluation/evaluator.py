@@ -1,4 +1,4 @@
-"""The judge: held-out true maps, and everything that drawn maps are asked beside them."""
+"""Evaluator of drawn maps: every score against the held-out true maps."""
 
 import zipfile
 from collections.abc import Callable
@@ -30,7 +30,7 @@ CORE: dict[str, Paired] = {
     "psnr": image_metrics.psnr,
     "ssim": image_metrics.ssim,
 }
-"""The paired scores that are kept of every pair."""
+"""Paired scores that are kept for every pair."""
 FURTHER: dict[str, Paired] = {
     "ms_ssim": image_metrics.ms_ssim,
     "within_5": partial(image_metrics.within, levels=5),
@@ -39,19 +39,19 @@ FURTHER: dict[str, Paired] = {
 
 
 class Network(Protocol):
-    """What sees features in images."""
+    """A network that extracts features of images."""
 
     name: str
     sha256: str
-    """Of its weights."""
+    """sha256 of its weights."""
 
     def __call__(self, images: Pixels, /) -> Features:
-        """Return what it sees in each of uint8 images (N, H, W, 3)."""
+        """Return the features of each of N images, uint8 (N, H, W, 3)."""
         ...
 
 
 class Evaluated(NamedTuple):
-    """What drawn maps score: by name, what the paired scores add up over the pairs, and each class of the palette."""
+    """Scores of drawn maps by name, the tallies behind the paired ones, and the scores of each class."""
 
     scores: NamedScores
     tallies: dict[str, Tally]
@@ -60,14 +60,14 @@ class Evaluated(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What drawn maps are compared with, and how.
+    """Scores drawn maps against the true maps of the same pairs.
 
     Attributes:
         targets: True maps, (N, side, side, 3).
-        palette: The maps' classes; None where photos are drawn.
-        networks: Those of the set scores.
-        truths: What each network sees in the targets, by its name.
-        perceptual: LPIPS, where its weights are given.
+        palette: Classes of the maps; None if they have none.
+        networks: Networks of the set scores.
+        truths: Features of the targets, by the name of the network.
+        perceptual: LPIPS, if its weights are given.
     """
 
     targets: Pixels
@@ -90,7 +90,7 @@ class Evaluator:
         functions = CORE | {name: function for name, function in FURTHER.items() if self._possible(name)}
         if self.perceptual is not None:
             functions["lpips"] = self.perceptual
-        tallies = {name: Tally.mean(each(function, drawn, self.targets)) for name, function in functions.items()}
+        tallies = {name: Tally.mean(score_pairs(function, drawn, self.targets)) for name, function in functions.items()}
         if self.palette is None:
             return tallies, ()
         found = class_metrics.measure(drawn, self.targets, self.palette)
@@ -103,28 +103,28 @@ class Evaluator:
         found: dict[str, Score] = {}
         for network in self.networks:
             frechet, kernel, inception = SET_SCORES[network.name]
-            truth, seen = self.truths[network.name], see(network, drawn)
-            found[frechet] = frechet_score(seen.pool, truth.pool)
-            found[kernel] = kernel_score(seen.pool, truth.pool)
+            truth, features = self.truths[network.name], extract_features(network, drawn)
+            found[frechet] = frechet_score(features.pool, truth.pool)
+            found[kernel] = kernel_score(features.pool, truth.pool)
             if len(drawn) >= SPLITS * LEAST_IN_SPLIT:
-                found[inception] = inception_score(seen.probabilities)
+                found[inception] = inception_score(features.probabilities)
         return found
 
     def notes(self) -> tuple[str, ...]:
-        """Say what is left out, and what a reader of the set scores must know."""
+        """Return sentences about scores that are left out, and about limits of the set scores."""
         n, notes = len(self.targets), []
         if not self._possible("ms_ssim"):
             side = image_metrics.MS_SSIM_SIDE
-            notes.append(f"MS-SSIM is left out: its five scales take images of {side}x{side} pixels or more.")
+            notes.append(f"MS-SSIM is left out: its five scales need images of at least {side}x{side} pixels.")
         if n < SPLITS * LEAST_IN_SPLIT:
             notes.append(
-                f"Inception Scores are left out: {n} images in {SPLITS} splits are fewer than {LEAST_IN_SPLIT} a "
-                "split, and would say little more than how few they are."
+                f"Inception Scores are left out: they need {SPLITS * LEAST_IN_SPLIT} images ({LEAST_IN_SPLIT} in each "
+                f"of {SPLITS} splits), and there are {n}."
             )
         if n < FULL_RANK:
             notes.append(
-                f"Fréchet distances are of {n} images: below {FULL_RANK} they are too large by an unknown amount, so "
-                "compare them only with those of equally many images. Kernel distances have no such bias."
+                f"Fréchet distances of fewer than {FULL_RANK} images are too large by an unknown amount: compare them "
+                f"only with those of equally many images (here {n}). Kernel distances have no such bias."
             )
         return tuple(notes)
 
@@ -137,17 +137,17 @@ def build_evaluator(
     cache: Path,
     data: str,
 ) -> Evaluator:
-    """Load the networks, and what they see in the true maps.
+    """Load the networks, and extract their features of the true maps.
 
     Args:
         targets: True maps, (N, side, side, 3).
-        palette: Their classes.
-        settings: Which weights are given.
-        cache: Folder that keeps what a network saw in true maps.
-        data: What the targets are the held-out maps of: the data's fingerprint, and how they were read.
+        palette: Classes of the maps, if they have any.
+        settings: Paths of the weights of optional networks.
+        cache: Folder that keeps the features of true maps.
+        data: Name of the targets in the cache: the data's fingerprint, and how they were read.
 
     Raises:
-        DataError: Weights can't be had, or are not the ones that the scores are named after.
+        DataError: Weights are not available, or are not those that the scores are named after.
     """
     from pipelines.metrics.pretrained.lite0 import Lite0
 
@@ -161,20 +161,20 @@ def build_evaluator(
         from pipelines.metrics.pretrained.lpips import Lpips
 
         perceptual = Lpips(Path(settings.lpips_weights))
-    truths = {network.name: _remembered(network, targets, cache, data) for network in networks}
+    truths = {network.name: _cached_features(network, targets, cache, data) for network in networks}
     return Evaluator(targets, palette, tuple(networks), truths, perceptual)
 
 
-def each(function: Paired, drawn: Pixels, true: Pixels) -> Values:
-    """Score each pair of images, some at a time on every core; (N,)."""
+def score_pairs(function: Paired, drawn: Pixels, true: Pixels) -> Values:
+    """Score each pair of images, in parallel on all cores; (N,)."""
     image_metrics.check_pairs(drawn, true)
     parts = np.array_split(np.arange(len(drawn)), min(len(drawn), 4 * usable_cores()))
     with ThreadPoolExecutor(usable_cores()) as pool:
         return np.concatenate(list(pool.map(lambda rows: function(_rows(drawn, rows), _rows(true, rows)), parts)))
 
 
-def see(network: Network, images: Pixels) -> Features:
-    """Return what a network sees in images; in N times the same one it looks once."""
+def extract_features(network: Network, images: Pixels) -> Features:
+    """Return a network's features of images; of one image broadcast N times it extracts them once."""
     if len(images) > 1 and images.strides[0] == 0:
         once = network(images[:1])
         return Features(np.repeat(once.pool, len(images), axis=0), np.repeat(once.probabilities, len(images), axis=0))
@@ -182,12 +182,12 @@ def see(network: Network, images: Pixels) -> Features:
 
 
 def _rows(images: Pixels, rows: NDArray[np.intp]) -> Pixels:
-    # A slice is no copy, and of N times the same image it stays one.
+    # A slice copies nothing, and keeps a broadcast image broadcast.
     return images[rows[0] : rows[-1] + 1]
 
 
-def _remembered(network: Network, targets: Pixels, cache: Path, data: str) -> Features:
-    """Return what a network sees in the targets; from a file, where it has seen them before."""
+def _cached_features(network: Network, targets: Pixels, cache: Path, data: str) -> Features:
+    """Return a network's features of the targets, from the cache if they are in it."""
     file = cache / f"{network.name}-{network.sha256[:16]}-{data}-{len(targets)}.npz"
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
@@ -195,8 +195,8 @@ def _remembered(network: Network, targets: Pixels, cache: Path, data: str) -> Fe
     except FileNotFoundError:
         pass
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, DataError):
-        file.unlink()  # Cut short by a crash: it is made again.
-    seen = network(targets)
+        file.unlink()  # Truncated by a crash: it is written again.
+    features = network(targets)
     with new_file(file) as draft:
-        np.savez(draft, pool=seen.pool, probabilities=seen.probabilities)
-    return seen
+        np.savez(draft, pool=features.pool, probabilities=features.probabilities)
+    return features

@@ -1,4 +1,4 @@
-"""The gates between a challenger and the title of champion: both draw the same frozen pairs, each limit is named."""
+"""Promotion gates: named limits that a challenger must keep, measured against the champion on the same frozen pairs."""
 
 import statistics
 import time
@@ -21,12 +21,13 @@ from pipelines.metrics.intervals import paired_difference
 from pipelines.metrics.scores import NamedScores, better, gain, loss
 
 TIMED = 20
-"""Maps that each model draws to be timed, in turn."""
+"""Maps that each model draws while it is timed, alternating with the other."""
 WARM_UP = 2
+"""Maps drawn before these, which are not timed."""
 
 
 class Gate(Frozen):
-    """One limit: what was measured, and whether it passed."""
+    """A limit, the measured value, and whether it passed."""
 
     name: str
     value: float
@@ -36,13 +37,13 @@ class Gate(Frozen):
 
 
 class GateReport(Frozen):
-    """What was measured of a challenger, gate by gate."""
+    """Measurements of a challenger, gate by gate."""
 
     pairs: int
     data_fingerprint: str
     gates: tuple[Gate, ...]
     scores: dict[str, NamedScores]
-    """Of `challenger`, `champion` if there is one, and the baselines."""
+    """Scores of `challenger`, of `champion` if there is one, and of the baselines."""
 
     @property
     def passed(self) -> bool:
@@ -58,13 +59,13 @@ class GateReport(Frozen):
 def check_gates(
     challenger: Bundle, champion: Bundle | None, pairs: PairIndex, config: RunConfig, *, cache: Path
 ) -> GateReport:
-    """Measure a challenger beside the champion on the held-out part of `pairs`, and hold it to `config.promotion`.
+    """Measure challenger and champion on the held-out part of `pairs`, and check the limits of `config.promotion`.
 
-    Without a champion, the gates that compare with one are left out.
+    Without a champion, the gates that compare with one are left out. Classes are those of the challenger's palette.
 
     Raises:
-        DataError: A pair can't be read; or the models draw images of other sizes, or in other directions.
-        ConfigError: The palette of the settings can't be used.
+        DataError: A pair can't be read, or the models draw images of different sizes or directions.
+        ConfigError: The settings have another palette than the challenger.
     """
     settings = config.promotion
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
@@ -88,11 +89,11 @@ def check_gates(
 
 
 def _check_scored(settings: PromotionConfig, scores: NamedScores) -> None:
-    """Make sure that every gate has its number: one that can't be measured is not passed in silence."""
+    """Check that every gate's score was measured, so that none passes silently."""
     missing = sorted({settings.primary, *settings.max_loss} - set(scores))
     if missing:
         raise DataError(
-            f"{', '.join(missing)} can't be measured on these pairs; there are: {', '.join(scores)}. Change "
+            f"{', '.join(missing)} can't be measured on these pairs; available: {', '.join(scores)}. Change "
             "promotion.primary or promotion.max_loss."
         )
 
@@ -107,7 +108,7 @@ def _baseline_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -
             value=mine,
             limit=other,
             passed=better(name, mine, other),
-            sentence=f"{METRICS[name].title} is {mine:.4g}, and {BASELINES[baseline]} has {other:.4g}",
+            sentence=f"{METRICS[name].title} is {mine:.4g}, that of {BASELINES[baseline]} {other:.4g}",
         )
 
 
@@ -136,7 +137,7 @@ def _loss_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -> It
             value=lost,
             limit=limit,
             passed=lost <= limit,
-            sentence=f"{METRICS[name].title} is {mine:.4g} beside the champion's {other:.4g}, a loss of {lost:.1%}; "
+            sentence=f"{METRICS[name].title} is {mine:.4g} and the champion's {other:.4g}, a loss of {lost:.1%}; "
             f"at most {limit:.1%} is allowed",
         )
 
@@ -151,22 +152,22 @@ def _latency_gates(settings: PromotionConfig, translators: dict[str, Translator]
 
 
 def _seconds(translators: dict[str, Translator], sources: Pixels) -> dict[str, float]:
-    """Time one map of each model, in turn; medians."""
-    taken: dict[str, list[float]] = {name: [] for name in translators}
+    """Return the median time of a map of each model, measured in alternation."""
+    times: dict[str, list[float]] = {name: [] for name in translators}
     for number in range(WARM_UP + TIMED):
         photo = sources[number % len(sources)][None]
         for name, translate in translators.items():
             began = time.perf_counter()
             translate(photo)
-            taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(seconds[WARM_UP:]) for name, seconds in taken.items()}
+            times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(seconds[WARM_UP:]) for name, seconds in times.items()}
 
 
-def _at_most(name: str, value: float, limit: float, said: str) -> Gate:
+def _at_most(name: str, value: float, limit: float, predicate: str) -> Gate:
     return Gate(
         name=name,
         value=value,
         limit=limit,
         passed=value <= limit,
-        sentence=f"The challenger {said.format(value)}; at most {limit:g} is allowed",
+        sentence=f"The challenger {predicate.format(value)}; at most {limit:g} is allowed",
     )

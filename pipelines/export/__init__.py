@@ -1,1 +1,1 @@
-"""From a trained generator to a bundle of ONNX files."""
+"""Export of a trained generator to a bundle of ONNX files."""

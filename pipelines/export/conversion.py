@@ -1,4 +1,4 @@
-"""The TensorFlow side of an export: read a trained generator, run it, convert it to ONNX."""
+"""Conversion of a Keras generator to ONNX by tf2onnx."""
 
 import keras
 import onnx
@@ -10,7 +10,7 @@ from model.spec import TensorSignature
 
 
 def to_onnx(generator: keras.Model, tensors: TensorSignature) -> onnx.ModelProto:
-    """Convert a generator; the tensors and the batch dimension get the names that `tensors` gives them."""
+    """Convert a generator to ONNX; tensors and batch dimension are named as in `tensors`."""
     shape = (None, tensors.height, tensors.width, tensors.channels)
     call = tf.function(
         lambda image: generator(image, training=False),
@@ -24,7 +24,7 @@ def to_onnx(generator: keras.Model, tensors: TensorSignature) -> onnx.ModelProto
 
 
 def _name_tensors(model: onnx.ModelProto, tensors: TensorSignature) -> None:
-    """tf2onnx makes up names for the output and for the batch dimension."""
+    """Rename the output and the batch dimension, for which tf2onnx makes up names."""
     graph = model.graph
     names = {graph.input[0].name: tensors.input, graph.output[0].name: tensors.output}
     for node in graph.node:
@@ -37,5 +37,5 @@ def _name_tensors(model: onnx.ModelProto, tensors: TensorSignature) -> None:
                 dimension.dim_param = size
             else:
                 dimension.dim_value = size
-    # What tf2onnx inferred about the values inside speaks of its own name for the batch.
+    # The shapes that tf2onnx inferred use its own name of the batch dimension.
     del graph.value_info[:]

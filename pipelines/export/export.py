@@ -1,4 +1,4 @@
-"""Turn a trained generator into a bundle, and prove that the ONNX models are the TensorFlow model."""
+"""Export of a trained generator to a bundle of ONNX files, each checked against TensorFlow."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -23,28 +23,27 @@ from model.errors import ExportError, MissingStepError
 from model.graph.lowering import lower
 from model.graph.precision import take_pixels
 from model.io.files import new_folder, sha256
-from model.io.progress import quiet_stderr, stage
+from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_tensor
 from model.provenance import git_revision
 from model.spec import Palette, signature
 from model.translator import Translator
 from pipelines.config.schema import EvaluationConfig, ExportConfig, RunConfig
-from pipelines.data.dataset import load_all
+from pipelines.data.dataset import load, load_all
 from pipelines.data.pairs import Pair, PairIndex
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.evaluation.evaluator import build_evaluator
-from pipelines.export.variants import VariantEvaluator, add_variant, attempts_at
+from pipelines.export.variants import VariantEvaluator, add_variant, candidates
 from pipelines.workspace import RunFolder
 
 PARITY_LIMIT = 1e-4
-"""Largest difference of any output value on the scale [-1, 1]; a level of 255 is 0.0078."""
+"""Largest allowed difference of any output value on the scale [-1, 1]; one level of 255 is 0.0078."""
 PARITY_PHOTOS = 8
-PALETTE_MAPS = 256
-"""Training maps, spread over all of them, in which the palette is looked for."""
+"""Held-out photos on which parity is measured."""
 
 
-class Answers(NamedTuple):
-    """Held-out photos (N, S, S, 3), and what TensorFlow draws of each, (1, S, S, 3) in [-1, 1]."""
+class Reference(NamedTuple):
+    """Held-out photos (N, S, S, 3), and TensorFlow's output for each, (1, S, S, 3) in [-1, 1]."""
 
     photos: Pixels
     drawn: Sequence[Tensor]
@@ -52,17 +51,22 @@ class Answers(NamedTuple):
     def difference(self, exported: Callable[[Tensor], Tensor]) -> float:
         """Return the largest difference of any output value of an exported model, on the scale [-1, 1]."""
         pairs = zip(self.photos, self.drawn, strict=True)
-        # NumPy's maximum, for NaN.
+        # NumPy's maximum propagates NaN.
         return float(np.max([np.abs(exported(to_tensor(photo[None])) - drawn).max() for photo, drawn in pairs]))
 
 
-def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
-    """Export a run's generator: fp32, and of the other variants those that draw as well.
+def to_bundle(run: RunFolder, settings: ExportConfig, *, palette: Palette | None = None) -> Bundle:
+    """Export a run's generator: fp32, and those of the other variants that draw nearly as well.
+
+    Args:
+        run: Folder of a trained run.
+        settings: Variants to make, and their limits.
+        palette: Classes of the maps; by default those of the run's own settings, or those found in all training maps.
 
     Raises:
         MissingStepError: The run has no trained generator.
         DataError: A pair can't be read.
-        ExportError: The answers of fp32 differ from TensorFlow's by more than PARITY_LIMIT.
+        ExportError: The output of fp32 differs from TensorFlow's by more than PARITY_LIMIT.
     """
     config, pairs = run.record().config, PairIndex.load(run.pairs_file)
     if not run.generator.is_file():
@@ -71,12 +75,12 @@ def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
     with stage("Converting to ONNX"):
         plain, drawn = _convert(run.generator, config, photos)
         exact = lower(plain)
-    answers = Answers(photos, drawn)
+    reference = Reference(photos, drawn)
     with new_folder(run.bundle) as folder:
         onnx.save_model(exact, folder / MODEL_FILE)
-        manifest = _describe(folder, config, pairs, run_id=run.run_id)
+        manifest = _describe(folder, config, pairs, run_id=run.run_id, palette=palette)
         fp32 = Translator(Bundle(folder, manifest), variant=FP32)
-        manifest = manifest.model_copy(update={"parity": _parity(answers, fp32)})
+        manifest = manifest.model_copy(update={"parity": _parity(reference, fp32)})
         if settings.variants:
             calibration = _load(_spread(pairs.train, settings.calibration_photos), config)[0]
             evaluator = _variant_evaluator(run, manifest, fp32, settings)
@@ -86,9 +90,9 @@ def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
                         folder,
                         manifest,
                         name,
-                        attempts=attempts_at(name, exact, plain, calibration),
+                        candidates=candidates(name, exact, plain, calibration),
                         evaluator=evaluator,
-                        difference=answers.difference,
+                        difference=reference.difference,
                         settings=settings,
                     )
         if settings.dtype == "uint8":
@@ -98,9 +102,9 @@ def to_bundle(run: RunFolder, settings: ExportConfig) -> Bundle:
 
 
 def _convert(generator_file: Path, config: RunConfig, photos: Pixels) -> tuple[onnx.ModelProto, list[Tensor]]:
-    """Convert a generator, and let TensorFlow draw photos with it."""
+    """Convert a generator to ONNX, and run it on photos in TensorFlow."""
     with quiet_stderr():
-        # TensorFlow is imported now, when training's workers have gone, and writes notes that help nobody.
+        # TensorFlow logs irrelevant notes to stderr while it is imported.
         from model.networks import keras_file
         from pipelines.export import conversion
 
@@ -112,9 +116,12 @@ def _convert(generator_file: Path, config: RunConfig, photos: Pixels) -> tuple[o
     return plain, [draw(to_tensor(photo[None])) for photo in photos]
 
 
-def _describe(folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str) -> BundleManifest:
-    """Describe the bundle whose fp32 lies in a folder; its parity is not known yet."""
+def _describe(
+    folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str, palette: Palette | None
+) -> BundleManifest:
+    """Return the manifest of a folder that holds fp32; its parity is still to be measured."""
     network = config.network
+    palette, missing = _choose_palette(palette, config, pairs)
     return BundleManifest(
         network=network,
         direction=config.data.direction,
@@ -123,7 +130,8 @@ def _describe(folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str)
         sha256=sha256(folder / MODEL_FILE),
         parity=Parity(max_difference=0, limit=PARITY_LIMIT, photos=0),
         resolution=_resolution(config, pairs),
-        palette=_palette(config, pairs),
+        palette=palette,
+        palette_missing=missing,
         run_id=run_id,
         data_fingerprint=pairs.fingerprint,
         code_revision=git_revision(),
@@ -131,47 +139,49 @@ def _describe(folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str)
 
 
 def _resolution(config: RunConfig, pairs: PairIndex) -> float | None:
-    """Return how many metres a pixel of the network's input shows: photos are brought to its side."""
+    """Return the ground resolution of the network's input in metres a pixel: photos are resized to its side."""
     if config.data.resolution is None:
         return None
     side = float(np.median([min(pair.size) for pair in pairs.train]))
     return config.data.resolution * side / config.network.image_size
 
 
-def _palette(config: RunConfig, pairs: PairIndex) -> Palette | None:
-    """Return the classes of the maps, if maps are drawn and they have flat colours."""
+def _choose_palette(palette: Palette | None, config: RunConfig, pairs: PairIndex) -> tuple[Palette | None, str]:
+    """Return the classes of the maps, or the reason why none were found; photos have neither."""
     if config.data.direction == "map_to_photo":
-        return None
-    if config.evaluation.palette is not None:
-        return config.evaluation.palette
+        return None, ""
+    palette = palette or config.evaluation.palette
+    if palette is not None:
+        return palette, ""
+    side = config.network.image_size
+    maps = (load(pair, side=side, direction="photo_to_map")[1] for pair in track(pairs.train, "Reading training maps"))
     try:
-        return find_palette(_load((pair,), config)[1][0] for pair in _spread(pairs.train, PALETTE_MAPS))
-    except NoPaletteError:
-        return None
+        return find_palette(maps), ""
+    except NoPaletteError as error:
+        return None, str(error)
 
 
-def _parity(answers: Answers, fp32: Translator) -> Parity:
-    """Measure how far fp32 is from TensorFlow.
+def _parity(reference: Reference, fp32: Translator) -> Parity:
+    """Measure the difference between fp32 and TensorFlow.
 
     Raises:
-        ExportError: By more than PARITY_LIMIT, or an answer is no number.
+        ExportError: It is more than PARITY_LIMIT, or NaN.
     """
-    difference = answers.difference(fp32.translate)
-    # `not <=` and not `>`, for NaN.
+    difference = reference.difference(fp32.translate)
+    # Not `>`, which is false for NaN.
     if not difference <= PARITY_LIMIT:
         raise ExportError(
-            f"The ONNX model's answers differ from TensorFlow's by up to {difference:.2g} on {len(answers.photos)} "
+            f"The ONNX model's output differs from TensorFlow's by up to {difference:.2g} on {len(reference.photos)} "
             f"held-out photos; at most {PARITY_LIMIT:g} is allowed. No bundle was written."
         )
-    return Parity(max_difference=difference, limit=PARITY_LIMIT, photos=len(answers.photos))
+    return Parity(max_difference=difference, limit=PARITY_LIMIT, photos=len(reference.photos))
 
 
 def _variant_evaluator(
     run: RunFolder, manifest: BundleManifest, fp32: Translator, settings: ExportConfig
 ) -> VariantEvaluator:
     config, pairs = run.record().config, PairIndex.load(run.pairs_file)
-    judged = pairs.val[: settings.judged_photos]
-    photos, maps = _load(judged, config)
+    photos, maps = _load(pairs.val[: settings.judged_photos], config)
     data = f"{pairs.fingerprint[:16]}-{manifest.direction}-{manifest.network.image_size}"
     return VariantEvaluator.for_bundle(
         photos, build_evaluator(maps, manifest.palette, EvaluationConfig(), cache=run.cache, data=data), fp32
@@ -179,7 +189,7 @@ def _variant_evaluator(
 
 
 def _take_pixels(folder: Path, manifest: BundleManifest) -> BundleManifest:
-    """Put the normalisation into every file's graph: uint8 in, uint8 out."""
+    """Put the normalisation into every file's graph, so that it takes and returns uint8 pixels."""
     for name in manifest.hashes():
         file = folder / variant_file(name)
         onnx.save_model(take_pixels(onnx.load_model(file)), file)
@@ -201,6 +211,6 @@ def _load(pairs: Sequence[Pair], config: RunConfig) -> tuple[Pixels, Pixels]:
 
 
 def _spread(pairs: Sequence[Pair], count: int) -> list[Pair]:
-    """Take so many pairs, evenly spread over all."""
-    places = np.linspace(0, len(pairs) - 1, min(count, len(pairs)))
-    return [pairs[round(place)] for place in places]
+    """Return up to `count` pairs, evenly spread over all."""
+    positions = np.linspace(0, len(pairs) - 1, min(count, len(pairs)))
+    return [pairs[round(position)] for position in positions]

@@ -1,4 +1,4 @@
-"""The files of a bundle beside fp32: made, judged beside fp32 on held-out pairs, shipped only if they draw as well."""
+"""Variants of a bundle's fp32 model: built, compared with fp32 on held-out pairs, shipped only if they draw as well."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -29,18 +29,16 @@ PROVIDERS: dict[VariantName, tuple[str, ...]] = {
     "int8": (CPU,),
     "int8-openvino": (OPENVINO,),
 }
-"""What runs each of them best."""
-
-
+"""Execution providers that run each variant best."""
 COMPARED = 16
 """Photos that decide which layers are the first to stay in float."""
 
 
 class VariantScores(NamedTuple):
-    """What a variant's maps are beside those of fp32: mean SSIM, and the share that each score loses.
+    """Comparison of a variant's maps with those of fp32: mean SSIM, and the share of its value that each score loses.
 
-    Fréchet distances are told and decide nothing below 2049 photos: on a few they move by percents where no map changes
-    by a level.
+    Fréchet distances are reported, but decide nothing below 2049 photos: on a few photos they change by percents where
+    no map changes by a level.
     """
 
     ssim: float
@@ -48,7 +46,7 @@ class VariantScores(NamedTuple):
     photos: int
 
     def rejection(self, settings: ExportConfig) -> str:
-        """Say what is too bad to be shipped, if anything is."""
+        """Return the reason why the variant must not be shipped; empty if it may."""
         if not self.ssim >= settings.min_ssim:
             return f"SSIM to fp32 is {self.ssim:.4f}; at least {settings.min_ssim:g} is allowed (export.min_ssim)"
         decisive = {
@@ -63,13 +61,13 @@ class VariantScores(NamedTuple):
 
 @dataclass(frozen=True)
 class VariantEvaluator:
-    """Who judges variants: held-out photos, a judge with their true maps, and what fp32 draws and scores.
+    """Compares variants with fp32 on held-out photos.
 
     Attributes:
-        photos: (N, side, side, 3).
-        judge: Of maps of these photos.
-        drawn: By fp32.
-        scores: Of these.
+        photos: Held-out photos, (N, side, side, 3).
+        evaluator: Scores maps of these photos.
+        drawn: Maps that fp32 draws of them.
+        scores: Scores of these maps.
     """
 
     photos: Pixels
@@ -79,15 +77,15 @@ class VariantEvaluator:
 
     @classmethod
     def for_bundle(cls, photos: Pixels, evaluator: Evaluator, fp32: Translate) -> "VariantEvaluator":
-        """Let fp32 draw, and score it."""
+        """Draw the photos with fp32, and score its maps."""
         drawn = fp32(photos)
         return cls(photos, evaluator, drawn, evaluator.score(drawn))
 
     def evaluate(self, translate: Translate) -> VariantScores:
-        """Judge what a variant draws.
+        """Compare a variant's maps with those of fp32.
 
-        Kernel distances and Inception Scores are left out: the first lie around zero, where shares say nothing, and
-        the second do not look at the true maps.
+        Kernel distances and Inception Scores are left out: the first are close to zero, where a share means nothing,
+        and the second do not depend on the true maps.
         """
         drawn = translate(self.photos)
         scores = self.evaluator.score(drawn)
@@ -97,8 +95,8 @@ class VariantEvaluator:
         return VariantScores(float(ssim(drawn, self.drawn).mean()), known, len(self.photos))
 
 
-class Made(NamedTuple):
-    """A variant's model, and the layers of an int8 one that stayed in float."""
+class Candidate(NamedTuple):
+    """A model for a variant, and the layers of an int8 one that stayed in float."""
 
     model: onnx.ModelProto
     float_layers: tuple[str, ...] = ()
@@ -109,28 +107,28 @@ def add_variant(
     manifest: BundleManifest,
     name: VariantName,
     *,
-    attempts: Iterable[Made],
+    candidates: Iterable[Candidate],
     evaluator: VariantEvaluator,
     difference: Callable[[Callable[[Tensor], Tensor]], float],
     settings: ExportConfig,
 ) -> BundleManifest:
-    """Write the first attempt at a variant that draws well enough into a bundle's folder.
+    """Write the first candidate that draws well enough into a bundle's folder.
 
     Args:
-        folder: Where fp32 lies already.
-        manifest: Of that bundle.
-        name: Which variant.
-        attempts: From the fastest to the most exact.
-        evaluator: Scores them.
-        difference: How far a model's answers are from TensorFlow's.
-        settings: What is well enough.
+        folder: Folder that holds fp32.
+        manifest: Manifest of that bundle.
+        name: Name of the variant.
+        candidates: Models from the fastest to the most exact.
+        evaluator: Compares them with fp32.
+        difference: Returns the largest difference between a model's output and TensorFlow's.
+        settings: Limits that a candidate must keep.
 
     Returns:
         The manifest with the variant, or with the reason why it was left out.
     """
     file, rejection = folder / variant_file(name), ""
-    for made in attempts:
-        onnx.save_model(made.model, file)
+    for candidate in candidates:
+        onnx.save_model(candidate.model, file)
         variant = Variant(
             sha256=sha256(file),
             providers=PROVIDERS[name],
@@ -138,7 +136,7 @@ def add_variant(
             ssim=0,
             losses={},
             photos=len(evaluator.photos),
-            float_layers=made.float_layers,
+            float_layers=candidate.float_layers,
         )
         draft = manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
         translator = Translator(Bundle(folder, draft), variant=name)
@@ -152,33 +150,34 @@ def add_variant(
         if not rejection:
             variant = variant.model_copy(update=measured)
             return manifest.model_copy(update={"variants": manifest.variants | {name: variant}})
-        if made.float_layers:
-            rejection += f", with {', '.join(made.float_layers)} in float"
+        if candidate.float_layers:
+            rejection += f", with {', '.join(candidate.float_layers)} in float"
     file.unlink()
     return manifest.model_copy(update={"left_out": manifest.left_out | {name: rejection}})
 
 
-def attempts_at(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Pixels) -> Iterator[Made]:
-    """Make a variant of a generator, from the fastest to the most exact.
+def candidates(
+    name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Pixels
+) -> Iterator[Candidate]:
+    """Build the models of a variant, from the fastest to the most exact.
 
     Args:
-        name: Which.
+        name: Name of the variant.
         exact: The lowered model.
         plain: The model as it was converted.
-        photos: Training photos (N, side, side, 3): an int8 model takes its ranges from them, and the layers that suffer
-            most are found on them.
+        photos: Training photos (N, side, side, 3) for calibrating int8, and for finding the layers that lose most.
     """
     if name == "fp16":
-        yield Made(to_half(exact))
+        yield Candidate(to_half(exact))
         return
     batch = to_tensor(photos)
     quantised = _quantiser(name, exact, plain, batch)
-    for made in int8_candidates(exact, quantised, batch[:COMPARED], similarity=_similarity):
-        yield Made(made.model, made.float_layers)
+    for found in int8_candidates(exact, quantised, batch[:COMPARED], similarity=_similarity):
+        yield Candidate(found.model, found.float_layers)
 
 
 def _quantiser(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto, photos: Tensor) -> Quantise:
-    """Return what makes an int8 model with some layers in float."""
+    """Return a function that builds the int8 model with some layers kept in float."""
     if name == "int8-openvino":
         generator = equalise(plain, photos)
         return lambda kept: write_for_openvino(generator, plain, keep_float=kept)
@@ -186,5 +185,5 @@ def _quantiser(name: VariantName, exact: onnx.ModelProto, plain: onnx.ModelProto
     return lambda kept: quantise(exact, ranges, keep_float=kept)
 
 
-def _similarity(wanted: Tensor, drawn: Tensor) -> float:
-    return float(ssim(to_pixels(drawn), to_pixels(wanted)).mean())
+def _similarity(expected: Tensor, drawn: Tensor) -> float:
+    return float(ssim(to_pixels(drawn), to_pixels(expected)).mean())

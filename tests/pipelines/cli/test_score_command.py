@@ -123,7 +123,7 @@ def test_mistakes_are_told_in_a_sentence(sat2map, photos, bundle):
     refused(sat2map("score", "my photos"), "Where do the maps of my photos go? Write: sat2map score 'my photos' MAPS.")
     refused(sat2map("score", "my photos", "maps"), "No trained run in workspace; run `train` first")
     place = ("my photos", "maps", "--model")
-    refused(sat2map("score", *place, "nowhere"), "nowhere is no bundle (bundle.json is missing)")
+    refused(sat2map("score", *place, "nowhere"), "nowhere is not a bundle (bundle.json is missing)")
     refused(sat2map("score", *place, bundle, "--run", "77"), "name two models; give one of them")
     refused(sat2map("score", *place, "models:/sat2map"), "write models:/NAME@ALIAS or models:/NAME/VERSION")
     refused(sat2map("score", *place, bundle, "--format", "gif"), "there are: jpeg, png, tiff, webp")

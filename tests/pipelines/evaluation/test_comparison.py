@@ -1,4 +1,4 @@
-"""Runs side by side on the same pairs: what each gains, and what can't be compared."""
+"""Comparison of runs on the same pairs: gains of each, and runs that can't be compared."""
 
 import json
 import shutil
@@ -8,31 +8,33 @@ import pytest
 
 from model.bundle import Bundle, write_manifest
 from model.errors import BundleError, ConfigError, DataError, MissingStepError
-from model.spec import NetworkConfig, signature
+from model.spec import NetworkConfig, Palette, signature
 from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import fingerprint
 from pipelines.evaluation.comparison import COMPARISON_FILE, PAGE_FILE, compare
 from pipelines.metrics.scores import Comparison
 from pipelines.workspace import RunFolder
+from tests.fixtures.bundles import PALETTE
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
 
 
 @pytest.fixture
 def make_run(tmp_path, make_bundle, scaling_model, negatives):
-    """Return a function that leaves what a run leaves: pairs and a bundle whose generator multiplies."""
+    """Return a function that writes the folder of a run: pairs, and a bundle whose generator multiplies."""
 
-    def make(name, factor, *, pairs=negatives):
+    def make(name, factor, *, pairs=negatives, **manifest):
         run = RunFolder(tmp_path / "workspace/runs" / name)
         run.path.mkdir(parents=True)
         pairs.save(run.pairs_file)
-        shutil.move(make_bundle(model=scaling_model(factor, NETWORK), name=name, run_id=name), run.bundle)
+        bundle = make_bundle(model=scaling_model(factor, NETWORK), name=name, run_id=name, **manifest)
+        shutil.move(bundle, run.bundle)
         return run
 
     return make
 
 
-def test_models_side_by_side(make_run, tmp_path, negatives):
+def test_gains_are_measured_over_the_first_run(make_run, tmp_path, negatives):
     runs = [make_run("first", -0.9), make_run("better", -1.0), make_run("worse", -0.5)]
     found = compare(runs, EvaluationConfig(), tmp_path / "out")
     assert found.runs == ("first", "better", "worse") and found.scores.keys() == set(found.runs)
@@ -57,21 +59,21 @@ def test_the_folder_holds_numbers_and_a_page(make_run, tmp_path):
 
 
 @pytest.mark.parametrize("names", [[], ["one"], ["one", "one"]])
-def test_one_run_is_no_comparison(make_run, tmp_path, names):
+def test_fewer_than_two_different_runs_are_refused(make_run, tmp_path, names):
     runs = [make_run(name, -1.0) for name in dict.fromkeys(names)]
     with pytest.raises(ConfigError, match="name two or more different ones"):
         compare([runs[0]] * len(names) if runs else [], EvaluationConfig(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_that_was_trained_on_these_pairs_is_not_judged_on_them(make_run, tmp_path, negatives):
+def test_a_model_is_not_evaluated_on_its_training_pairs(make_run, tmp_path, negatives):
     train = (*negatives.train, *negatives.val[:2])
     leaky = negatives.model_copy(update={"train": train, "fingerprint": fingerprint(train, negatives.val)})
-    with pytest.raises(DataError, match="Run other was trained on 2 of the 6 pairs that it would be judged on"):
+    with pytest.raises(DataError, match="Run other was trained on 2 of the 6 pairs it would be evaluated on"):
         compare([make_run("first", -1.0), make_run("other", -1.0, pairs=leaky)], EvaluationConfig(), tmp_path / "out")
 
 
-def test_models_of_two_kinds_have_no_pair_in_common(make_run, tmp_path):
+def test_models_of_different_directions_can_t_be_compared(make_run, tmp_path):
     first, other = make_run("first", -1.0), make_run("other", -1.0)
     manifest = Bundle.open(other.bundle).manifest
     turned = {"direction": "map_to_photo", "signature": signature(NETWORK, "map_to_photo")}
@@ -87,7 +89,7 @@ def test_a_run_without_a_model_can_t_be_compared(make_run, tmp_path):
         compare([first, other], EvaluationConfig(), tmp_path / "out")
 
 
-def test_what_stood_in_the_folder_stays_until_the_new_comparison_is_whole(make_run, tmp_path):
+def test_a_failed_comparison_leaves_the_earlier_one_in_place(make_run, tmp_path):
     out, runs = tmp_path / "out", [make_run("first", -0.9), make_run("other", -1.0)]
     compare(runs, EvaluationConfig(), out)
     before = json.loads((out / COMPARISON_FILE).read_text())
@@ -95,3 +97,12 @@ def test_what_stood_in_the_folder_stays_until_the_new_comparison_is_whole(make_r
     with pytest.raises(BundleError, match="sha256 differs"):
         compare(runs, EvaluationConfig(), out)
     assert json.loads((out / COMPARISON_FILE).read_text()) == before
+
+
+def test_all_runs_are_scored_with_the_palette_of_the_first_and_a_note_names_the_others(make_run, tmp_path):
+    other = Palette(classes={"lake": ("#aad2f0",), "land": ("#ebe6dc",)})
+    runs = [make_run("first", -1.0, palette=PALETTE), make_run("same", -0.9, palette=PALETTE)]
+    assert compare(runs, EvaluationConfig(), tmp_path / "same").scores["same"].keys() >= {"mean_iou", "road_f1"}
+    runs += [make_run("lakes", -0.9, palette=other), make_run("none", -0.9)]
+    notes = compare(runs, EvaluationConfig(), tmp_path / "out").notes
+    assert notes[-1] == "Classes are those of run first; lakes and none had another palette when exported."

@@ -1,4 +1,4 @@
-"""The judge: the truth has the scores of the truth, damage is ordered, and what a network saw once is remembered."""
+"""Evaluator: perfect maps have perfect scores, more damage scores worse, and features of true maps are cached."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 from model.errors import DataError
 from model.spec import Palette
 from pipelines.config.schema import EvaluationConfig
-from pipelines.evaluation.evaluator import CORE, build_evaluator, each, see
+from pipelines.evaluation.evaluator import CORE, build_evaluator, extract_features, score_pairs
 from pipelines.metrics.catalogue import METRICS, OF_SETS
 from pipelines.metrics.intervals import bootstrap
 from pipelines.metrics.scores import better
@@ -36,7 +36,7 @@ def evaluator(targets, tmp_path_factory):
     return build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path_factory.mktemp("cache"), data="a")
 
 
-def spoil(true):
+def damage_maps(true):
     rng = np.random.default_rng(1)
     noise = rng.normal(0, 1, true.shape)
     return {
@@ -48,94 +48,96 @@ def spoil(true):
 
 
 @pytest.fixture(scope="module")
-def spoilt(evaluator, targets):
-    """Return the scores of four degrees of damage, the least first."""
-    return {kind: evaluator.score(images) for kind, images in spoil(targets).items()}
+def scores_by_damage(evaluator, targets):
+    """Return the scores of maps with four degrees of damage, the least first."""
+    return {kind: evaluator.score(images) for kind, images in damage_maps(targets).items()}
 
 
 @pytest.mark.parametrize("name", ["psnr", "l1", "ssim", "within_5", "mean_iou"])
-def test_the_more_is_spoilt_the_worse_the_score(spoilt, name):
-    true, slight, noisy, _ = (named[name].value for named in spoilt.values())
+def test_more_damage_scores_worse(scores_by_damage, name):
+    true, slight, noisy, _ = (named[name].value for named in scores_by_damage.values())
     assert better(name, slight, noisy) and (true == slight or better(name, true, slight))
 
 
 @pytest.mark.parametrize("name", sorted(LITE0))
-def test_every_damage_is_seen_by_the_network(spoilt, name):
-    true, *damaged = (named[name].value for named in spoilt.values())
+def test_set_scores_notice_every_kind_of_damage(scores_by_damage, name):
+    true, *damaged = (named[name].value for named in scores_by_damage.values())
     assert all(better(name, true, value) for value in damaged)
 
 
-def test_every_score_has_its_name_its_interval_and_the_number_of_pairs(spoilt):
-    for named in spoilt.values():
+def test_every_score_has_an_interval_and_the_number_of_pairs(scores_by_damage):
+    for named in scores_by_damage.values():
         assert named.keys() == PAIRED | CLASSES | LITE0 <= METRICS.keys()
-    for found in spoilt["noisy"].values():
+    for found in scores_by_damage["noisy"].values():
         assert found.n == 6 and found.low <= found.value <= found.high
-    assert all(spoilt["noisy"][name].low < spoilt["noisy"][name].high for name in ("l1", "frechet_lite0"))
+    assert all(
+        scores_by_damage["noisy"][name].low < scores_by_damage["noisy"][name].high for name in ("l1", "frechet_lite0")
+    )
 
 
-def test_the_truth_has_the_scores_of_the_truth(spoilt):
-    true = {name: found.value for name, found in spoilt["true"].items()}
+def test_true_maps_have_perfect_scores(scores_by_damage):
+    true = {name: found.value for name, found in scores_by_damage["true"].items()}
     assert true["l1"] == 0 and true["psnr"] == pytest.approx(58.92, abs=0.01)
     assert true["ssim"] == true["within_5"] == true["mean_iou"] == true["road_f1"] == true["edge_f1"] == 1
     assert true["frechet_lite0"] == pytest.approx(0, abs=1e-5) and true["kernel_lite0"] < 0
 
 
-def test_the_names_do_not_promise_another_network(spoilt):
-    for named in spoilt.values():
+def test_scores_of_lite0_are_not_called_fid(scores_by_damage):
+    for named in scores_by_damage.values():
         assert not {"fid", "kid", "inception_score"} & named.keys()
         assert all("lite0" in name for name in OF_SETS & named.keys())
 
 
-def test_tallies_and_scores_are_of_the_same_numbers(evaluator, spoilt, targets):
-    tallies = evaluator.evaluate(spoil(targets)["noisy"]).tallies
+def test_tallies_give_the_paired_scores(evaluator, scores_by_damage, targets):
+    tallies = evaluator.evaluate(damage_maps(targets)["noisy"]).tallies
     assert {name: bootstrap(tally) for name, tally in tallies.items()} == {
-        name: found for name, found in spoilt["noisy"].items() if name not in OF_SETS
+        name: found for name, found in scores_by_damage["noisy"].items() if name not in OF_SETS
     }
 
 
-def test_the_classes_are_those_of_the_palette(evaluator, targets):
+def test_classes_are_those_of_the_palette(evaluator, targets):
     classes = evaluator.evaluate(targets).classes
     assert [found.name for found in classes] == list(PALETTE.classes)
     assert sum(found.share for found in classes) == pytest.approx(1)
 
 
-def test_large_images_have_scales_and_photos_have_no_classes(tmp_path):
+def test_large_images_have_ms_ssim_and_photos_have_no_classes(tmp_path):
     photos = np.random.default_rng(2).integers(0, 256, (3, 176, 176, 3), np.uint8)
     found = build_evaluator(photos, None, EvaluationConfig(), cache=tmp_path, data="b")
     assert found.score(photos).keys() == PAIRED | {"ms_ssim"} | LITE0
     assert found.evaluate(photos).classes == ()
     [few, biased] = found.notes()
-    assert "3 images in 10 splits" in few and "of 3 images: below 2049" in biased
+    assert "need 500 images (50 in each of 10 splits), and there are 3" in few and "(here 3)" in biased
 
 
-def test_what_is_left_out_is_said(evaluator):
+def test_notes_name_scores_that_are_left_out(evaluator):
     [scales, few, biased] = evaluator.notes()
-    assert "176x176 pixels or more" in scales and "Inception Scores are left out" in few
+    assert "at least 176x176 pixels" in scales and "Inception Scores are left out" in few
     assert "compare them only with those of equally many images" in biased
 
 
 def test_five_hundred_images_have_an_inception_score(tmp_path):
-    """The network has seen these images before, as far as it knows."""
+    """The network is a fake that returns repeated features."""
     few = street_maps(5, 64)
     many = np.tile(few, (100, 1, 1, 1))
     evaluator = build_evaluator(few, None, EvaluationConfig(), cache=tmp_path, data="c")
     [lite0] = evaluator.networks
-    seen = evaluator.truths["lite0"]
-    repeated = Features(np.tile(seen.pool, (100, 1)), np.tile(seen.probabilities, (100, 1)))
+    features = evaluator.truths["lite0"]
+    repeated = Features(np.tile(features.pool, (100, 1)), np.tile(features.probabilities, (100, 1)))
 
-    class Remembers:
+    class RepeatingNetwork:
         name, sha256 = lite0.name, lite0.sha256
 
         def __call__(self, images):
             return repeated
 
-    large = type(evaluator)(many, None, (Remembers(),), {"lite0": repeated})
+    large = type(evaluator)(many, None, (RepeatingNetwork(),), {"lite0": repeated})
     found = large.score(many)
     assert found["is_lite0"].n == 500 and 1 < found["is_lite0"].value < 5
     assert not any("Inception" in note for note in large.notes())
 
 
-def test_only_the_official_network_has_the_official_names(targets, evaluator):
+def test_only_the_official_network_has_scores_called_fid_and_kid(targets, evaluator):
     [lite0] = evaluator.networks
 
     class Official:
@@ -147,26 +149,28 @@ def test_only_the_official_network_has_the_official_names(targets, evaluator):
     both = type(evaluator)(
         targets, None, (Official(), lite0), evaluator.truths | {"inception": evaluator.truths["lite0"]}
     )
-    noisy = spoil(targets)["noisy"]
+    noisy = damage_maps(targets)["noisy"]
     found = both.score(noisy)
     assert found.keys() == PAIRED | LITE0 | {"fid", "kid"}
     assert (found["fid"], found["kid"]) == (found["frechet_lite0"], found["kernel_lite0"])
 
 
-def test_a_perceptual_distance_is_scored_where_its_network_is_given(targets, evaluator):
-    seeing = type(evaluator)(targets, None, (), {}, perceptual=lambda drawn, true: (drawn != true).mean(axis=(1, 2, 3)))
-    found = seeing.score(255 - targets)
-    assert found["lpips"].value == 1 and seeing.evaluate(targets).tallies["lpips"].value() == 0
+def test_lpips_is_scored_if_its_network_is_given(targets, evaluator):
+    perceptual = type(evaluator)(
+        targets, None, (), {}, perceptual=lambda drawn, true: (drawn != true).mean(axis=(1, 2, 3))
+    )
+    found = perceptual.score(255 - targets)
+    assert found["lpips"].value == 1 and perceptual.evaluate(targets).tallies["lpips"].value() == 0
 
 
-# What networks saw in true maps
+# The cache of features
 
 
 def cached(folder):
     return sorted(folder.glob("lite0-*.npz"))
 
 
-def test_a_network_looks_at_the_true_maps_once(targets, tmp_path):
+def test_cached_features_are_used_again(targets, tmp_path):
     first = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="fingerprint")
     [file] = cached(tmp_path)
     other = first.truths["lite0"].pool + 1
@@ -175,43 +179,43 @@ def test_a_network_looks_at_the_true_maps_once(targets, tmp_path):
     assert np.array_equal(again.truths["lite0"].pool, other)
 
 
-def test_other_data_is_looked_at_anew(targets, tmp_path):
+def test_other_data_has_its_own_cache_file(targets, tmp_path):
     for data in ("one", "other"):
         build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data=data)
     assert len(cached(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"nonsense"])
-def test_what_a_crash_cut_short_is_made_again(targets, tmp_path, damage):
-    whole = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="a").truths["lite0"]
+def test_damaged_cache_file_is_written_again(targets, tmp_path, damage):
+    first = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="a").truths["lite0"]
     [file] = cached(tmp_path)
     file.write_bytes(damage)
     again = build_evaluator(targets, PALETTE, EvaluationConfig(), cache=tmp_path, data="a").truths["lite0"]
-    assert np.array_equal(again.pool, whole.pool) and cached(tmp_path) == [file]
+    assert np.array_equal(again.pool, first.pool) and cached(tmp_path) == [file]
 
 
 # Parts
 
 
-def test_pairs_on_many_threads_score_as_on_one(targets):
+def test_threads_give_the_same_scores_as_one_call(targets):
     drawn = np.clip(gaussian_filter(targets.astype(float), (0, 1, 1, 0)), 0, 255).astype(np.uint8)
     for function in CORE.values():
-        assert np.array_equal(each(function, drawn, targets), function(drawn, targets))
+        assert np.array_equal(score_pairs(function, drawn, targets), function(drawn, targets))
 
 
-def test_images_that_do_not_pair_are_refused(targets):
+def test_unequal_numbers_of_images_are_refused(targets):
     with pytest.raises(DataError, match="can't be compared"):
-        each(CORE["l1"], targets[:3], targets)
+        score_pairs(CORE["l1"], targets[:3], targets)
 
 
-def test_one_image_many_times_is_seen_once(targets):
-    looked = []
+def test_features_of_a_broadcast_image_are_extracted_once(targets):
+    calls = []
 
     def network(images):
-        looked.append(len(images))
+        calls.append(len(images))
         return Features(np.ones((len(images), 3), np.float32), np.ones((len(images), 2), np.float32))
 
-    seen = see(network, np.broadcast_to(targets[0], targets.shape))
-    assert looked == [1] and seen.pool.shape == (6, 3) and seen.probabilities.shape == (6, 2)
-    see(network, targets)
-    assert looked == [1, 6]
+    found = extract_features(network, np.broadcast_to(targets[0], targets.shape))
+    assert calls == [1] and found.pool.shape == (6, 3) and found.probabilities.shape == (6, 2)
+    extract_features(network, targets)
+    assert calls == [1, 6]

@@ -1,4 +1,4 @@
-"""The gates: what is better passes, what is worse is told by how much, what can't be measured is not passed over."""
+"""Promotion gates: better models pass, worse ones are refused with every number, unmeasured scores are errors."""
 
 from itertools import count
 
@@ -11,14 +11,16 @@ from model.spec import NetworkConfig
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
 from pipelines.evaluation.gates import check_gates
+from tests.fixtures.bundles import PALETTE
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)
 PATIENT = {"promotion.max_latency_ratio": 1e6}
+"""Timings of such small models are noise."""
 
 
 @pytest.fixture
 def draws(make_bundle, scaling_model):
-    """Return a function that makes a bundle whose generator multiplies with a factor; -1 draws these maps perfectly."""
+    """Return a function that makes a bundle whose generator multiplies by a factor; -1 draws these maps perfectly."""
     numbers = count()
 
     def make(factor, name="challenger", **changes):
@@ -29,21 +31,23 @@ def draws(make_bundle, scaling_model):
 
 
 @pytest.fixture
-def judged(negatives, tmp_path, draws):
-    def judge_factors(challenger, champion=None, settings=None, **changes):
+def checked(negatives, tmp_path, draws):
+    """Return a function that checks the gates of a challenger, and of a champion if its factor is given."""
+
+    def check_factors(challenger, champion=None, settings=None, **changes):
         config = with_settings(RunConfig(), PATIENT | (settings or {}))
         other = None if champion is None else draws(champion, "champion")
         return check_gates(draws(challenger, **changes), other, negatives, config, cache=tmp_path / "cache")
 
-    return judge_factors
+    return check_factors
 
 
-def failed(judgement):
-    return [gate.name for gate in judgement.failures]
+def failed(report):
+    return [gate.name for gate in report.failures]
 
 
-def test_without_a_champion_it_is_enough_to_beat_what_needs_no_learning(judged, negatives):
-    found = judged(-0.9)
+def test_without_a_champion_beating_the_baselines_is_enough(checked, negatives):
+    found = checked(-0.9)
     assert found.passed and found.failures == ()
     assert [gate.name for gate in found.gates] == [
         "l1 beside median_colour",
@@ -57,13 +61,13 @@ def test_without_a_champion_it_is_enough_to_beat_what_needs_no_learning(judged, 
     assert found.gates[0].limit == found.scores["median_colour"]["l1"].value
 
 
-def test_a_copy_does_not_beat_itself(judged):
-    found = judged(1.0)
+def test_a_copy_does_not_beat_itself(checked):
+    found = checked(1.0)
     assert not found.passed and "l1 beside source_copied" in failed(found)
 
 
-def test_a_better_model_passes_and_its_gain_has_an_interval(judged):
-    found = judged(-1.0, -0.9)
+def test_a_better_model_passes_and_its_gain_has_an_interval(checked):
+    found = checked(-1.0, -0.9)
     assert found.passed
     [gained] = [gate for gate in found.gates if gate.name == "l1 gained"]
     mine, other = (found.scores[name]["l1"] for name in ("challenger", "champion"))
@@ -71,8 +75,8 @@ def test_a_better_model_passes_and_its_gain_has_an_interval(judged):
     assert "L1 gains" in gained.sentence and "over the champion" in gained.sentence
 
 
-def test_a_worse_model_is_told_every_number_that_failed(judged):
-    found = judged(-0.8, -1.0)
+def test_a_worse_model_fails_with_every_number(checked):
+    found = checked(-0.8, -1.0)
     assert {"l1 gained", "psnr lost"} <= set(failed(found))
     [lost] = [gate for gate in found.failures if gate.name == "psnr lost"]
     assert lost.value > lost.limit == 0.02
@@ -81,44 +85,44 @@ def test_a_worse_model_is_told_every_number_that_failed(judged):
     assert gained.value < 0 == gained.limit
 
 
-def test_the_same_model_gains_nothing(judged):
-    found = judged(-0.9, -0.9)
+def test_the_same_model_gains_nothing(checked):
+    found = checked(-0.9, -0.9)
     assert failed(found) == ["l1 gained"] and found.failures[0].value == 0
 
 
-def test_a_gain_must_be_as_large_as_is_asked(judged):
-    gain = judged(-1.0, -0.98).gates[3]
+def test_a_gain_below_min_gain_is_refused(checked):
+    gain = checked(-1.0, -0.98).gates[3]
     assert gain.name == "l1 gained"
-    # Above the interval's lower end, and so not passed.
-    found = judged(-1.0, -0.98, {"promotion.min_gain": gain.value * 1.01})
+    # The limit is above the lower end of the interval.
+    found = checked(-1.0, -0.98, {"promotion.min_gain": gain.value * 1.01})
     assert failed(found) == ["l1 gained"]
 
 
-def test_limits_are_settings(judged):
+def test_limits_are_settings(checked):
     settings = {"promotion.primary": "ssim", "promotion.beats": [], "promotion.max_loss": {"psnr": 0.9, "l1": 100}}
-    found = judged(-0.8, -1.0, settings)
+    found = checked(-0.8, -1.0, settings)
     names = [gate.name for gate in found.gates]
     assert names[:1] == ["ssim gained"] and "ssim lost" not in names and "l1 lost" in names
     assert "psnr lost" not in failed(found)
 
 
-def test_a_model_that_is_not_what_tensorflow_trained_is_refused(judged):
-    found = judged(-1.0, parity=Parity(max_difference=0.01, limit=0.1, photos=2))
+def test_a_model_unlike_tensorflow_s_is_refused(checked):
+    found = checked(-1.0, parity=Parity(max_difference=0.01, limit=0.1, photos=2))
     assert failed(found) == ["parity"]
     assert found.failures[0].sentence == (
         "The challenger differs from TensorFlow by up to 0.01; at most 0.0001 is allowed"
     )
 
 
-def test_a_slower_model_is_refused(judged):
-    found = judged(-1.0, -0.9, {"promotion.max_latency_ratio": 1e-6, "promotion.max_latency_ms": 1e-6})
+def test_a_slower_model_is_refused(checked):
+    found = checked(-1.0, -0.9, {"promotion.max_latency_ratio": 1e-6, "promotion.max_latency_ms": 1e-6})
     assert failed(found) == ["latency ratio", "latency ms"]
     assert all(gate.value > gate.limit for gate in found.failures)
 
 
-def test_a_score_that_can_t_be_measured_is_no_gate_passed(judged):
-    with pytest.raises(DataError, match=r"fid can't be measured on these pairs; there are: l1, .*promotion\.max_loss"):
-        judged(-1.0, settings={"promotion.max_loss": {"fid": 0.1}})
+def test_a_gate_whose_score_was_not_measured_is_an_error(checked):
+    with pytest.raises(DataError, match=r"fid can't be measured on these pairs; available: l1, .*promotion\.max_loss"):
+        checked(-1.0, settings={"promotion.max_loss": {"fid": 0.1}})
 
 
 @pytest.mark.parametrize(
@@ -130,17 +134,17 @@ def test_a_score_that_can_t_be_measured_is_no_gate_passed(judged):
         ({"promotion.beats": ["luck"]}, "luck is no baseline"),
     ],
 )
-def test_gates_on_what_there_is_not_are_refused_at_once(settings, message):
+def test_gates_on_unknown_scores_are_refused_at_once(settings, message):
     with pytest.raises(ConfigError, match=message):
         with_settings(RunConfig(), settings)
 
 
-def test_one_limit_is_laid_over_the_others():
+def test_one_limit_leaves_the_others_at_their_defaults():
     settings = with_settings(RunConfig(), {"promotion.max_loss": {"ssim": 0.5}}).promotion
     assert settings.max_loss == {"ssim": 0.5, "psnr": 0.02, "frechet_lite0": 0.05}
 
 
-def test_models_that_draw_other_sizes_can_t_be_judged_together(draws, make_bundle, negatives, tmp_path, scaling_model):
+def test_models_of_different_sizes_can_t_be_compared(draws, make_bundle, negatives, tmp_path, scaling_model):
     larger = NetworkConfig(image_size=64, width=2, depth=3)
     bundle = Bundle.open(make_bundle(model=scaling_model(-1.0, NETWORK), name="small"))
     manifest = bundle.manifest.model_copy(update={"network": larger})
@@ -148,7 +152,17 @@ def test_models_that_draw_other_sizes_can_t_be_judged_together(draws, make_bundl
         check_gates(bundle, Bundle(bundle.folder, manifest), negatives, RunConfig(), cache=tmp_path)
 
 
-def test_a_judgement_survives_json_without_losing_a_digit(judged):
-    found = judged(-1.0, -0.9)
+def test_a_gate_report_survives_json_without_losing_a_digit(checked):
+    found = checked(-1.0, -0.9)
     assert type(found).model_validate_json(found.model_dump_json()) == found
     assert np.isfinite([gate.value for gate in found.gates]).all()
+
+
+def test_classes_are_those_of_the_challenger(draws, negatives, tmp_path):
+    challenger, champion = draws(-1.0, palette=PALETTE), draws(-0.9, "champion")
+    config = with_settings(RunConfig(), PATIENT)
+    found = check_gates(challenger, champion, negatives, config, cache=tmp_path)
+    assert "mean_iou" in found.scores["challenger"] and "mean_iou" in found.scores["champion"]
+    other = {"evaluation.palette": {"classes": {"lake": ["#aad2f0"], "land": ["#ebe6dc"]}}}
+    with pytest.raises(ConfigError, match="is not the palette that run 1f0c was exported with"):
+        check_gates(challenger, champion, negatives, with_settings(config, other), cache=tmp_path)

@@ -1,20 +1,25 @@
-"""A trained generator becomes a bundle whose files all draw what TensorFlow draws, or are left out with the reason."""
+"""Export: every file of a bundle draws like TensorFlow or is left out with the reason; the palette of the maps."""
 
 import json
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from model.bundle import MODEL_FILE, variant_file
 from model.errors import ExportError, MissingStepError
+from model.io.locations import Location
 from model.networks import keras_file
 from model.pixels import to_tensor
+from model.spec import Palette
 from model.translator import BATCH, Translator
 from pipelines.config.loading import load as load_config
 from pipelines.config.loading import with_settings
+from pipelines.config.schema import EvaluationConfig
 from pipelines.data.dataset import load_all
-from pipelines.data.pairs import PairIndex
+from pipelines.data.pairs import PairIndex, index_folder
+from pipelines.evaluation.evaluate import load_held_out
 from pipelines.export import export
 from pipelines.workspace import RunRecord, Workspace
 
@@ -22,18 +27,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 NETWORK = {"network.image_size": 32, "network.depth": 4, "network.width": 4}
 LENIENT = {"export.min_ssim": 0, "export.max_loss": 1e9}
-"""What random weights draw is judged by nobody."""
+"""Limits that maps of random weights keep."""
 
 
 @pytest.fixture(scope="module")
 def make_run(tmp_path_factory, negatives):
     """Return a function that makes the folder of a run whose generator has random weights."""
 
-    def make(**settings):
+    def make(pairs=negatives, **settings):
         folder = tmp_path_factory.mktemp("export")
         config = with_settings(load_config("default"), NETWORK | {"workspace": str(folder)} | settings)
         run = Workspace(folder).new_run("1f0c")
-        negatives.save(run.pairs_file)
+        pairs.save(run.pairs_file)
         run.write_record(RunRecord(run_id="1f0c", config=config, steps=8, seconds=2.0, images_per_second=16.0))
         keras_file.save_untrained(config.network, run.generator)
         return run, config.export
@@ -58,18 +63,18 @@ def tensorflow(run):
 def test_every_variant_draws_what_tensorflow_draws(exported):
     run, bundle = exported
     manifest, photos = bundle.manifest, held_out(run)
-    wanted = np.concatenate([tensorflow(run)(to_tensor(photo[None])) for photo in photos])
+    expected = np.concatenate([tensorflow(run)(to_tensor(photo[None])) for photo in photos])
     assert {*manifest.variants} == {"fp16", "int8", "int8-openvino"} and manifest.left_out == {}
     limits = {"fp32": manifest.parity.max_difference} | {
         name: variant.max_difference for name, variant in manifest.variants.items()
     }
     for name, limit in limits.items():
-        difference = np.abs(Translator(bundle, variant=name).translate(to_tensor(photos)) - wanted).max()
+        difference = np.abs(Translator(bundle, variant=name).translate(to_tensor(photos)) - expected).max()
         assert difference == pytest.approx(limit, rel=0.05, abs=1e-6), name
     assert limits["fp32"] <= 1e-5 and 0 < limits["fp16"] < 0.02 and 0 < limits["int8"] < 0.5
 
 
-def test_a_map_does_not_depend_on_the_photos_beside_it(exported):
+def test_a_map_does_not_depend_on_other_photos_of_the_batch(exported):
     run, bundle = exported
     photos = np.resize(held_out(run), (BATCH + 1, 32, 32, 3))
     for name in bundle.manifest.hashes():
@@ -78,7 +83,7 @@ def test_a_map_does_not_depend_on_the_photos_beside_it(exported):
         assert np.array_equal(translator(photos), alone), name
 
 
-def test_the_manifest_says_how_good_each_variant_is(exported):
+def test_manifest_holds_the_quality_of_each_variant(exported):
     run, bundle = exported
     for variant in bundle.manifest.variants.values():
         assert 0.8 < variant.ssim <= 1 and variant.photos == len(PairIndex.load(run.pairs_file).val)
@@ -97,7 +102,7 @@ def test_int8_is_smaller_and_checked(exported):
         assert [value.name for value in (*model.graph.input, *model.graph.output)] == ["photo", "map"]
 
 
-def test_a_model_may_take_pixels(make_run, exported):
+def test_uint8_models_take_and_return_pixels(make_run, exported):
     run, settings = make_run(**LENIENT, **{"export.dtype": "uint8", "export.variants": ["int8"]})
     bundle, photos = export.to_bundle(run, settings), held_out(run)
     assert bundle.manifest.signature.dtype == "uint8" and bundle.manifest.value_range == (0, 255)
@@ -113,18 +118,20 @@ def test_a_variant_that_draws_worse_is_left_out_with_the_reason(make_run):
     assert sorted(path.name for path in bundle.folder.iterdir()) == ["bundle.json", MODEL_FILE]
 
 
-def test_photos_and_maps_are_described(make_run, negatives):
-    settings = {"export.variants": [], "data.resolution": 0.5}
-    settings["evaluation.palette"] = {"classes": {"road": ["#ffffff"], "water": ["#aadaff"]}}
-    run, wanted = make_run(**settings)
-    manifest = export.to_bundle(run, wanted).manifest
-    assert manifest.resolution == 0.5 and {*manifest.palette.classes} == {"road", "water"}
-    run, wanted = make_run(**{"export.variants": [], "data.direction": "map_to_photo"})
-    manifest = export.to_bundle(run, wanted).manifest
-    assert manifest.resolution is None and manifest.palette is None and manifest.signature.input == "map"
+def test_manifest_holds_the_ground_resolution(make_run):
+    run, settings = make_run(**{"export.variants": [], "data.resolution": 0.5})
+    assert export.to_bundle(run, settings).manifest.resolution == 0.5
 
 
-def test_a_model_that_draws_something_else_is_no_bundle(make_run, monkeypatch):
+def test_photos_have_neither_resolution_nor_palette(make_run):
+    given = {"classes": {"road": ["#ffffff"], "water": ["#aadaff"]}}
+    run, settings = make_run(**{"export.variants": [], "data.direction": "map_to_photo", "evaluation.palette": given})
+    manifest = export.to_bundle(run, settings).manifest
+    assert manifest.resolution is None and manifest.signature.input == "map"
+    assert manifest.palette is None and manifest.palette_missing == ""
+
+
+def test_a_model_unlike_tensorflow_s_is_not_exported(make_run, monkeypatch):
     run, settings = make_run(**{"export.variants": []})
 
     def darker(plain):
@@ -133,14 +140,67 @@ def test_a_model_that_draws_something_else_is_no_bundle(make_run, monkeypatch):
         return plain
 
     monkeypatch.setattr(export, "lower", darker)
-    with pytest.raises(ExportError, match=r"differ from TensorFlow's by up to .*; at most 0.0001 is allowed"):
+    with pytest.raises(ExportError, match=r"differs from TensorFlow's by up to .*; at most 0.0001 is allowed"):
         export.to_bundle(run, settings)
     assert not run.bundle.exists()
 
 
-def test_nothing_is_exported_before_it_is_trained(make_run):
+def test_a_run_without_generator_is_refused(make_run):
     run, settings = make_run()
     run.generator.unlink()
     with pytest.raises(MissingStepError, match=r"generator\.keras is missing; run `train` first"):
         export.to_bundle(run, settings)
     assert not run.bundle.exists()
+
+
+# The palette
+
+
+def write_pairs(folder, street_maps, *, val=3):
+    """Write maps (N, 32, 32, 3) next to noise for photos, and index them; the last ones are held out."""
+    random = np.random.default_rng(0)
+    for number, street_map in enumerate(street_maps):
+        split = folder / ("train" if number < len(street_maps) - val else "val")
+        split.mkdir(parents=True, exist_ok=True)
+        photo = random.integers(0, 256, street_map.shape, np.uint8)
+        Image.fromarray(np.concatenate([photo, street_map], axis=1)).save(split / f"{number:03d}.png")
+    return index_folder(Location(folder), min_side=32)
+
+
+@pytest.fixture(scope="module")
+def three_hundred_pairs(tmp_path_factory):
+    """Return an index of 300 training pairs; water is in six of the last, which 256 evenly spread pairs would miss."""
+    maps = np.full((303, 32, 32, 3), (235, 230, 220), np.uint8)
+    maps[:, :, 8:12] = 255
+    skipped = set(range(300)) - {round(position) for position in np.linspace(0, 299, 256)}
+    last = sorted(skipped)[-6:]
+    assert len(last) == 6 and last[0] > 256
+    maps[last, :, 20:] = (170, 210, 240)
+    return write_pairs(tmp_path_factory.mktemp("many"), maps)
+
+
+def test_palette_comes_from_all_training_maps_and_evaluation_uses_it(make_run, three_hundred_pairs, tmp_path):
+    run, settings = make_run(three_hundred_pairs, **{"export.variants": []})
+    manifest = export.to_bundle(run, settings).manifest
+    assert manifest.palette.classes == {"road": ("#ffffff",), "water": ("#aad2f0",), "ground": ("#ebe6dc",)}
+    held_out = load_held_out(three_hundred_pairs, manifest, EvaluationConfig(), cache=tmp_path)
+    assert held_out.evaluator.palette == manifest.palette and held_out.palette_missing == ""
+
+
+def test_maps_without_flat_colours_give_the_reason_for_the_missing_palette(make_run, tmp_path):
+    noise = np.random.default_rng(1).integers(0, 256, (9, 32, 32, 3), np.uint8)
+    pairs = write_pairs(tmp_path / "noise", noise)
+    run, settings = make_run(pairs, **{"export.variants": []})
+    manifest = export.to_bundle(run, settings).manifest
+    assert manifest.palette is None and "lie in areas of one colour" in manifest.palette_missing
+    held_out = load_held_out(pairs, manifest, EvaluationConfig(), cache=tmp_path)
+    assert held_out.notes()[-1] == f"Cartographic scores are left out: {manifest.palette_missing}"
+
+
+def test_palette_of_the_export_wins_over_that_of_the_run(make_run):
+    trained_with = {"classes": {"road": ["#ffffff"], "water": ["#aadaff"]}}
+    run, settings = make_run(**{"export.variants": [], "evaluation.palette": trained_with})
+    manifest = export.to_bundle(run, settings).manifest
+    assert manifest.palette.classes == {"road": ("#ffffff",), "water": ("#aadaff",)} and manifest.palette_missing == ""
+    given = Palette(classes={"lake": ("#aad2f0",), "land": ("#ebe6dc",)})
+    assert export.to_bundle(run, settings, palette=given).manifest.palette == given

@@ -1,0 +1,83 @@
+"""Scores of a model: comparison with baselines, the headline, and names of every number."""
+
+import re
+
+import pytest
+from pydantic import ValidationError
+
+from model.errors import DataError
+from pipelines.metrics.intervals import Score
+from pipelines.metrics.scores import ClassScore, Scores, gain, headline
+
+
+def named(**values):
+    return {name: Score(value=value, low=value - 1, high=value + 1, n=4) for name, value in values.items()}
+
+
+def scores(**model):
+    return Scores(
+        run_id="1f0c",
+        pairs=4,
+        data_source="sample",
+        data_fingerprint="9b7e",
+        direction="photo_to_map",
+        model_sha256="aa",
+        model=named(**model),
+        as_trained=named(l1=28, psnr=20, ssim=0.5),
+        baselines={"mean_map": named(ssim=0.5, psnr=20, l1=30, frechet_lite0=40, kernel_lite0=2)},
+        classes=(ClassScore(name="road", colours=("#ffffff",), share=0.2, iou=named(l1=0.5)["l1"]),),
+        names=("a", "b", "c", "d"),
+        each={"l1": (1, 2, 3, 4)},
+        notes=(),
+    )
+
+
+WORSE = {"ssim": 0.4, "psnr": 19, "l1": 31, "frechet_lite0": 41, "kernel_lite0": 2.1}
+EQUAL = {"ssim": 0.5, "psnr": 20, "l1": 30, "frechet_lite0": 40, "kernel_lite0": 2}
+BETTER = {"ssim": 0.6, "psnr": 21, "l1": 29, "frechet_lite0": 39, "kernel_lite0": 1.9}
+
+
+@pytest.mark.parametrize(("values", "better"), [(WORSE, False), (EQUAL, False), (BETTER, True)])
+def test_beating_a_baseline_follows_the_direction_of_the_score(values, better):
+    found = scores(**values)
+    assert {name: found.beats("mean_map", name) for name in values} == dict.fromkeys(values, better)
+    assert found.lost() == (() if better else tuple(("mean_map", name) for name in values))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (BETTER, "Beats every trivial baseline in all 5 scores, on 4 held-out pairs."),
+        (WORSE, "Loses to what needs no learning: SSIM, PSNR, L1, Fréchet Lite0 and Kernel Lite0 to mean map, on"),
+        (BETTER | {"kernel_lite0": 3}, "Beats every trivial baseline in L1 and SSIM, but loses "),
+        (BETTER | {"kernel_lite0": 3}, "loses Kernel Lite0 to mean map, on 4 held-out pairs."),
+    ],
+)
+def test_headline_is_one_sentence(values, sentence):
+    assert sentence in headline(scores(**values))
+
+
+def test_a_larger_gain_is_better_for_every_score():
+    difference = Score(value=2, low=1, high=4, n=5)
+    assert gain("ssim", difference) == difference
+    assert gain("l1", difference) == Score(value=-2, low=-4, high=-1, n=5)
+    with pytest.raises(DataError, match="beauty is no score; there are: l1, "):
+        gain("beauty", difference)
+
+
+def test_flat_names_contain_the_table():
+    flat = scores(**BETTER).flat()
+    assert len(flat) == 2 + 3 * (5 + 3 + 5) + 1 and flat["scores/pairs"] == 4
+    assert (flat["scores/ssim"], flat["scores/ssim_low"], flat["scores/ssim_high"]) == (0.6, -0.4, 1.6)
+    assert (flat["mean_map/l1"], flat["as_trained/l1"], flat["scores/iou_road"]) == (30, 28, 0.5)
+    assert all(isinstance(value, float | int) for value in flat.values())
+    assert all(re.fullmatch(r"[\w/ .-]+", name) for name in flat)
+
+
+def test_scores_survive_json_and_are_immutable():
+    found = scores(**BETTER)
+    assert Scores.model_validate_json(found.model_dump_json()) == found
+    with pytest.raises(ValidationError, match="frozen"):
+        found.pairs = 5
+    with pytest.raises(ValidationError, match="fid"):
+        Scores.model_validate(found.model_dump() | {"fid": 3})
