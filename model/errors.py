@@ -7,12 +7,12 @@ Sat2mapError
 │   └── StorageError  a disk or server fails, is full or denies access
 ├── MissingStepError  a command was called before the one it depends on
 ├── CheckpointError   no checkpoint could be read
-├── ClusterError      a Ray cluster did not answer, or it refused a job
+├── ClusterError      a Ray cluster did not answer or refused a job
 ├── TrainingError     the training workers failed
 ├── Stopped           the user stopped the work; it can be resumed
 ├── ExportError       the ONNX model differs from the TensorFlow model
-├── BundleError       a bundle is missing, incomplete or altered
-├── TrackingError     MLflow did not answer, or refused a request
+├── BundleError       a bundle is missing, incomplete or altered, or its model can't be loaded
+├── TrackingError     MLflow did not answer or refused a request
 └── PromotionRefused  a challenger did not pass a gate
 ```
 """
@@ -63,7 +63,7 @@ class BundleError(Sat2mapError):
 
 
 class TrackingError(Sat2mapError):
-    """MLflow did not answer, or refused a request."""
+    """MLflow did not answer or refused a request."""
 
 
 class PromotionRefused(Sat2mapError):

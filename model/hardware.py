@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""The processor of this machine, and the cores that this process may use."""
 
 import os
 import platform
@@ -6,19 +6,19 @@ from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
 DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
-"""The names of such instructions on x86 processors."""
+"""Flags of x86 processors with instructions for sums of int8 products."""
 
 
 def usable_cores() -> int:
-    """Count the cores that the system lets this process run on, where it tells, or else all of them."""
+    """Return the number of cores that this process may run on, or of all cores if the system does not limit it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_int8_dot_products(cpu_info: Path = CPU_INFO) -> bool:
-    """See whether this processor multiplies int8 by instructions made for it; true where the system does not tell.
+    """Check for int8 dot product instructions; return true if the system does not list any instructions.
 
-    Without them sums of products saturate at 16 bits: int8 models are slower, and what they draw is twice as far from
-    the float32 model's map.
+    Without them, sums of products saturate at 16 bits: int8 models are slower, and their maps differ twice as much from
+    those of the float32 model.
     """
     if not cpu_info.is_file():
         return True
@@ -27,7 +27,7 @@ def has_int8_dot_products(cpu_info: Path = CPU_INFO) -> bool:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells one."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    """Return the processor's name, or its architecture if the system does not give a name."""
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.is_file() else []
+    names = [line for line in lines if line.startswith("model name")]
     return names[0].partition(":")[2].strip() if names else platform.machine()

@@ -1,4 +1,4 @@
-"""The pixel contract: uint8 RGB in [0, 255] outside, float32 in [-1, 1] at the network. The only place 127.5 stands."""
+"""The pixel contract: uint8 RGB in [0, 255] outside, float32 in [-1, 1] at the network; 127.5 is used only here."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,10 +6,10 @@ from numpy.typing import NDArray
 from model.errors import DataError
 
 Pixels = NDArray[np.uint8]
-"""Images as people store them: RGB, uint8 in [0, 255], the last axis is 3."""
+"""Stored images: RGB, uint8 in [0, 255], the last axis is 3."""
 
 Tensor = NDArray[np.float32]
-"""Images as the network sees them: RGB, float32 in [-1, 1], the last axis is 3."""
+"""Inputs and outputs of the network: RGB, float32 in [-1, 1], the last axis is 3."""
 
 
 def to_tensor(pixels: Pixels) -> Tensor:
@@ -20,7 +20,7 @@ def to_tensor(pixels: Pixels) -> Tensor:
 def to_pixels(tensor: Tensor) -> Pixels:
     """Scale float32 in [-1, 1] of any shape to the nearest uint8; values outside are clipped."""
     scaled = tensor.astype(np.float32)
-    # In place: pages for a new array at each step would take ten times as long as the arithmetic.
+    # In place: allocating a new array at each step would take ten times as long as the arithmetic.
     scaled += np.float32(1)
     scaled *= np.float32(127.5)
     np.rint(scaled, out=scaled)
@@ -28,10 +28,10 @@ def to_pixels(tensor: Tensor) -> Pixels:
 
 
 def check_images(images: Pixels, what: str = "Images") -> None:
-    """Refuse anything but one or more uint8 RGB images of shape (N, H, W, 3).
+    """Check that `images` are one or more uint8 RGB images of shape (N, H, W, 3).
 
     Raises:
-        DataError: `images` are of another type or shape, or there are none; the message begins with `what`.
+        DataError: The type or shape differs, or there are none; the message begins with `what`.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
         raise DataError(

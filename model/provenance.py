@@ -6,15 +6,14 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 
-
 REVISION = "SAT2MAP_REVISION"
-"""The git revision that was submitted: a job's folder is no checkout."""
+"""Environment variable with the submitted git revision: a job's folder is not a checkout."""
 
 
 def git_revision() -> str:
-    """The checked out revision, `-dirty` behind it when files differ; `none` outside a git checkout.
+    """Return the checked out revision, with `-dirty` appended if files differ, or `none` outside a git checkout.
 
-    In a submitted job it is the submitter's.
+    In a submitted job, it is the revision of the submitter.
     """
     if REVISION in os.environ:
         return os.environ[REVISION]

@@ -1,7 +1,7 @@
-"""What this machine can run a model with, and sessions that tell what really runs.
+"""The execution providers of onnxruntime on this machine, and sessions that run on one of them.
 
-The execution providers of onnxruntime: the CPU, CUDA where a driver is, and OpenVINO where its plug-in is installed or
-where onnxruntime was built with it, as in the package onnxruntime-openvino.
+These are the CPU, CUDA if there is a driver, and OpenVINO if its plug-in is installed or onnxruntime was built with it,
+as the package onnxruntime-openvino is.
 """
 
 import ctypes
@@ -24,20 +24,20 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 OPENVINO = "OpenVINOExecutionProvider"
 PLUGIN = "onnxruntime_ep_openvino"
-"""The Python package that brings OpenVINO and its plug-in."""
+"""The Python package that contains OpenVINO and its plug-in."""
 
 Session: TypeAlias = onnxruntime.InferenceSession
 
 
 _log = logging.getLogger(__name__)
-_one_by_one = Lock()
+_registration = Lock()
 
 
 def available() -> tuple[str, ...]:
-    """Name the execution providers that can run here, the fastest first and the CPU last.
+    """Return the execution providers that can run here, the fastest first and the CPU last.
 
-    A plug-in that is installed and can't be used is told once a process: in a warning where something is wrong with it,
-    as information where it is whole and made for other processors.
+    A plug-in that is installed but can't be used is logged once in each process: as a warning if it is broken or the
+    processor has no VNNI, as information if it was made for other processors.
     """
     cuda = [CUDA] if _has_cuda() else []
     openvino = [OPENVINO] if _has_openvino() else []
@@ -45,7 +45,7 @@ def available() -> tuple[str, ...]:
 
 
 def versions() -> dict[str, str]:
-    """Return the version of onnxruntime, whichever of its packages brought it, and that of the plug-in."""
+    """Return the version of onnxruntime, whichever package installed it, and that of the plug-in, by name."""
     plugin = {PLUGIN: metadata.version(PLUGIN)} if find_spec(PLUGIN) else {}
     return {"onnxruntime": onnxruntime.__version__} | plugin
 
@@ -62,7 +62,7 @@ def open_session(model: Path | bytes, provider: str = CPU, *, threads: int | Non
         ConfigError: The provider can't run here.
         BundleError: onnxruntime can't load the model.
     """
-    # The CPU is always there; to look for the others would load their libraries.
+    # The CPU is always available; looking for the others would load their libraries.
     if provider != CPU and provider not in available():
         raise ConfigError(f"{provider} can't run here; use one of: {', '.join(available())}.")
     threads = threads or usable_cores()
@@ -89,9 +89,9 @@ def open_session(model: Path | bytes, provider: str = CPU, *, threads: int | Non
 
 
 def running(session: Session) -> str:
-    """Name the provider that runs most operators of a session of `open_session`.
+    """Return the provider that runs most operators of a session from `open_session`.
 
-    `get_providers()` names what was asked for and loaded, be it idle.
+    The session's `get_providers()` lists the providers that were requested and loaded, even if they are idle.
     """
     counts = Counter({CPU: 0})
     for part in session.get_provider_graph_assignment_info():
@@ -100,7 +100,7 @@ def running(session: Session) -> str:
 
 
 def _has_cuda() -> bool:
-    """See whether a driver is here: onnxruntime lists what it was built with, not what can be loaded."""
+    """Check for a driver: onnxruntime lists the providers it was built with, loadable or not."""
     if CUDA not in onnxruntime.get_available_providers():
         return False
     try:
@@ -111,24 +111,24 @@ def _has_cuda() -> bool:
 
 
 def _has_openvino() -> bool:
-    """See whether OpenVINO is here, and the processor profits."""
+    """Check that OpenVINO is available and faster on this processor."""
     return has_int8_dot_products() if _is_built_in() else _openvino_cpu() is not None
 
 
 def _is_built_in() -> bool:
-    """See whether onnxruntime was built with OpenVINO; a plug-in is taken before it, for two can't share a process."""
+    """Check whether onnxruntime was built with OpenVINO; a plug-in comes first, as two can't share a process."""
     return OPENVINO in onnxruntime.get_available_providers() and find_spec(PLUGIN) is None
 
 
 def _openvino_cpu() -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Return the CPU as OpenVINO's device, or None."""
-    with _one_by_one:  # onnxruntime refuses a plug-in that is registered twice.
+    """Return OpenVINO's CPU device, or None."""
+    with _registration:  # onnxruntime refuses to register a plug-in twice.
         return _register_openvino()
 
 
 @cache
 def _register_openvino() -> Any:  # noqa: ANN401 - onnxruntime has no types
-    """Register the plug-in and see what it offers: it knows which processors it serves."""
+    """Register the plug-in and return its CPU device: the plug-in knows which processors it serves."""
     if find_spec(PLUGIN) is None:
         return None
     if not has_int8_dot_products():
@@ -147,12 +147,12 @@ def _register_openvino() -> Any:  # noqa: ANN401 - onnxruntime has no types
 
 
 def _openvino_settings(threads: int) -> dict[str, str]:
-    """Let OpenVINO compute what the file says, on threads that the system places."""
+    """Return settings that keep the precision of the file and leave the placement of threads to the system."""
     settings = {
-        # It would turn what is float32 in the file into bfloat16 where the processor has that.
+        # By default, OpenVINO computes float32 operators in bfloat16 on processors that have it.
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": str(threads),
-        # By itself it ties threads to cores, and two processes of one thread to the same core: half the speed.
+        # By default, it pins threads to cores, and two processes of one thread to the same core: half the speed.
         "ENABLE_CPU_PINNING": "NO",
     }
     return {"load_config": json.dumps({"CPU": settings})}

@@ -1,4 +1,4 @@
-"""The one seam to onnxruntime: images in, images out."""
+"""A bundle's generator as a function from images to images, run by onnxruntime."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 PLAIN_PROVIDERS = (providers.CUDA, providers.CPU)
-"""What runs fp32, where no variant was made for it."""
+"""Providers that run fp32 if no variant was made for them."""
 
 BATCH = 8
-"""Images drawn at once. More are no faster on a CPU, and memory grows by some 35 MB for each (fp32, width 64)."""
+"""Images per run. More are no faster on a CPU, and each takes about 35 MB of memory (fp32, width 64)."""
 
 
 class Translate(Protocol):
-    """Anything that draws: uint8 (N, H, W, 3) -> uint8 (N, H, W, 3)."""
+    """A function that draws: uint8 (N, H, W, 3) -> uint8 (N, H, W, 3)."""
 
     def __call__(self, images: Pixels, /) -> Pixels:
         """Draw one image for each of `images`."""
@@ -30,22 +30,22 @@ class Translate(Protocol):
 
 
 class Translator:
-    """Runs a bundle's generator with the execution provider, and the file made for it, that is fastest here."""
+    """A bundle's generator, run by the fastest execution provider here from the file made for it."""
 
     def __init__(self, bundle: Bundle, *, variant: str | None = None, threads: int | None = None) -> None:
         """Load the model.
 
         Args:
-            bundle: An opened bundle; the file that is loaded is verified first.
-            variant: Which of its files; by default the one made for this machine's fastest execution provider.
+            bundle: An opened bundle; the file is verified before it is loaded.
+            variant: The variant to run; by default the one made for this machine's fastest execution provider.
             threads: CPU threads of one `run`; by default one for each CPU that this process may use.
 
         Raises:
-            BundleError: There is no such variant, its file was altered, onnxruntime can't load it, or it has other
-                tensors than the manifest says.
+            BundleError: There is no such variant, its file was altered, onnxruntime can't load it, or its inputs and
+                outputs differ from the manifest.
         """
         self.bundle = bundle
-        self.variant, provider = choose(bundle.manifest, providers.available(), variant)
+        self.variant, provider = choose_variant(bundle.manifest, providers.available(), variant)
         self._signature = bundle.manifest.signature
         file = bundle.verified(self.variant)
         self._session = providers.open_session(file, provider, threads=threads)
@@ -53,35 +53,41 @@ class Translator:
         found = [(tensor.name, tensor.type, tuple(tensor.shape)) for tensor in self._tensors()]
         expected = [(name, kind, self._signature.shape) for name in (self._signature.input, self._signature.output)]
         if found != expected:
-            raise BundleError(f"{file} has the tensors {found}; its manifest says {expected}.")
+            raise BundleError(f"{file} has the tensors {found}; its manifest says {expected}; export it again.")
 
     @property
     def provider(self) -> str:
-        """The execution provider that really runs, for instance CPUExecutionProvider."""
+        """The execution provider that runs most operators, for instance CPUExecutionProvider."""
         return providers.running(self._session)
 
     def translate(self, batch: Tensor) -> Tensor:
-        """Run the generator on float32 (N, S, S, 3) in [-1, 1]; the answer has the same shape and range.
+        """Run the generator on float32 (N, S, S, 3) in [-1, 1]; the result has the same shape and range.
 
         Raises:
-            DataError: The images are of another size, or the model takes pixels.
+            DataError: The images have another size, or the model takes pixels.
         """
         if self._signature.dtype != "float32":
-            raise DataError("This model takes uint8 pixels; call the translator with them.")
+            raise DataError("This model takes uint8 pixels, not float32 tensors; call the translator itself with them.")
         return np.asarray(self._run(batch), np.float32)
 
     def __call__(self, images: Pixels, /) -> Pixels:
-        """Draw uint8 images (N, S, S, 3), a few at a time so that memory does not grow with N."""
+        """Draw uint8 images (N, S, S, 3), a few at a time so that memory does not grow with N.
+
+        Raises:
+            DataError: The images have another size.
+        """
         drawn = np.empty_like(images)
         for start in range(0, len(images), BATCH):
-            some = slice(start, start + BATCH)
+            part = slice(start, start + BATCH)
             pixels = self._signature.dtype == "uint8"
-            drawn[some] = self._run(images[some]) if pixels else to_pixels(self._run(to_tensor(images[some])))
+            drawn[part] = self._run(images[part]) if pixels else to_pixels(self._run(to_tensor(images[part])))
         return drawn
 
     def _run(self, batch: Tensor | Pixels) -> Any:  # noqa: ANN401 - onnxruntime has no types
         if batch.ndim != 4 or batch.shape[1:] != self._signature.shape[1:]:
-            raise DataError(f"A batch of shape {batch.shape} can't be drawn; it must be {self._signature.shape}.")
+            raise DataError(
+                f"A batch of shape {batch.shape} can't be drawn; give images of shape {self._signature.shape}."
+            )
         (drawn,) = self._session.run([self._signature.output], {self._signature.input: batch})
         return drawn
 
@@ -89,18 +95,18 @@ class Translator:
         return [*self._session.get_inputs(), *self._session.get_outputs()]
 
 
-def choose(manifest: BundleManifest, here: Sequence[str], variant: str | None = None) -> tuple[str, str]:
-    """Return a variant, and the execution provider that is to run it.
+def choose_variant(manifest: BundleManifest, here: Sequence[str], variant: str | None = None) -> tuple[str, str]:
+    """Return a variant, and the execution provider to run it with.
 
     Args:
-        manifest: Names the providers that each variant was made for.
+        manifest: The manifest, which lists the providers that each variant was made for.
         here: The providers of this machine, the fastest first.
-        variant: The one to run; by default the one that was made for the fastest provider that any was made for.
+        variant: The variant to run; by default the first that was made for the fastest of these providers.
     """
     made_for = {name: found.providers for name, found in manifest.variants.items()} | {FP32: PLAIN_PROVIDERS}
-    wanted = made_for if variant is None else {variant: made_for.get(variant, ())}
+    candidates = made_for if variant is None else {variant: made_for.get(variant, ())}
     for provider in here:
-        for name, providers_of_it in wanted.items():
-            if provider in providers_of_it:
+        for name, supported in candidates.items():
+            if provider in supported:
                 return name, provider
     return variant or FP32, providers.CPU

@@ -1,4 +1,4 @@
-"""The pixel contract, level by level."""
+"""The pixel contract is exact at every level."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.fixtures.project import PROJECT
 LEVELS = np.arange(256, dtype=np.uint8)
 
 
-def test_every_level_comes_back_exactly():
+def test_every_level_survives_a_round_trip():
     tensor = to_tensor(LEVELS)
     assert tensor.dtype == np.float32
     back = to_pixels(tensor)
@@ -17,19 +17,19 @@ def test_every_level_comes_back_exactly():
     np.testing.assert_array_equal(back, LEVELS)
 
 
-def test_black_is_minus_one_white_is_one_and_the_levels_between_are_evenly_spaced():
+def test_levels_are_evenly_spaced_from_minus_one_to_one():
     tensor = to_tensor(LEVELS)
     assert (tensor[0], tensor[255]) == (-1, 1)
     np.testing.assert_allclose(np.diff(tensor), 2 / 255, atol=2e-7)
 
 
 @pytest.mark.parametrize(("value", "level"), [(1.004, 255), (7, 255), (np.inf, 255), (-1.004, 0), (-np.inf, 0)])
-def test_values_outside_the_range_are_clipped_and_do_not_wrap_around(value, level):
+def test_values_outside_the_range_are_clipped(value, level):
     assert to_pixels(np.array([value], np.float32)) == level
 
 
 @pytest.mark.parametrize("off", [-0.49, 0.49])
-def test_a_value_between_two_levels_becomes_the_nearest(off):
+def test_values_between_levels_are_rounded_to_the_nearest(off):
     between = to_tensor(LEVELS) + np.float32(off * 2 / 255)
     np.testing.assert_array_equal(to_pixels(between), LEVELS)
 
@@ -41,7 +41,7 @@ def test_other_float_types_are_scaled_alike(kind):
 
 
 @pytest.mark.parametrize("shape", [(3,), (5, 4, 3), (2, 5, 4, 3), (0, 5, 4, 3)])
-def test_any_shape_is_kept_and_the_images_given_are_not_changed(shape):
+def test_shapes_are_kept_and_inputs_are_not_changed(shape):
     pixels = np.full(shape, 200, np.uint8)
     tensor = to_tensor(pixels)
     before = tensor.copy()
@@ -50,7 +50,7 @@ def test_any_shape_is_kept_and_the_images_given_are_not_changed(shape):
     np.testing.assert_array_equal(pixels, 200)
 
 
-def test_no_other_module_scales_pixels_by_itself():
+def test_no_other_module_scales_pixels():
     packages = [PROJECT / name for name in ("model", "pipelines", "serving")]
     sources = [path for package in packages for path in package.rglob("*.py")]
     assert [path.name for path in sources if "127.5" in path.read_text(encoding="utf-8")] == ["pixels.py"]

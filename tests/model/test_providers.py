@@ -1,4 +1,4 @@
-"""What can run here is named, what really runs is told, and a plug-in that is of no use says so."""
+"""Available providers are listed, the one that runs is reported, and unusable plug-ins are logged."""
 
 import ctypes
 import os
@@ -31,14 +31,14 @@ def negative(tmp_path, onnx_model):
 
 
 def draw(session):
-    """Draw two photos and compare them with their negatives."""
+    """Draw two photos and return the largest difference from their negatives."""
     photos = np.random.default_rng(4).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     (drawn,) = session.run([TENSORS.output], {TENSORS.input: photos})
     return np.abs(drawn + photos).max()
 
 
-def told(program, **environment):
-    """Run a program in a process of its own; return its lines on stdout, and what we logged on stderr."""
+def run(program, **environment):
+    """Run a program in a new process; return its lines on stdout, and the lines that this project logs on stderr."""
     done = subprocess.run(
         [sys.executable, "-c", "from model.providers import *\n" + program],
         cwd=PROJECT,
@@ -59,29 +59,29 @@ def has_driver():
     return True
 
 
-def test_the_cpu_is_always_there_and_comes_last():
+def test_the_cpu_is_always_available_and_comes_last():
     assert available()[-1] == CPU and set(available()) <= {CUDA, OPENVINO, CPU}
 
 
-def test_what_is_available_runs_and_says_so(negative):
+def test_available_providers_run_models(negative):
     for provider in available():
         session = open_session(negative, provider, threads=1)
         assert draw(session) < 1e-6 and running(session) == provider
 
 
-def test_the_cpu_uses_as_many_threads_as_it_is_told_to(negative):
+def test_the_number_of_threads_can_be_set(negative):
     assert open_session(negative, CPU, threads=3).get_session_options().intra_op_num_threads == 3
     assert open_session(negative, CPU).get_session_options().intra_op_num_threads == len(os.sched_getaffinity(0))
 
 
-def test_a_provider_that_is_not_here_is_refused_with_those_that_are(negative):
+def test_an_unavailable_provider_is_refused_with_the_available_ones(negative):
     with pytest.raises(ConfigError) as stopped:
         open_session(negative, "TensorrtExecutionProvider")
     assert str(stopped.value) == f"TensorrtExecutionProvider can't run here; use one of: {', '.join(available())}."
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", None])
-def test_a_model_that_can_not_be_loaded_is_told_in_one_line(tmp_path, negative, content):
+def test_a_model_that_can_not_be_loaded_is_reported_in_one_line(tmp_path, negative, content):
     file = tmp_path / "broken.onnx"
     if content is not None:
         file.write_bytes(content)
@@ -99,7 +99,7 @@ def test_a_serialised_model_runs_like_its_file(negative):
 # CUDA
 
 
-@pytest.mark.skipif(has_driver(), reason="a driver is here")
+@pytest.mark.skipif(has_driver(), reason="this machine has a driver")
 def test_without_a_driver_there_is_no_cuda():
     assert CUDA not in available()
 
@@ -108,7 +108,7 @@ def test_without_a_driver_there_is_no_cuda():
     has_driver() or CUDA not in onnxruntime.get_available_providers() or find_spec("nvidia") is not None,
     reason="needs a machine where CUDA can't be loaded, and an onnxruntime that would",
 )
-def test_a_driver_without_cudas_libraries_ends_on_the_cpu_and_is_told(tmp_path, negative):
+def test_cuda_without_its_libraries_falls_back_to_the_cpu_with_a_warning(tmp_path, negative):
     some_library = next(line.split()[-1] for line in MAPPED.read_text().splitlines() if "/libc.so" in line)
     (tmp_path / "libcuda.so.1").symlink_to(some_library)
     program = f"""
@@ -116,7 +116,7 @@ print(available()[0])
 session = open_session(Path({str(negative)!r}), CUDA)
 print(running(session))
 """
-    shown, warnings = told(program, LD_LIBRARY_PATH=str(tmp_path))
+    shown, warnings = run(program, LD_LIBRARY_PATH=str(tmp_path))
     assert shown == [CUDA, CPU]
     assert warnings[-1] == f"{CUDA} does not take negative.onnx here; {CPU} runs it."
 
@@ -126,7 +126,7 @@ print(running(session))
 
 @pytest.fixture
 def plugin(tmp_path):
-    """Return a function that makes a package of the plug-in's name; what it gives is where it can be imported from."""
+    """Return a function that makes a package with the plug-in's name, and returns the environment to import it."""
 
     def make(body):
         folder = tmp_path / "packages" / PLUGIN
@@ -140,22 +140,22 @@ def plugin(tmp_path):
 TWICE = "print(OPENVINO in available(), OPENVINO in available())"
 
 
-needs_int8 = pytest.mark.skipif(not has_int8_dot_products(), reason="the plug-in is not even looked at")
+needs_int8 = pytest.mark.skipif(not has_int8_dot_products(), reason="the plug-in is not loaded on this processor")
 
 
 @needs_int8
-def test_a_plugin_whose_library_is_none_is_told_once(tmp_path, plugin):
-    (tmp_path / "library.so").write_text("no library")
+def test_a_plugin_with_a_broken_library_is_logged_once(tmp_path, plugin):
+    (tmp_path / "library.so").write_text("not a library")
     where = plugin(f"def get_library_path(): return {str(tmp_path / 'library.so')!r}")
-    shown, warnings = told(TWICE, **where)
+    shown, warnings = run(TWICE, **where)
     assert shown == ["False False"] and len(warnings) == 1
     assert warnings[0].startswith(f"{PLUGIN} is installed but can't be loaded, so OpenVINO is not used: ")
     assert "library.so" in warnings[0]
 
 
 @needs_int8
-def test_a_plugin_that_can_not_be_imported_is_told_once(plugin):
-    shown, warnings = told(TWICE, **plugin("raise ImportError('libtbb is missing')"))
+def test_a_plugin_that_can_not_be_imported_is_logged_once(plugin):
+    shown, warnings = run(TWICE, **plugin("raise ImportError('libtbb is missing')"))
     assert shown == ["False False"]
     assert warnings == [f"{PLUGIN} is installed but can't be loaded, so OpenVINO is not used: libtbb is missing"]
 
@@ -169,12 +169,12 @@ def test_a_plugin_that_can_not_be_imported_is_told_once(plugin):
         ("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n", True),
     ],
 )
-def test_int8_is_known_from_what_the_processor_says_it_can(tmp_path, info, expected):
+def test_int8_dot_products_are_read_from_the_processors_flags(tmp_path, info, expected):
     (tmp_path / "cpuinfo").write_text(info)
     assert has_int8_dot_products(tmp_path / "cpuinfo") is expected
 
 
-def test_a_system_that_does_not_tell_is_trusted(tmp_path):
+def test_int8_dot_products_are_assumed_if_the_system_lists_no_flags(tmp_path):
     assert has_int8_dot_products(tmp_path / "nowhere")
 
 
@@ -182,9 +182,9 @@ needs_plugin = pytest.mark.skipif(find_spec(PLUGIN) is None, reason=f"{PLUGIN} i
 
 
 @needs_plugin
-def test_the_plugin_serves_this_processor_or_says_that_it_does_not():
+def test_the_plugin_serves_this_processor_or_logs_that_it_does_not():
     logging_all = "import logging\nlogging.basicConfig(level=logging.INFO, format='%(message)s')\n"
-    [shown], warnings = told(logging_all + TWICE)
+    [shown], warnings = run(logging_all + TWICE)
     if shown == "True True":
         assert warnings == []
     else:
@@ -194,7 +194,7 @@ def test_the_plugin_serves_this_processor_or_says_that_it_does_not():
 
 
 @needs_plugin
-def test_threads_that_ask_at_the_same_time_hear_the_same():
+def test_threads_that_ask_at_the_same_time_get_the_same_answer():
     program = """
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -203,20 +203,20 @@ with ThreadPoolExecutor(8) as pool:
     answers = list(pool.map(lambda _: start.wait() >= 0 and available(), range(8)))
 print(len(set(answers)))
 """
-    shown, warnings = told(program)
+    shown, warnings = run(program)
     assert shown == ["1"]
     assert [line for line in warnings if "can't be loaded" in line] == [] and len(warnings) <= 1
 
 
 @pytest.mark.skipif(OPENVINO not in available(), reason="OpenVINO can't run here")
-def test_sessions_of_openvino_are_made_one_after_the_other(negative):
+def test_several_sessions_of_openvino_can_be_open(negative):
     sessions = [open_session(negative, OPENVINO, threads=threads) for threads in (1, 2)]
     assert [running(session) for session in sessions] == [OPENVINO] * 2
     assert max(draw(session) for session in sessions) < 1e-6
 
 
 @pytest.mark.parametrize(("info", "expected"), [("avx512_vnni", True), ("avx2", False)])
-def test_openvino_that_is_built_in_comes_first_where_the_processor_profits(tmp_path, info, expected):
+def test_built_in_openvino_comes_first_on_processors_with_int8(tmp_path, info, expected):
     (tmp_path / "cpuinfo").write_text(f"flags\t\t: {info}\n")
     program = f"""
 onnxruntime.get_available_providers = lambda: [OPENVINO, CPU]
@@ -224,5 +224,5 @@ find_spec = lambda _: None
 has_int8_dot_products.__defaults__ = (Path({str(tmp_path / "cpuinfo")!r}),)
 print(*available())
 """
-    shown, warnings = told("import model.providers as here\n" + program.replace("find_spec", "here.find_spec"))
+    shown, warnings = run("import model.providers as here\n" + program.replace("find_spec", "here.find_spec"))
     assert shown == [f"{OPENVINO} {CPU}" if expected else CPU] and warnings == []
