@@ -20,6 +20,7 @@ OPSET = 18
 
 MODEL_FILE = "generator.onnx"
 MANIFEST_FILE = "bundle.json"
+PULLED_FILE = "pulled.json"
 FP32 = "fp32"
 VARIANT_NAME = re.compile("[a-z0-9]+(-[a-z0-9]+)*")
 VALUE_RANGES: dict[str, tuple[float, float]] = {"float32": (-1.0, 1.0), "uint8": (0.0, 255.0)}
@@ -107,6 +108,46 @@ class BundleManifest(Frozen):
         return {FP32: self.sha256} | {name: variant.sha256 for name, variant in self.variants.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """A version of a model in the registry, as the origin of a bundle."""
+
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        """Return the version's URI in MLflow."""
+        return f"models:/{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedRun:
+    """The MLflow run that trained a model, as the origin of a bundle."""
+
+    run_id: str
+
+    def __str__(self) -> str:
+        """Return the run's URI in MLflow."""
+        return f"runs:/{self.run_id}"
+
+
+Origin = RegisteredModel | TrainedRun
+
+
+class Pulled(Frozen):
+    """Origin of a pulled bundle, stored as `pulled.json` in its folder."""
+
+    name: str
+    version: int
+    run_id: str
+    sha256: str
+
+    @property
+    def origin(self) -> RegisteredModel:
+        """The registered version."""
+        return RegisteredModel(self.name, self.version)
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A folder that has every file its manifest names."""
@@ -134,6 +175,20 @@ class Bundle:
                 f"{file} is not the file that was exported (its sha256 differs); pull or export it again."
             )
         return file
+
+    def read_origin(self) -> Origin:
+        """Return the registered version that the bundle was pulled from, or else the run that trained it.
+
+        Raises:
+            BundleError: `pulled.json` can't be read.
+        """
+        path = self.folder / PULLED_FILE
+        try:
+            return Pulled.model_validate_json(path.read_text(encoding="utf-8")).origin
+        except FileNotFoundError:
+            return TrainedRun(self.manifest.run_id)
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise BundleError(f"{path} can't be read; pull the model again.") from error
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -173,7 +228,7 @@ def write_manifest(folder: Path, manifest: BundleManifest) -> None:
 
 
 class OpenedModel(NamedTuple):
-    """An opened bundle and its origin, models:/NAME/VERSION or runs:/ID."""
+    """An opened bundle and its origin."""
 
     bundle: Bundle
-    origin: str
+    origin: Origin

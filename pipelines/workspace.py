@@ -101,6 +101,11 @@ class RunFolder:
         """The pairs that the run was trained and is judged on."""
         return self.path / "pairs.json"
 
+    @property
+    def record_file(self) -> Path:
+        """The file of the record that a finished training leaves."""
+        return self.path / "run.json"
+
     def config(self) -> RunConfig:
         """Read the settings that the run began with.
 
@@ -120,7 +125,7 @@ class RunFolder:
         Raises:
             MissingStepError: The run was never trained to its end.
         """
-        path = self.path / "run.json"
+        path = self.record_file
         try:
             return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -135,7 +140,7 @@ class RunFolder:
 
     def write_record(self, record: RunRecord) -> None:
         """Write what training leaves."""
-        write_text(self.path / "run.json", record.model_dump_json(indent=2))
+        write_text(self.record_file, record.model_dump_json(indent=2))
 
     def open_bundle(self) -> Bundle:
         """Open the run's exported model.
@@ -168,6 +173,11 @@ class Workspace:
     def cache(self) -> Path:
         """Files that can be made again: features of true maps, and models pulled from the registry."""
         return self.root.resolve() / "cache"
+
+    @property
+    def models(self) -> Path:
+        """The folder of models pulled from the registry, each named by the sha256 of its manifest."""
+        return self.cache / "models"
 
     def new_run(self, run_id: str) -> RunFolder:
         """Make the folder of a new run."""

@@ -91,16 +91,16 @@ def _draw(
     from pipelines.registry.resolve import open_model
 
     model = open_model(**chosen)
-    words: Any = {"settings": settings, "variant": variant or None, "model": model.origin}
+    words: Any = {"settings": settings, "variant": variant or None}
     if pool is None:
         from serving.scoring.scene_products import describer
         from serving.scoring.scorer import score as draw
 
-        return draw(model.bundle, sources, _locate(place), **words, describe=describer(model))
+        return draw(model, sources, _locate(place), **words, describe=describer(model))
     from pipelines.cluster.distributed_scoring import score_distributed
 
     actors, cpus = pool.values()
-    return score_distributed(model.bundle, sources, _locate(place), **words, actors=actors, cpus=cpus)
+    return score_distributed(model, sources, _locate(place), **words, actors=actors, cpus=cpus)
 
 
 def _draw_scene(

@@ -16,7 +16,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, from_items
 from ray.exceptions import RayError
 
-from model.bundle import Bundle
+from model.bundle import Bundle, OpenedModel
 from model.errors import ClusterError, ConfigError, DataError, StorageError
 from model.io.locations import Location
 from model.io.progress import track
@@ -28,7 +28,6 @@ from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
 from serving.scoring.scorer import (
     ScoreReport,
     is_file_name,
-    origin_of,
     print_outcome,
     summarise,
     warn_lost_georeference,
@@ -53,13 +52,12 @@ class Pool(NamedTuple):
 
 
 def score_distributed(
-    bundle: Bundle,
+    model: OpenedModel,
     sources: Sequence[str],
     out: Location,
     *,
     settings: ScoreSettings | None = None,
     variant: str | None = None,
-    model: str | None = None,
     actors: int | None = None,
     cpus: int | None = None,
 ) -> ScoreReport:
@@ -70,12 +68,11 @@ def score_distributed(
     actor draws a scene; if it is lost, another goes on from the last strip.
 
     Args:
-        bundle: The model; every node is sent a copy.
+        model: The bundle, which is sent to every node, and its origin.
         sources: Photos, as `find_photos` takes them.
         out: The folder of the maps, a path that every node sees or an address.
         settings: As for `score`.
         variant: Which of the model's files; by default the fastest on the driver's machine, for all actors.
-        model: As for `score`.
         actors: By default as many as the cluster has room for.
         cpus: Of each actor, which draws with so many threads; by default 4, or fewer if that makes room for `actors`.
 
@@ -91,13 +88,14 @@ def score_distributed(
         raise DataError(f"{out} is a file, and a cluster draws into a folder; name one for the maps.")
     tasks = plan(find_photos(sources), out, read_rows(out), settings)
     # Loaded here too: what is wrong with the model is told at once, and all actors take the same variant.
-    model, variant = model or origin_of(bundle), Translator(bundle, variant=variant).variant
+    bundle = model.bundle
+    variant = Translator(bundle, variant=variant).variant
     with _hushed(), resources.joined():
         pool = size_pool([int(node.get("CPU", 0)) for node in resources.nodes()], actors=actors, cpus=cpus)
         job = ScoringJob(
             manifest=bundle.manifest,
             variant=variant,
-            model=model,
+            origin=model.origin,
             settings=settings,
             out=out,
             mark=_leave_mark(out),
@@ -106,7 +104,7 @@ def score_distributed(
         drawn = _collect(draw_in_pool(job, bundle, tasks, pool), total=len(tasks))
     seal(out, (outcome.row for outcome in drawn.outcomes))
     warn_lost_georeference(drawn.outcomes, settings)
-    made_by = {"model": model, "variant": variant, "provider": drawn.provider}
+    made_by = {"model": str(model.origin), "variant": variant, "provider": drawn.provider}
     return summarise(drawn.outcomes, seconds=drawn.seconds, out=str(out), manifest=str(out.join(CSV_FILE)), **made_by)
 
 

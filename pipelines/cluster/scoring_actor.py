@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import ray
 
-from model.bundle import Bundle, BundleManifest, OpenedModel, variant_file
+from model.bundle import Bundle, BundleManifest, OpenedModel, Origin, variant_file
 from model.errors import Sat2mapError, StorageError
 from model.io.locations import Location
 from model.spec import Frozen
@@ -26,7 +26,7 @@ class ScoringJob(Frozen):
 
     manifest: BundleManifest
     variant: str
-    model: str
+    origin: Origin
     settings: ScoreSettings
     out: Location
     mark: Location
@@ -114,6 +114,6 @@ def _get_ready(job: ScoringJob, threads: int, content: bytes) -> Ready:
         bundle = Bundle(Path(name), job.manifest)
         (bundle.folder / variant_file(job.variant)).write_bytes(content)
         translator = Translator(bundle, variant=job.variant, threads=threads)
-    describe = describer(OpenedModel(bundle, job.model))
-    scorers = make_scorers(translator, job.settings, model=job.model, describe=describe)
+    describe = describer(OpenedModel(bundle, job.origin))
+    scorers = make_scorers(translator, job.settings, origin=job.origin, describe=describe)
     return Ready(translator, scorers, Journal(job.out))

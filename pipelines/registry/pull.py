@@ -14,10 +14,9 @@ import onnx
 import yaml
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
-from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle, read_manifest, variant_file
+from model.bundle import MANIFEST_FILE, MODEL_FILE, PULLED_FILE, Bundle, Pulled, read_manifest, variant_file
 from model.errors import BundleError, DataError
 from model.io.files import new_folder, sha256, write_text
-from model.spec import Frozen
 from pipelines.data.pairs import PairIndex
 from pipelines.registry import versions
 from pipelines.registry.artifacts import Artifacts
@@ -26,7 +25,6 @@ from pipelines.tracking import mlflow_runs
 from pipelines.workspace import REPORT_FILE, SCORES_FILE
 
 FLAVOURS_FILE = "MLmodel"
-PULLED_FILE = "pulled.json"
 TINY, SMALL, PAGE, MODEL = 1 << 15, 1 << 20, 64 << 20, 1 << 30
 """Limits in bytes; a generator of the paper's width has 218 MB, and protobuf ends at 2 GiB."""
 MANIFEST = f"{OWN}/{MANIFEST_FILE}"
@@ -34,15 +32,6 @@ EXTRAS = {f"{OWN}/{SCORES_FILE}": (SCORES_FILE, PAGE), f"{OWN}/{REPORT_FILE}": (
 MODEL_NAME = re.compile(r"generator(\.[a-z0-9-]+)?\.onnx")
 PICKLES = {".bin", ".cloudpickle", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth", ".torch"}
 """Files that Python may unpickle; NumPy's too, which hold pickles wherever an array is of objects."""
-
-
-class Pulled(Frozen):
-    """Where a bundle came from: `pulled.json` in its folder."""
-
-    name: str
-    version: int
-    run_id: str
-    sha256: str
 
 
 def pull(name: str, which: str | int, out: Path) -> Bundle:

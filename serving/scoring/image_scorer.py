@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from model.bundle import Origin
 from model.errors import ConfigError, DataError, StorageError
 from model.io import files, images
 from model.io.images import SCANS
@@ -141,11 +142,11 @@ def check_settings(tasks: list[Task], settings: ScoreSettings) -> None:
         )
 
 
-def make_origin(translator: Translator, settings: str, *, model: str) -> Row:
-    """Return the fields that the rows of all maps share; `model` is the model's origin."""
+def shared_row(translator: Translator, settings: str, origin: Origin) -> Row:
+    """Return a row with the fields that all maps of one model share."""
     return Row(
         source="",
-        model=model,
+        model=str(origin),
         model_sha256=translator.bundle.manifest.hashes()[translator.variant],
         variant=translator.variant,
         settings=settings,
@@ -171,10 +172,10 @@ def find_kept(task: Task, row: Row) -> Outcome | None:
 class ImageScorer:
     """Scores photos one by one with one model."""
 
-    def __init__(self, translator: Translator, settings: ScoreSettings, *, model: str) -> None:
-        """Take a loaded model; `model` is its origin, for the rows."""
+    def __init__(self, translator: Translator, settings: ScoreSettings, *, origin: Origin) -> None:
+        """Take a loaded model and its origin, for the rows."""
         self._draw, self._side, self._settings = translator, translator.bundle.manifest.network.image_size, settings
-        self._origin = make_origin(translator, str(settings), model=model)
+        self._row = shared_row(translator, str(settings), origin)
 
     def read(self, task: Task) -> ReadPhoto | Outcome:
         """Read a photo. Return an outcome if an earlier map is kept or the photo can't be drawn.
@@ -196,7 +197,7 @@ class ImageScorer:
                 georeferenced = is_georeferenced(content)
             if georeferenced and task.keeps_tiff:
                 raise DataError(f"{images.short_name(photo.name_path)} is georeferenced")
-            row = replace(self._origin, source=source, source_sha256=hashlib.sha256(content).hexdigest())
+            row = replace(self._row, source=source, source_sha256=hashlib.sha256(content).hexdigest())
             if kept := find_kept(task, row):
                 return kept._replace(georeferenced=georeferenced)
             image = images.decode(photo.name_path, content, formats=SCANS)

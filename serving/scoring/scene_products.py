@@ -1,12 +1,11 @@
 """A scene scored whole: its map, the map's polygons, a STAC item, and a manifest that tells how they were made."""
 
-import re
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from model.bundle import OpenedModel
+from model.bundle import OpenedModel, RegisteredModel
 from model.errors import ConfigError, DataError
 from model.io.locations import Location
 from model.spec import Frozen, Palette
@@ -17,7 +16,6 @@ from serving.scoring.stac import ModelFacts, item_file, write_item
 from serving.vectors.vector_layer import VectorReport, check_vector_name, write_vectors
 
 MANIFEST_SUFFIX = ".manifest.json"
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>\d+)")
 
 
 class SceneSettings(NamedTuple):
@@ -95,7 +93,7 @@ def _describe(
     file = out.with_name(out.stem + MANIFEST_SUFFIX)
     found = SceneManifest(
         file=file.name,
-        origin=chosen.origin,
+        origin=str(chosen.origin),
         scene=scene,
         model=facts,
         vectors=vectors,
@@ -121,10 +119,10 @@ def _palette(chosen: OpenedModel, settings: SceneSettings) -> Palette | None:
 
 
 def _facts(chosen: OpenedModel, sha256: str, variant: str) -> ModelFacts:
-    registered = _REGISTERED.fullmatch(chosen.origin)
+    registered = chosen.origin if isinstance(chosen.origin, RegisteredModel) else None
     return ModelFacts(
-        name=registered["name"] if registered else "sat2map",
-        version=registered["version"] if registered else None,
+        name=registered.name if registered else "sat2map",
+        version=str(registered.version) if registered else None,
         sha256=sha256,
         variant=variant,
         run_id=chosen.bundle.manifest.run_id,

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from model.bundle import Origin
 from model.errors import ConfigError, DataError, StorageError
 from model.io import files
 from model.io.images import short_name
 from model.translator import Translator
 from serving.inference.scene import SceneReport, draw_scene
-from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, find_kept, make_origin
+from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, find_kept, shared_row
 from serving.scoring.manifest import Row
 
 MAX_BYTES = 64 * 2**30
@@ -28,15 +29,15 @@ class SceneScorer:
         translator: Translator,
         settings: ScoreSettings,
         *,
-        model: str,
+        origin: Origin,
         describe: Describe | None = None,
     ) -> None:
-        """Take a loaded model; `model` says in the rows where it comes from."""
+        """Take a loaded model and its origin, for the rows; `describe` writes the files next to a map."""
         manifest = translator.bundle.manifest
         self._draw, self._side, self._overlap = translator, manifest.network.image_size, settings.overlap
         self._reading = settings.scene.filled(manifest.resolution)
         self._describe = describe or _return_warnings
-        self._origin = make_origin(translator, f"{settings} {self._reading}", model=model)
+        self._row = shared_row(translator, f"{settings} {self._reading}", origin)
 
     def score(self, task: Task) -> Outcome:
         """Draw a scene, unless its map is there already; what a stopped run drew of it counts.
@@ -50,7 +51,7 @@ class SceneScorer:
         began = time.perf_counter()
         source, out = task.photo.location.path, task.location.path
         try:
-            row = replace(self._origin, source=name, source_sha256=_hash(source))
+            row = replace(self._row, source=name, source_sha256=_hash(source))
             if kept := find_kept(task, row):
                 return kept
             report = draw_scene(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from model.bundle import Bundle
+from model.bundle import OpenedModel, Origin
 from model.errors import DataError
 from model.io.locations import Location
 from model.io.prefetch import run_ahead
@@ -53,13 +53,12 @@ class ScoreReport(Frozen):
 
 
 def score(
-    bundle: Bundle,
+    model: OpenedModel,
     sources: Sequence[str],
     out: Location,
     *,
     settings: ScoreSettings | None = None,
     variant: str | None = None,
-    model: str | None = None,
     describe: Describe | None = None,
 ) -> ScoreReport:
     """Draw a map of every photo; one that can't be drawn is told on stderr and in the manifest, and the rest is drawn.
@@ -72,12 +71,11 @@ def score(
     A TIFF on a disk that becomes a TIFF on a disk is a scene: it is drawn by `serving.inference.scene.draw_scene`.
 
     Args:
-        bundle: The model.
+        model: The bundle, and the origin that rows and report name.
         sources: Photos, as `find_photos` takes them.
         out: The folder of the maps, a path or an address: new, empty, or of an earlier scoring. Or a file.
         settings: By default PNG, a pixel of the photo to a pixel of the map.
         variant: Which of the model's files; by default the fastest here.
-        model: What the manifest says of where the model comes from; by default its run.
         describe: Writes what goes beside the map of a scene.
 
     Raises:
@@ -87,15 +85,14 @@ def score(
         BundleError: The model can't be loaded.
     """
     settings = settings or ScoreSettings()
-    model = model or origin_of(bundle)
     photos = find_photos(sources)
     if alone := is_file_name(out):
         tasks = [_single(photos, out)]
         check_settings(tasks, settings)
     else:
         tasks = plan(photos, out.absolute(), _earlier(out), settings)
-    translator = Translator(bundle, variant=variant)
-    scorers = make_scorers(translator, settings, model=model, describe=describe)
+    translator = Translator(model.bundle, variant=variant)
+    scorers = make_scorers(translator, settings, origin=model.origin, describe=describe)
     began = time.perf_counter()
     drawn = draw_all(scorers, tasks)
     outcomes = _draw_one(drawn) if alone else _note_each(drawn, out)
@@ -108,7 +105,7 @@ def score(
         seconds=seconds,
         out=str(out),
         manifest=None if alone else str(out.join(CSV_FILE)),
-        model=model,
+        model=str(model.origin),
         variant=translator.variant,
         provider=translator.provider,
     )
@@ -150,11 +147,6 @@ def _earlier(out: Location) -> list[Row]:
     if out.type() == "file":
         raise DataError(f"{out} is a file; name a folder for the maps.")
     return read_rows(out)
-
-
-def origin_of(bundle: Bundle) -> str:
-    """Say where a model comes from of which nothing else is known: the run that trained it."""
-    return f"runs:/{bundle.manifest.run_id}"
 
 
 def _draw_one(drawn: Iterable[Outcome]) -> list[Outcome]:
@@ -208,11 +200,11 @@ class Scorers(NamedTuple):
 
 
 def make_scorers(
-    translator: Translator, settings: ScoreSettings, *, model: str, describe: Describe | None = None
+    translator: Translator, settings: ScoreSettings, *, origin: Origin, describe: Describe | None = None
 ) -> Scorers:
-    """Make both with one loaded model; `model` says in the rows where it comes from."""
-    photos = ImageScorer(translator, settings, model=model)
-    return Scorers(photos, SceneScorer(translator, settings, model=model, describe=describe))
+    """Make both scorers with one loaded model."""
+    photos = ImageScorer(translator, settings, origin=origin)
+    return Scorers(photos, SceneScorer(translator, settings, origin=origin, describe=describe))
 
 
 def draw_all(scorers: Scorers, tasks: Sequence[Task]) -> Iterator[Outcome]:

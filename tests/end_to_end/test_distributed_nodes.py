@@ -22,11 +22,13 @@ LARGE, COUNT = 800, 40
 PROGRAM = """
 import sys
 from pathlib import Path
-from model.bundle import Bundle
+from model.bundle import Bundle, OpenedModel
 from model.io.locations import Location
 from pipelines.cluster.distributed_scoring import score_distributed
-bundle, photos, out = sys.argv[1:]
-print(score_distributed(Bundle.open(Path(bundle)), [photos], Location.parse(out), cpus=1).model_dump_json())
+folder, photos, out = sys.argv[1:]
+bundle = Bundle.open(Path(folder))
+model = OpenedModel(bundle, bundle.read_origin())
+print(score_distributed(model, [photos], Location.parse(out), cpus=1).model_dump_json())
 """
 
 
@@ -96,9 +98,9 @@ def start(nodes):
 
 
 @pytest.fixture
-def expected(bundle, many, tmp_path):
+def expected(model, many, tmp_path):
     """Return the folder that the local scorer draws."""
-    score(bundle, [str(many)], Location(tmp_path / "local"))
+    score(model, [str(many)], Location(tmp_path / "local"))
     return tmp_path / "local"
 
 
@@ -145,14 +147,14 @@ def test_a_killed_node_costs_no_photo(nodes, start, bundle, many, expected, tmp_
 
 
 @pytest.mark.slow
-def test_a_job_on_a_node_that_shares_nothing_but_a_store_draws_the_same(bundle, tmp_path, store, request):
+def test_a_job_on_a_node_that_shares_nothing_but_a_store_draws_the_same(model, bundle, tmp_path, store, request):
     # The only node with a CPU gets an empty folder in place of that with the model.
     alone = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {tmp_path} && exec "$@"', "sh"]
     if subprocess.run([*alone, "true"], capture_output=True).returncode:
         pytest.skip("no right to give a process a view of the file system of its own (unshare --mount)")
     photos = draw_noise(tmp_path / "photos", [f"{name}.png" for name in "abcde"])
     (photos / "broken.jpg").write_bytes(b"no photo")
-    score(bundle, [str(photos)], Location(tmp_path / "local"))
+    score(model, [str(photos)], Location(tmp_path / "local"))
     source, out = store.upload(photos, "in"), store.address("out")
     cluster = Cluster()
     request.addfinalizer(cluster.stop)

@@ -11,6 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 
+from model.bundle import RegisteredModel, TrainedRun
 from model.errors import BundleError, ClusterError, ConfigError, DataError, StorageError
 from model.io.locations import Location
 from pipelines.cluster import resources
@@ -77,10 +78,10 @@ def ray_here():
         yield
 
 
-def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, bundle, photos, tmp_path, capfd):
-    local = score(bundle, [str(photos)], Location(tmp_path / "local"))
+def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, model, photos, tmp_path, capfd):
+    local = score(model, [str(photos)], Location(tmp_path / "local"))
     capfd.readouterr()
-    report = score_distributed(bundle, [str(photos)], Location(tmp_path / "spread"), actors=1, cpus=1)
+    report = score_distributed(model, [str(photos)], Location(tmp_path / "spread"), actors=1, cpus=1)
     assert_same(tmp_path / "spread", tmp_path / "local")
     timing = {"out", "manifest", "seconds", "images_per_second"}
     assert report.model_dump(exclude=timing) == local.model_dump(exclude=timing)
@@ -90,28 +91,28 @@ def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, bundle, photo
     assert out == "" and told.startswith(f"{photos / 'broken.jpg'}: ")
 
 
-def test_what_is_there_is_kept_whoever_drew_it(ray_here, bundle, photos, tmp_path):
+def test_what_is_there_is_kept_whoever_drew_it(ray_here, model, photos, tmp_path):
     out = tmp_path / "maps"
-    score(bundle, [str(photos)], Location(out))
+    score(model, [str(photos)], Location(out))
     before = maps_in(out)
     (out / "b.png").unlink()
-    report = score_distributed(bundle, [str(photos)], Location(out), actors=1, cpus=1)
+    report = score_distributed(model, [str(photos)], Location(out), actors=1, cpus=1)
     assert (report.drawn, report.kept, len(report.failed)) == (1, 4, 1)
     assert maps_in(out) == before
-    again = score(bundle, [str(photos)], Location(out))
+    again = score(model, [str(photos)], Location(out))
     assert (again.drawn, again.kept) == (0, 5)
 
 
-def test_settings_reach_the_actors(ray_here, bundle, photos, tmp_path):
-    settings = ScoreSettings(format="webp", resize=True)
-    score(bundle, [str(photos)], Location(tmp_path / "local"), settings=settings, model="models:/sat2map/3")
+def test_settings_reach_the_actors(ray_here, model, photos, tmp_path):
+    settings, model = ScoreSettings(format="webp", resize=True), model._replace(origin=RegisteredModel("sat2map", 3))
+    score(model, [str(photos)], Location(tmp_path / "local"), settings=settings)
     spread = Location(tmp_path / "spread")
-    score_distributed(bundle, [str(photos)], spread, settings=settings, model="models:/sat2map/3", actors=1, cpus=1)
+    score_distributed(model, [str(photos)], spread, settings=settings, actors=1, cpus=1)
     assert_same(tmp_path / "spread", tmp_path / "local")
     assert {row.model for row in timeless(tmp_path / "spread")} == {"models:/sat2map/3", None}
 
 
-def test_scenes_are_drawn_by_actors_as_here(ray_here, bundle, tmp_path, capfd):
+def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path, capfd):
     survey = draw_noise(tmp_path / "survey", ["photo.png"])
     for seed, name in enumerate(("a.tif", "b.tif")):
         pixels = np.random.default_rng(seed).integers(1, 256, (3, 90, 70), dtype=np.uint8)
@@ -120,10 +121,10 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, bundle, tmp_path, capfd):
             file.write(pixels)
     (survey / "torn.tif").write_bytes((survey / "a.tif").read_bytes()[:9000])
     settings = ScoreSettings(format="tiff", scene=SceneReading(resolution=0.9))
-    score(bundle, [str(survey)], Location(tmp_path / "local"), settings=settings)
+    score(model, [str(survey)], Location(tmp_path / "local"), settings=settings)
     capfd.readouterr()
     spread = Location(tmp_path / "spread")
-    report = score_distributed(bundle, [str(survey)], spread, settings=settings, actors=2, cpus=1)
+    report = score_distributed(model, [str(survey)], spread, settings=settings, actors=2, cpus=1)
     assert (report.drawn, len(report.failed)) == (3, 1) and timeless(tmp_path / "spread") == timeless(
         tmp_path / "local"
     )
@@ -136,34 +137,34 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, bundle, tmp_path, capfd):
     assert [line.partition(",")[0] for line in told[1:]] == [
         f"Warning: survey/{name}.tif has pixels of 2 m; the model was trained on 0.9 m" for name in "ab"
     ]
-    again = score(bundle, [str(survey)], Location(tmp_path / "spread"), settings=settings)
+    again = score(model, [str(survey)], Location(tmp_path / "spread"), settings=settings)
     assert (again.drawn, again.kept) == (0, 3)
 
 
-def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, bundle, tmp_path):
+def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, model, tmp_path):
     draw_noise(tmp_path / "photos/deep", ["a.png"])
     draw_noise(tmp_path / "first", ["b.png"])
     out = tmp_path / "maps"
-    score(bundle, [str(tmp_path / "first")], Location(out))
+    score(model, [str(tmp_path / "first")], Location(out))
     (out / "deep").write_bytes(b"in the way")
     with pytest.raises(StorageError, match=r"On node .*: .*deep/a.png can't be written .*a file is in the way"):
-        score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], Location(out), actors=1, cpus=1)
+        score_distributed(model, [f"{tmp_path}/photos/**/*.png"], Location(out), actors=1, cpus=1)
     assert [row.output for row in timeless(out)] == ["b.png"]
     (out / "deep").unlink()
-    assert score_distributed(bundle, [f"{tmp_path}/photos/**/*.png"], Location(out), actors=1, cpus=1).drawn == 1
+    assert score_distributed(model, [f"{tmp_path}/photos/**/*.png"], Location(out), actors=1, cpus=1).drawn == 1
     assert [row.output for row in timeless(out)] == ["b.png", "deep/a.png"]
 
 
-def test_nothing_that_can_be_drawn_is_an_error(ray_here, bundle, tmp_path):
+def test_nothing_that_can_be_drawn_is_an_error(ray_here, model, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"None of the photos can be drawn \(1\)"):
-        score_distributed(bundle, [str(tmp_path / "photos")], Location(tmp_path / "maps"), actors=1, cpus=1)
+        score_distributed(model, [str(tmp_path / "photos")], Location(tmp_path / "maps"), actors=1, cpus=1)
 
 
-def test_a_single_map_is_no_task_for_a_cluster(bundle, photos, tmp_path):
+def test_a_single_map_is_no_task_for_a_cluster(model, photos, tmp_path):
     with pytest.raises(DataError, match=r"map.png is a file, and a cluster draws into a folder"):
-        score_distributed(bundle, [str(photos / "a.png")], Location(tmp_path / "map.png"))
+        score_distributed(model, [str(photos / "a.png")], Location(tmp_path / "map.png"))
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def job(bundle, photos, tmp_path):
     return ScoringJob(
         manifest=bundle.manifest,
         variant="fp32",
-        model="runs:/1f0c",
+        origin=TrainedRun("1f0c"),
         settings=ScoreSettings(),
         out=Location(out),
         mark=Location(out / "mark"),
@@ -201,9 +202,9 @@ def test_an_actor_that_does_not_see_what_the_driver_sees_says_so(ray_here, job, 
     assert "/nowhere/" in message and "photos and maps must lie on storage that every node sees" in message
 
 
-def test_a_model_that_can_not_be_loaded_is_told_before_ray_starts(bundle, photos, tmp_path):
+def test_a_model_that_can_not_be_loaded_is_told_before_ray_starts(model, photos, tmp_path):
     with pytest.raises(BundleError, match="no variant 'int3'"):
-        score_distributed(bundle, [str(photos)], Location(tmp_path / "maps"), variant="int3")
+        score_distributed(model, [str(photos)], Location(tmp_path / "maps"), variant="int3")
     assert not (tmp_path / "maps").exists()
 
 

@@ -3,7 +3,7 @@
 import mlflow
 import pytest
 
-from model.bundle import MANIFEST_FILE, MODEL_FILE
+from model.bundle import MANIFEST_FILE, MODEL_FILE, RegisteredModel, TrainedRun
 from model.errors import BundleError, ConfigError, MissingStepError
 from pipelines.registry import pull as pulling
 from pipelines.registry import register
@@ -42,14 +42,14 @@ def fetched(monkeypatch):
 
 def test_the_newest_run_s_bundle_is_the_default(config):
     bundle, origin = open_model("", "", config)
-    assert origin == f"runs:/{bundle.manifest.run_id}" and bundle.folder.parent.parent.name == "runs"
+    assert origin == TrainedRun(bundle.manifest.run_id) and bundle.folder.parent.parent.name == "runs"
     assert open_model("", bundle.manifest.run_id, config) == (bundle, origin)
     assert open_model(str(bundle.folder), "", config) == (bundle, origin)
 
 
 def test_a_registered_version_is_fetched_once_and_asked_for_each_time(config, fetched):
     first = open_model("models:/sat2map@challenger", "", config)
-    assert first.origin == "models:/sat2map/1"
+    assert first.origin == RegisteredModel("sat2map", 1)
     assert first.bundle.manifest == open_model("", "", config).bundle.manifest
     assert open_model("models:/sat2map/1", "", config) == first
     assert fetched == [1]
@@ -63,14 +63,14 @@ def test_a_registered_version_is_fetched_once_and_asked_for_each_time(config, fe
 
 def test_a_bundle_that_was_pulled_says_where_it_comes_from(config, tmp_path):
     pulling.pull("sat2map", "challenger", tmp_path / "pulled")
-    assert open_model(str(tmp_path / "pulled"), "", config).origin == "models:/sat2map/1"
+    assert open_model(str(tmp_path / "pulled"), "", config).origin == RegisteredModel("sat2map", 1)
 
 
 def test_a_registry_can_t_lead_the_cache_astray(config):
     client, right = mlflow.MlflowClient(), registry.find("sat2map", 1).bundle_sha256
     try:
         client.set_model_version_tag("sat2map", "1", registry.BUNDLE_TAG, "../../../elsewhere")
-        with pytest.raises(BundleError, match=r"is tagged with '\.\./\.\./\.\./elsewhere', which is no sha256"):
+        with pytest.raises(BundleError, match=r"is tagged with '\.\./\.\./\.\./elsewhere', which is not a sha256"):
             open_model("models:/sat2map/1", "", config)
     finally:
         client.set_model_version_tag("sat2map", "1", registry.BUNDLE_TAG, right)

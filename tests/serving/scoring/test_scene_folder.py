@@ -17,6 +17,7 @@ import rasterio
 from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 
+from model.bundle import OpenedModel
 from model.errors import ConfigError, DataError
 from model.io.locations import Location
 from serving.geo.geotiff import gdal
@@ -77,7 +78,7 @@ def survey(tmp_path):
 
 def draw(bundle, sources, out, *, format="tiff", resize=False, **reading):
     settings = ScoreSettings(format=format, resize=resize, scene=SceneReading(**reading))
-    return score(bundle, [str(sources)], Location.parse(out), settings=settings)
+    return score(OpenedModel(bundle, bundle.read_origin()), [str(sources)], Location.parse(out), settings=settings)
 
 
 def rows(out):

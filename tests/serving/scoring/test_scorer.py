@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.bundle import Bundle
+from model.bundle import Bundle, RegisteredModel
 from model.errors import DataError
 from model.io.locations import Location
 from model.spec import NetworkConfig, signature
@@ -146,7 +146,7 @@ def test_a_file_takes_one_photo_and_not_the_photo_s_own_place(bundle, photos, tm
 
 def test_the_manifest_says_what_was_made_by_which_model(bundle, photos, maps):
     (photos / "broken.jpg").write_bytes(b"no photo")
-    report = draw(bundle, photos, maps, model="models:/sat2map/7")
+    report = draw(bundle, photos, maps, origin=RegisteredModel("sat2map", 7))
     told = rows(maps)
     assert list(told) == ["a.png", "b.png", "broken.jpg", "c.png"]
     row = told["a.png"]

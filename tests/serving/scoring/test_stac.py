@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from datetime import UTC, datetime, timedelta
 
 import jsonschema
@@ -16,6 +17,7 @@ from referencing import Registry, Resource
 
 from model.errors import ConfigError, DataError
 from serving.geo.geotiff import gdal
+from serving.inference.scene import draw_scene
 from serving.scoring.stac import ModelFacts, item_file, write_item
 
 MODEL = ModelFacts(name="sat2map", version="7", sha256="ab" * 32, variant="int8", run_id="1f0c", software="0.1.0")
@@ -68,6 +70,22 @@ def test_the_item_says_where_the_map_lies(make_map, problems):
     assert (properties["gsd"], properties["proj:code"], properties["proj:shape"]) == (0.5, "EPSG:32633", [200, 300])
     assert properties["proj:transform"] == [0.5, 0, 500000, 0, -0.5, 5540000] and "proj:wkt2" not in properties
     assert {uri.split("/")[3] for uri in item["stac_extensions"]} == {"projection", "processing", "file"}
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "metres"),
+    [
+        # Sixty degrees north, where a metre of Web Mercator is half a metre.
+        ("EPSG:3857", Affine(2, 0, 1500000, 0, -2, 8399738), 1.0),
+        ("EPSG:4326", Affine(1 / 3600, 0, 15, 0, -1 / 3600, 60), math.sqrt(15.50 * 30.95)),
+        ("EPSG:32633", TRANSFORM @ Affine.rotation(20) @ Affine.shear(20, 0), 0.5 / math.sqrt(math.cos(0.349))),
+    ],
+)
+def test_gsd_is_the_ground_resolution_that_the_manifest_reports(make_map, tmp_path, crs, transform, metres):
+    scene = make_map(name="scene.tif", crs=crs, transform=transform)
+    report = draw_scene(lambda tiles: tiles, scene, tmp_path / "map.tif", side=64, model="none")
+    gsd = write(tmp_path / "map.tif")["properties"]["gsd"]
+    assert gsd == pytest.approx(metres, rel=3e-3) and gsd == round(math.sqrt(report.ground[0] * report.ground[1]), 3)
 
 
 def test_the_item_names_the_model(make_map):
@@ -160,7 +178,7 @@ def test_the_antimeridian_is_refused_and_an_earlier_item_stays(make_map):
     write(map_file)
     before = item_file(map_file).read_bytes()
     make_map(crs="EPSG:32660", transform=Affine(5000, 0, 300000, 0, -5000, 1000000))
-    with pytest.raises(DataError, match="lies across the antimeridian"):
+    with pytest.raises(DataError, match="crosses the antimeridian"):
         write(map_file)
     assert item_file(map_file).read_bytes() == before
 
