@@ -14,6 +14,7 @@ from model.errors import ConfigError, DataError
 from model.io.images import short_name
 from model.pixels import Pixels
 from serving.geo.bands import Colours, choose_colours
+from serving.geo.footprint import PixelSize, measure_pixel
 from serving.geo.geotiff import MAX_PIXELS, MAX_SIDE, open_geotiff
 from serving.geo.reflection import reflect
 
@@ -31,8 +32,8 @@ class Imagery:
         width: Likewise.
         crs: The scene's coordinate system, or None.
         transform: From pixels of the map to the coordinate system; the scene's extent is kept.
-        ground: Metres on the ground of the scene's own pixels at its centre, across and down; None: not known.
-        map_ground: Likewise of the map's pixels.
+        pixel: Size on the ground of the scene's own pixels; None if unknown.
+        map_pixel: Size on the ground of the map's pixels; None if unknown.
         colours: Which values become which colours.
         taken: The TIFF tag that says when the photo was taken, if there is one.
         masked: Whether the scene has alpha, a mask, nodata or numbers that are none.
@@ -55,7 +56,7 @@ class Imagery:
         self.crs = dataset.crs
         self.taken = {tag: value for tag, value in dataset.tags().items() if tag == "TIFFTAG_DATETIME"}
         self.warnings: list[str] = []
-        self.ground = self._ground()
+        self.pixel = self._measure_pixel()
         down, across = self._steps(resolution)
         self.height = max(1, round(dataset.height / down))
         self.width = max(1, round(dataset.width / across))
@@ -66,8 +67,7 @@ class Imagery:
             )
         # Pixels of the scene in one of the map.
         self._down, self._across = dataset.height / self.height, dataset.width / self.width
-        ground = self.ground
-        self.map_ground = (ground[0] * self._across, ground[1] * self._down) if ground else None
+        self.map_pixel = self.pixel.scaled(self._across, self._down) if self.pixel else None
         self.transform = dataset.transform @ dataset.transform.scale(self._across, self._down)
         self._floats = any(np.dtype(dataset.dtypes[band - 1]).kind == "f" for band in colours.bands)
         # The alpha that GDAL adds to what it turns from CMYK to RGB is its own.
@@ -153,15 +153,17 @@ class Imagery:
             first, last = int(top * self._down), math.ceil((top + height) * self._down)
             raise DataError(f"{self._name} is broken or truncated in rows {first} to {last} ({error})") from error
 
-    def _ground(self) -> tuple[float, float] | None:
+    def _measure_pixel(self) -> PixelSize | None:
         if self.crs is None or self._dataset.transform.is_identity:
             missing = "transform" if self.crs else "coordinate system"
             self.warnings.append(f"{self._name} has no {missing}, and its map has none either.")
             return None
-        ground = _metres(self._dataset)
-        if ground is None:
-            self.warnings.append(f"The ground resolution of {self._name} can't be told from its coordinate system.")
-        return ground
+        pixel = measure_pixel(self._dataset)
+        if pixel is None:
+            self.warnings.append(
+                f"The ground resolution of {self._name} is unknown: its coordinates can't be converted to degrees."
+            )
+        return pixel
 
     def _steps(self, resolution: float | None) -> tuple[float, float]:
         """Return how many pixels of the scene go down and across one of the map."""
@@ -171,14 +173,12 @@ class Imagery:
             raise ConfigError(
                 f"A pixel can't be {resolution:g} m; give the metres on the ground of the model's photos."
             )
-        if self.ground is None:
+        if self.pixel is None:
             self.warnings.append(f"{self._name} is drawn in its own pixels, which may not be {resolution:g} m.")
             return 1, 1
-        across, down = self.ground
+        across, down = self.pixel.across, self.pixel.down
         factor = max(resolution / min(across, down), max(across, down) / resolution)
-        told = (
-            f"{self._name} has pixels of {math.sqrt(across * down):.3g} m; the model was trained on {resolution:.3g} m"
-        )
+        told = f"{self._name} has pixels of {self.pixel.mean:.3g} m; the model was trained on {resolution:.3g} m"
         if factor > MAX_SCALE:
             raise DataError(f"{told}, more than {MAX_SCALE} times off: take a scene that is nearer.")
         if factor > FAR_OFF:
@@ -226,24 +226,3 @@ def _most(kind: np.dtype[Any]) -> float:
 
 def _is_cmyk(dataset: Any) -> bool:  # noqa: ANN401
     return bool(dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "CMYK")
-
-
-def _metres(dataset: Any) -> tuple[float, float] | None:  # noqa: ANN401
-    """Return the width and height on the ground of the pixel at the centre, in metres, whatever the coordinate system.
-
-    Not in its own metres: those of Mercator are half as long on the ground at 60 degrees north. In an equidistant
-    projection around the centre (azimuthal; Snyder 1987, chapter 25) they are as long as on the ground.
-    """
-    from rasterio.warp import transform
-
-    x, y = dataset.width / 2, dataset.height / 2
-    pixels = [(x, y), (x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)]
-    places = list(zip(*(dataset.transform @ pixel for pixel in pixels), strict=True))
-    try:
-        lons, lats = transform(dataset.crs, "OGC:CRS84", *places)
-        around = f"+proj=aeqd +lon_0={lons[0]} +lat_0={lats[0]} +datum=WGS84 +units=m"
-        _, left, right, above, below = zip(*transform(dataset.crs, around, *places), strict=True)
-    except Exception:  # GDAL's errors have no public class; a site's own coordinate system has no degrees.
-        return None
-    across, down = math.dist(left, right), math.dist(above, below)
-    return (across, down) if 0 < across < math.inf and 0 < down < math.inf else None

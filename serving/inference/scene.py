@@ -158,7 +158,7 @@ def _describe(imagery: Imagery) -> dict[str, Any]:
         "width": imagery.width,
         "height": imagery.height,
         "crs": imagery.crs.to_string() if imagery.crs else None,
-        "ground": imagery.map_ground,
+        "ground": imagery.map_pixel and (imagery.map_pixel.across, imagery.map_pixel.down),
         "bands": imagery.colours.bands,
         "levels": None if levels is None else tuple(map(tuple, levels.tolist())),
         "warnings": tuple(imagery.warnings),

@@ -12,7 +12,7 @@ from model.errors import ConfigError, DataError
 from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
-from serving.geo.footprint import Footprint, metres_per_pixel
+from serving.geo.footprint import Footprint
 from serving.geo.geotiff import gdal, open_geotiff
 
 SUFFIX = ".stac.json"
@@ -59,7 +59,8 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
       UTC. Without it, or if it is not written as TIFF has it (then it is kept as `sat2map:tifftag_datetime`),
       `datetime` is null and the photo is from some time between 1970 and the creation of the item. When the map was
       drawn is not when the photo was taken: that is `created`.
-    - `gsd` is the map's metres per pixel on the ground, at its centre.
+    - `gsd` is the size in metres of a pixel on the ground, at the centre of the map; for pixels that aren't square,
+      the geometric mean of their sides.
     - `sat2map:` fields say which model drew it. (The `mlm:` fields of STAC describe a model as an item of its own,
       and not what a model made.)
 
@@ -74,7 +75,7 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
 
     Raises:
         ConfigError: `vector` is of another format.
-        DataError: The map can't be read, or lies across the antimeridian; or a file can't be read or written.
+        DataError: The map can't be read, or crosses the antimeridian; or a file can't be read or written.
     """
     if vector is not None and vector.suffix.lower() not in VECTORS:
         raise ConfigError(f"{vector.name!r} holds no polygons that an item can list; give a .gpkg or .geojson file.")
@@ -112,16 +113,16 @@ def _place(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a raste
     shape = {"proj:shape": list(dataset.shape)}
     if dataset.crs is None or dataset.transform.is_identity:
         return {"geometry": None, "properties": shape}
-    ground = Footprint(dataset, name)
+    footprint = Footprint(dataset, name)
     authority = dataset.crs.to_authority()
     properties = {
-        "gsd": metres_per_pixel(ground),
+        "gsd": round(footprint.pixel.mean, 3),
         "proj:code": ":".join(authority) if authority else None,
         **({} if authority else {"proj:wkt2": dataset.crs.to_wkt(version="WKT2_2019")}),
         **shape,
         "proj:transform": list(dataset.transform)[:6],
     }
-    outline = ground.outline.round(8)
+    outline = footprint.outline.round(8)
     return {
         "geometry": {"type": "Polygon", "coordinates": [outline.tolist()]},
         "bbox": [*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist()],

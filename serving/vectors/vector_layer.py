@@ -16,7 +16,7 @@ from model.io.files import new_file
 from model.io.images import short_name
 from model.io.progress import SILENT, Progress
 from model.spec import Frozen, Palette
-from serving.geo.footprint import Footprint, Points, metres_per_pixel
+from serving.geo.footprint import Footprint, Points
 from serving.geo.geotiff import gdal, open_geotiff
 from serving.vectors.classes import BACKGROUND, BLOCK, Codes, drop_blends, drop_specks, read_classes, windows
 from serving.vectors.polygons import Polygons, dissolve, touches_edge, trace
@@ -109,13 +109,13 @@ def write_vectors(
     with gdal():
         with open_geotiff(map_file) as dataset:
             _check_map(dataset, map_file)
-            crs, ground = dataset.crs, _find_ground(dataset, map_file, driver)
+            crs, footprint = dataset.crs, _find_footprint(dataset, map_file, driver)
             codes = read_classes(dataset, map_file, palette, progress=progress)
-        least = SPECK if min_area is None else math.ceil(min(min_area / ground.pixel_area, MAX_PIXELS))
+        least = SPECK if min_area is None else math.ceil(min(min_area / footprint.pixel.area, MAX_PIXELS))
         with progress.working("Clearing blurred borders and specks"):
             drop_blends(codes, palette)
             drop_specks(codes, least)
-        place = partial(_place, ground=ground, in_degrees=driver == "GeoJSON")
+        place = partial(_place, footprint=footprint, in_degrees=driver == "GeoJSON")
         numbers = {name: number for number, name in enumerate(palette.classes, start=1) if name in wanted}
         features = _trace_map(codes, numbers, tolerance=tolerance, place=place, progress=progress)
     with progress.working(f"Writing {out.name}"):
@@ -180,14 +180,14 @@ class _Features:
     areas: NDArray[np.float64]
 
 
-def _find_ground(dataset: Any, path: Path, driver: str) -> Footprint:  # noqa: ANN401
-    ground = Footprint(dataset, short_name(path))
-    if driver == "GeoJSON" and ground.pixel_area < FINEST**2:
+def _find_footprint(dataset: Any, path: Path, driver: str) -> Footprint:  # noqa: ANN401
+    footprint = Footprint(dataset, short_name(path))
+    if driver == "GeoJSON" and footprint.pixel.area < FINEST**2:
         raise DataError(
-            f"{short_name(path)} has pixels of {metres_per_pixel(ground)} m, too fine for GeoJSON with {DIGITS} "
+            f"{short_name(path)} has pixels of {footprint.pixel.mean:.3g} m, too fine for GeoJSON with {DIGITS} "
             "decimals; name a .gpkg file."
         )
-    return ground
+    return footprint
 
 
 def _trace_map(
@@ -228,15 +228,15 @@ def _cut_out(codes: Codes, top: int, left: int) -> Codes:
     return window
 
 
-def _place(polygons: Polygons, *, ground: Footprint, in_degrees: bool) -> _Features:
+def _place(polygons: Polygons, *, footprint: Footprint, in_degrees: bool) -> _Features:
     """Bring polygons from pixel coordinates to those of the file, and measure them."""
     import shapely
 
     def turn(points: Points) -> Points:
-        return np.round(ground.to_degrees(points), DIGITS) if in_degrees else points
+        return np.round(footprint.to_degrees(points), DIGITS) if in_degrees else points
 
-    there = shapely.transform(polygons, ground.to_map)
-    areas = shapely.area(shapely.transform(there, ground.to_metres))
+    there = shapely.transform(polygons, footprint.to_map)
+    areas = shapely.area(shapely.transform(there, footprint.to_metres))
     placed = shapely.orient_polygons(shapely.transform(there, turn))
     return _Features(shapely.to_wkb(placed), areas)
 

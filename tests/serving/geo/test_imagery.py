@@ -240,9 +240,9 @@ def test_what_is_no_number_is_nodata(write):
 
 def test_the_scene_is_read_at_the_models_resolution(write):
     photo, _, imagery = photo_of(write(noise(3, 200, 300)), resolution=1.0)
-    assert imagery.ground == pytest.approx((0.5, 0.5), rel=2e-3)
+    assert imagery.pixel[:2] == pytest.approx((0.5, 0.5), rel=2e-3)
     assert (imagery.height, imagery.width) == photo.shape[:2] == (100, 150)
-    assert imagery.map_ground == pytest.approx((1, 1), rel=2e-3) and imagery.warnings == []
+    assert imagery.map_pixel[:2] == pytest.approx((1, 1), rel=2e-3) and imagery.warnings == []
     # The extent stays.
     assert imagery.transform @ (150, 100) == pytest.approx(HALF_METRE @ (300, 200))
     assert imagery.transform @ (0, 0) == (500_000, 600_000)
@@ -279,7 +279,19 @@ def test_metres_are_those_on_the_ground(write, crs, pixel, metres):
     x = 1_000_000 if crs == "EPSG:2263" else 20
     transform = rasterio.Affine(step, 0, x, 0, -step, y + 32 * step)
     *_, imagery = photo_of(write(noise(3), crs=crs, transform=transform))
-    assert imagery.ground == pytest.approx(metres, rel=1e-3)
+    assert imagery.pixel[:2] == pytest.approx(metres, rel=1e-3)
+
+
+def test_a_mercator_scene_is_resampled_by_metres_on_the_ground(write):
+    # Pixels of 2 Mercator metres at 60 degrees north: one metre on the ground.
+    transform = rasterio.Affine(2, 0, 1_500_000, 0, -2, 8_399_737.9 + 200)
+    path = write(noise(3, 200, 300), crs="EPSG:3857", transform=transform)
+    photo, _, imagery = photo_of(path, resolution=1.0)
+    assert photo.shape == (200, 301, 3) and imagery.warnings == []
+    assert imagery.map_pixel[:2] == pytest.approx((1, 1), rel=3e-3)
+    photo, _, imagery = photo_of(path, resolution=2.0)
+    assert photo.shape == (100, 150, 3) and imagery.map_pixel[:2] == pytest.approx((2, 2), rel=3e-3)
+    assert imagery.transform @ (150, 100) == pytest.approx(transform @ (300, 200))
 
 
 def test_a_turned_scene_keeps_its_turn(write):
@@ -317,13 +329,13 @@ def test_without_a_coordinate_system_the_resolution_can_not_be_met(write):
 
 def test_a_coordinate_system_without_a_transform_gives_no_metres(write):
     *_, imagery = photo_of(write(noise(3), transform=rasterio.Affine.identity()))
-    assert imagery.ground is None and imagery.warnings[0].endswith("has no transform, and its map has none either.")
+    assert imagery.pixel is None and imagery.warnings[0].endswith("has no transform, and its map has none either.")
 
 
 def test_a_coordinate_system_of_its_own_gives_no_metres(write):
     own = 'LOCAL_CS["building site",UNIT["metre",1]]'
     photo, _, imagery = photo_of(write(noise(3), crs=own), resolution=1.0)
-    assert imagery.ground is None and photo.shape == (64, 80, 3)
+    assert imagery.pixel is None and photo.shape == (64, 80, 3)
     assert "The ground resolution of" in imagery.warnings[0] and "drawn in its own pixels" in imagery.warnings[1]
 
 

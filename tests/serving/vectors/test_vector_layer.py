@@ -285,7 +285,7 @@ def test_arguments_out_of_range_are_refused(paint, tmp_path, options, told):
 def test_a_map_without_georeference_is_refused(paint, tmp_path, name):
     map_file = paint(town(), crs=None, transform=Affine.identity())
     told = refused(DataError, map_file, tmp_path / name)
-    assert "map.tif has no coordinate system, so what it shows lies nowhere" in told
+    assert "map.tif has no coordinate system, so its location is unknown" in told
 
 
 def test_what_is_no_drawn_map_is_refused(paint, tmp_path):
