@@ -2,13 +2,23 @@
 
 import re
 from itertools import combinations
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Direction = Literal["photo_to_map", "map_to_photo"]
 Dtype = Literal["float32", "uint8"]
 Norm = Literal["batch", "sync_batch", "instance"]
+LossName = Literal[
+    "generator_loss",
+    "generator_adversarial_loss",
+    "generator_l1_loss",
+    "discriminator_loss",
+    "discriminator_real_loss",
+    "discriminator_drawn_loss",
+]
+LOSSES: tuple[LossName, ...] = get_args(LossName)
+"""The losses of a training step, in the order in which they are stacked and logged."""
 
 _COLOUR = re.compile("#[0-9a-f]{6}")
 _CLASS_NAME = re.compile("[a-z]+(_[a-z0-9]+)*")

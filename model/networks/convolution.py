@@ -1,9 +1,9 @@
-"""Convolutions of kernel 4, each calculated in the way that a processor is fastest at.
+"""Convolutions of kernel size 4, each computed by the method that is fastest on a CPU.
 
-Large images of many channels take minimal filtering (`model/networks/winograd.py`), small ones plain matrix products:
-oneDNN's convolutions are fast for large images and slow for the deep levels of a U-Net: the gradient of a kernel that
-meets 4x4 pixels runs at 1/20 of the speed of a matrix product, and every use of a deep kernel puts its 4 to 8
-million weights into another order first. `python -m pipelines bench training` prints what the whole step gains.
+Large images with many channels use minimal filtering (`model/networks/winograd.py`), small ones plain matrix products.
+oneDNN's convolutions are fast for large images but slow for the deep levels of a U-Net: the gradient of a kernel over
+4x4 pixels runs at 1/20 of the speed of a matrix product, and every use of a deep kernel first reorders its 4 to 8
+million weights. `python -m pipelines bench training` measures the complete step.
 
 A large image is (N, 2h, 2w, C), a small one (N, h, w, D), a kernel (4, 4, C, D).
 """
@@ -16,47 +16,47 @@ from model.networks import winograd
 from model.networks.winograd import Geometry
 
 KERNEL = 4
-# The widest large image, in pixels, for which the matrix product wins at batch 1 to 16.
+# The largest width of the large image, in pixels, for which the matrix product is faster at batch 1 to 16.
 WIDEST_DOWN = 8
 WIDEST_UP = 16
 WIDEST_KERNEL_GRADIENT = 64
-# Photos and maps: so few channels leave a convolution's vectors half empty.
+# With as few channels as photos and maps have, a convolution's vectors are half empty.
 FEW_CHANNELS = 8
-# So many pairs of channels repay minimal filtering what its sums of images cost.
+# The least number of channel pairs for which minimal filtering outweighs the cost of its image transforms.
 CHANNEL_PAIRS_TO_FILTER = 128 * 128
-# So many pixels of all small images repay what its sums of kernels cost.
+# The least number of pixels in all small images for which it outweighs the cost of its kernel transforms.
 PIXELS_TO_FILTER = 512
 
 
 def convolve(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Convolve a large image to a small one, stride 2, padding "same"."""
+    """Convolve a large image to a small one: stride 2, padding "same"."""
     n, height, width, channels = image.shape
     geometry = Geometry(2, n, height, width, channels, kernel.shape[-1])
-    if _filters_well(geometry):
+    if _use_winograd(geometry):
         return winograd.convolve(image, kernel, geometry)
     return _convolve(image, kernel)
 
 
 def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Convolve a small image to a large one, stride 2, padding "same": the transpose of `convolve`."""
+    """Convolve a small image to a large one: stride 2, padding "same"; the transpose of `convolve`."""
     n, height, width, filters = small.shape
     geometry = Geometry(2, n, 2 * height, 2 * width, kernel.shape[2], filters)
-    if _filters_well(geometry):
+    if _use_winograd(geometry):
         return winograd.convolve_transposed(small, kernel, geometry)
     return _convolve_transposed(small, kernel)
 
 
 def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """Convolve an image (N, h + 3, w + 3, C) to (N, h, w, D), stride 1, without padding."""
+    """Convolve an image (N, h + 3, w + 3, C) to (N, h, w, D): stride 1, no padding."""
     n, height, width, channels = image.shape
     geometry = Geometry(1, n, height, width, channels, kernel.shape[-1])
-    if _filters_well(geometry):
+    if _use_winograd(geometry):
         return winograd.convolve(image, kernel, geometry)
     return _convolve_valid(image, kernel)
 
 
-def _filters_well(geometry: Geometry) -> bool:
-    # While Keras builds a network, the number of images is not known.
+def _use_winograd(geometry: Geometry) -> bool:
+    # The number of images is unknown while Keras builds a network.
     if geometry.n is None or geometry.channels * geometry.filters < CHANNEL_PAIRS_TO_FILTER:
         return False
     height, width = geometry.small
@@ -64,7 +64,7 @@ def _filters_well(geometry: Geometry) -> bool:
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _convolve(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
+def _convolve(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - required by tf.custom_gradient
     def gradient(small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _up(small, kernel), _kernel_gradient(image, small)
 
@@ -72,7 +72,7 @@ def _convolve(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - wha
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
+def _convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - required by tf.custom_gradient
     def gradient(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _down(image, kernel), _kernel_gradient(image, small)
 
@@ -80,7 +80,7 @@ def _convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: A
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - what tf.custom_gradient asks for
+def _convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> Any:  # noqa: ANN401 - required by tf.custom_gradient
     shape = tf.shape(image)
 
     def gradient(small: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -114,7 +114,7 @@ def _up(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         return tf.nn.conv2d_transpose(small, kernel, shape, 2, "SAME")
     windows = tf.matmul(_rows(small), tf.reshape(kernel, (-1, filters)), transpose_b=True)
     windows = tf.reshape(windows, (-1, height, width, 2, 2, 2, 2 * channels))
-    # Window (i, j) covers rows 2i - 1 to 2i + 2: two pairs of rows, the first of which began in window i - 1.
+    # Window (i, j) covers rows 2i - 1 to 2i + 2: two pairs of rows, the first of them shared with window i - 1.
     above_left, above_right, below_left, below_right = (
         tf.pad(
             tf.reshape(windows[:, :, :, down, :, right], (-1, height, width, 4 * channels)),
@@ -123,7 +123,7 @@ def _up(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         for down in (0, 1)
         for right in (0, 1)
     )
-    # Not tf.add_n: its order is not always the same.
+    # Not tf.add_n, whose order of summation varies.
     pairs = (above_left + above_right) + (below_left + below_right)
     return tf.nn.depth_to_space(pairs, 2)[:, 1:-1, 1:-1]
 
@@ -139,14 +139,15 @@ def _kernel_gradient(image: tf.Tensor, small: tf.Tensor) -> tf.Tensor:
 
 
 def _product(taps: list[tf.Tensor], small: tf.Tensor) -> tf.Tensor:
-    """Multiply what each tap of the kernel met with what came back, and add up over all pixels."""
+    """Return the kernel gradient: each tap's pixels times the output gradient, summed over all pixels."""
     return tf.matmul(_rows(tf.concat(taps, axis=-1)), _rows(small), transpose_a=True)
 
 
 def _windows(image: tf.Tensor) -> list[tf.Tensor]:
     """Cut the 4x4 windows of stride 2 out of a large image: eight (N, h, w, 2 C), row by row, two columns each.
 
-    Side by side they are (N, h, w, 16 C) in the kernel's order. Cutting pairs of columns keeps the copies long.
+    Concatenated they are (N, h, w, 16 C) in the kernel's order. Cutting pairs of columns keeps the copies contiguous
+    for longer.
     """
     _, height, width, channels = image.shape
     height, width = height // 2, width // 2

@@ -1,4 +1,4 @@
-"""Keras files of trained generators: read, run, and made of random weights."""
+"""Keras files of generators: reading, running, and writing ones with random weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ from model.spec import NetworkConfig
 
 
 def use_cpu() -> None:
-    """Leave GPUs to others: an export runs once, on a handful of photos. Call it before anything else."""
+    """Hide the GPUs from TensorFlow: an export runs once, on a few photos. Call it before any other TensorFlow code."""
     tf.config.set_visible_devices([], "GPU")
 
 
 def save_untrained(network: NetworkConfig, file: Path) -> None:
-    """Write a generator with random weights and normalisation statistics, for those who only time it."""
+    """Write a generator with random weights and normalisation statistics, to be benchmarked."""
     generator = build_generator(network)
     random = np.random.default_rng(0)
     for weight in generator.weights:
@@ -30,7 +30,7 @@ def save_untrained(network: NetworkConfig, file: Path) -> None:
 
 
 def load_generator(file: Path) -> keras.Model:
-    """Read a generator with float32 layers, whatever precision it was trained in: that is what is exported."""
+    """Read a generator for export: with float32 layers, whatever precision it was trained in."""
     trained = keras.saving.load_model(file, compile=False, safe_mode=True)
     config = trained.get_config()
     for layer in config["layers"]:
@@ -45,8 +45,8 @@ def drawer(generator: keras.Model, *, as_trained: bool = False) -> Callable[[Ten
 
     Args:
         generator: The network.
-        as_trained: Normalise with the batch's own statistics and drop out, as in training; else as it is deployed. The
-            random state of the dropout is the generator's own.
+        as_trained: Use the batch's own statistics and dropout, as in training, instead of running it as deployed.
+            Dropout takes its random state from the generator.
     """
     call = tf.function(lambda batch: generator(batch, training=as_trained))
     return lambda batch: np.asarray(call(batch), np.float32)

@@ -1,4 +1,4 @@
-"""Layers in two makes: Keras' own, and ones with the same weights and answers that train faster on a processor."""
+"""Two sets of layers with the same weights and outputs: Keras' own, and ones that train faster on CPUs."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ class FastConv2D(keras.layers.Conv2D):  # type: ignore[misc]
     """A convolution of kernel 4: stride 2 with padding "same", or stride 1 with padding "valid"."""
 
     def convolution_op(self, inputs: tf.Tensor, kernel: keras.Variable) -> tf.Tensor:
-        """Return (N, h, w, filters); Keras' hook for another convolution."""
+        """Return (N, h, w, filters); overrides Keras' hook for the convolution."""
         operation = convolve if self.strides == (2, 2) else convolve_valid
         return operation(inputs, tf.convert_to_tensor(kernel))
 
@@ -27,14 +27,14 @@ class FastConv2DTranspose(keras.layers.Conv2DTranspose):  # type: ignore[misc]
 
 
 class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalization over each worker's own pairs, in one operation: Keras writes it as a dozen in float32."""
+    """Batch normalization over each worker's own pairs in one fused operation; Keras' takes a dozen, in float32."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
-        """Return the inputs, normalised; in training by the batch's statistics, which the moving ones then follow."""
+        """Normalise the inputs; when training, with the batch's statistics, which also update the moving ones."""
         if not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = _fused(inputs, self.gamma, self.beta, self.epsilon)
-        # The operation gives the unbiased variance, Keras follows the biased one.
+        # The operation returns the unbiased variance, Keras averages the biased one.
         values = tf.cast(tf.size(inputs) / tf.size(mean), tf.float32)
         variance *= (values - 1) / values
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
@@ -43,14 +43,14 @@ class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
 
 
 class FastInstanceNormalization(keras.layers.GroupNormalization):  # type: ignore[misc]
-    """Instance normalization as batch normalization of one image at a time, where the batch's size is known."""
+    """Instance normalization as batch normalization of one image at a time, if the batch size is known."""
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Return the inputs, each image and channel normalised by its own statistics."""
+        """Normalise each image and channel with its own statistics."""
         images = inputs.shape[0]
         if images is None:
             return super().call(inputs)
-        # One row of each for each image: their gradients come together in one sum, and in one order.
+        # One row of each weight per image, so that the gradients are added in a single sum of fixed order.
         scales, offsets = (tf.unstack(tf.tile(weight[None], (images, 1))) for weight in (self.gamma, self.beta))
         parts = zip(tf.split(inputs, images), scales, offsets, strict=True)
         return tf.concat([_fused(*part, self.epsilon)[0] for part in parts], axis=0)
@@ -66,8 +66,8 @@ def _fused(
     return outputs, mean, variance
 
 
-class Make(NamedTuple):
-    """The layers that a network is made of, where there is a choice."""
+class LayerSet(NamedTuple):
+    """The classes of those layers that a network can be built with in two ways."""
 
     conv2d: type[keras.layers.Conv2D] = keras.layers.Conv2D
     conv2d_transpose: type[keras.layers.Conv2DTranspose] = keras.layers.Conv2DTranspose
@@ -75,5 +75,5 @@ class Make(NamedTuple):
     instance_normalization: type[keras.layers.GroupNormalization] = keras.layers.GroupNormalization
 
 
-KERAS = Make()
-FAST = Make(FastConv2D, FastConv2DTranspose, FastBatchNormalization, FastInstanceNormalization)
+KERAS = LayerSet()
+FAST = LayerSet(FastConv2D, FastConv2DTranspose, FastBatchNormalization, FastInstanceNormalization)

@@ -1,14 +1,14 @@
-"""Adam in one pass over the memory of each weight."""
+"""Adam in one pass over each weight, and a linear decay of the learning rate."""
 
 import keras
 import tensorflow as tf
 
 
 class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
-    """Keras' Adam, with TensorFlow's fused kernel as its update.
+    """Keras' Adam with TensorFlow's fused kernel as its update.
 
-    The formula is the same (Kingma & Ba 2015, end of section 2). Keras writes it as a dozen operations, each of which
-    reads and writes arrays as large as the weights; at batch 1 that is a large part of a training step.
+    The formula is the same (Kingma & Ba 2015, end of section 2). Keras uses a dozen operations, each of which reads and
+    writes arrays as large as the weights; at batch 1 that is a large part of a training step.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
@@ -30,21 +30,21 @@ class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
 
 
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """A constant learning rate that falls linearly to zero over the last share of the steps.
+    """A learning rate that is constant at first and then falls linearly to zero.
 
-    The schedule of the authors' code: the second half of 200 epochs (github.com/phillipi/pix2pix).
+    The authors' code decays over the second half of 200 epochs (github.com/phillipi/pix2pix).
     """
 
     def __init__(self, learning_rate: float, *, steps: int, share: float) -> None:
-        """Fall from `learning_rate` to zero over the last `share` of `steps`."""
+        """Decay from `learning_rate` to zero over the last `share` of `steps`."""
         self.learning_rate, self.steps, self.share = learning_rate, steps, share
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Return the learning rate of the step that follows `step` finished ones."""
+        """Return the learning rate after `step` finished steps."""
         falling = max(1.0, self.share * self.steps)
         left = (self.steps - tf.cast(step, tf.float32)) / falling
         return self.learning_rate * tf.clip_by_value(left, 0.0, 1.0)
 
     def get_config(self) -> dict[str, float]:
-        """Return what builds the schedule again."""
+        """Return the arguments of the constructor, for Keras."""
         return {"learning_rate": self.learning_rate, "steps": self.steps, "share": self.share}

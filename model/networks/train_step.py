@@ -1,4 +1,4 @@
-"""One training step: everything that is trained, and how one batch changes it."""
+"""The training step of Pix2Pix: its state, and the update by one batch."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,15 @@ from model.networks import losses
 from model.networks.layers import FAST, KERAS
 from model.networks.optimizers import FusedAdam, LinearDecay
 from model.networks.pix2pix import build_discriminator, build_generator
-from model.spec import NetworkConfig
+from model.spec import LOSSES, LossName, NetworkConfig
 
-Losses = dict[str, tf.Tensor]
+Losses = dict[LossName, tf.Tensor]
+"""One scalar for each name in LOSSES."""
 
 
 @dataclass(frozen=True)
 class TrainState:
-    """Both networks and both optimizers: all that a step changes."""
+    """Both networks and both optimizers: everything that a step changes."""
 
     generator: keras.Model
     discriminator: keras.Model
@@ -24,7 +25,7 @@ class TrainState:
     discriminator_optimizer: keras.optimizers.Optimizer
 
     def variables(self) -> dict[str, keras.Variable]:
-        """Every variable by a name that the same settings give again, in any process."""
+        """Return every variable under a name that is the same in any process with the same settings."""
         parts = {
             "generator": self.generator.variables,
             "discriminator": self.discriminator.variables,
@@ -39,10 +40,10 @@ class TrainState:
 
 
 def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, beta_1: float, seed: int) -> TrainState:
-    """Build both networks with Adam for each; call it inside `strategy.scope()`, before anything is traced."""
-    make = KERAS if tf.config.list_logical_devices("GPU") else FAST
-    generator = build_generator(network, seed=seed, make=make)
-    discriminator = build_discriminator(network, seed=seed, make=make)
+    """Build both networks, each with an Adam optimizer; call it inside `strategy.scope()`, before tracing."""
+    layer_set = KERAS if tf.config.list_logical_devices("GPU") else FAST
+    generator = build_generator(network, seed=seed, layer_set=layer_set)
+    discriminator = build_discriminator(network, seed=seed, layer_set=layer_set)
     optimizers: list[keras.optimizers.Optimizer] = [FusedAdam(learning_rate, beta_1=beta_1) for _ in range(2)]
     if keras.config.dtype_policy().compute_dtype == "float16":
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018, section 3.2).
@@ -57,7 +58,7 @@ def train_step(
 ) -> Losses:
     """Train both networks on one batch of pairs, (N, S, S, 3) in [-1, 1]; return this worker's share of each loss.
 
-    The generator runs once; the discriminator's answer to the drawn map serves both losses.
+    The generator runs once; the discriminator's output for the drawn map is used in both losses.
     """
     with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
         drawn = state.generator(photo, training=True)
@@ -71,8 +72,8 @@ def train_step(
         drawn_loss = losses.adversarial(on_drawn, real=False, global_batch=global_batch)
         discriminator_loss = real_loss + drawn_loss
         scaled_discriminator_loss = state.discriminator_optimizer.scale_loss(discriminator_loss)
-    _descend(generator_tape, scaled_generator_loss, state.generator, state.generator_optimizer)
-    _descend(discriminator_tape, scaled_discriminator_loss, state.discriminator, state.discriminator_optimizer)
+    _apply_gradients(generator_tape, scaled_generator_loss, state.generator, state.generator_optimizer)
+    _apply_gradients(discriminator_tape, scaled_discriminator_loss, state.discriminator, state.discriminator_optimizer)
     return {
         "generator_loss": generator_loss,
         "generator_adversarial_loss": adversarial,
@@ -83,10 +84,15 @@ def train_step(
     }
 
 
-def equalise_moving_statistics(state: TrainState, strategy: tf.distribute.Strategy) -> None:
-    """Give every worker the mean of all workers' moving statistics: each has gathered them from its own pairs.
+def stack_losses(step_losses: Losses) -> tf.Tensor:
+    """Stack the losses of a step in the order of LOSSES, (6,)."""
+    return tf.stack([step_losses[name] for name in LOSSES])
 
-    Call it on all workers, before anything is saved, evaluated or exported.
+
+def equalise_moving_statistics(state: TrainState, strategy: tf.distribute.Strategy) -> None:
+    """Set every worker's moving statistics to the mean over all workers; each has computed them from its own pairs.
+
+    Call it on all workers before saving, evaluating or exporting.
     """
     statistics = [
         variable
@@ -110,11 +116,11 @@ def equalise_moving_statistics(state: TrainState, strategy: tf.distribute.Strate
     equalise()
 
 
-def _descend(
+def _apply_gradients(
     tape: tf.GradientTape, loss: tf.Tensor, network: keras.Model, optimizer: keras.optimizers.Optimizer
 ) -> None:
     gradients = tape.gradient(loss, network.trainable_variables)
     if tf.distribute.get_strategy().num_replicas_in_sync > 1 and network.compute_dtype == "bfloat16":
-        # They were calculated in bfloat16: so they travel in half the bytes, and each sum is rounded like them.
+        # They were computed in bfloat16, so sending them as bfloat16 halves the traffic; sums are rounded likewise.
         gradients = [tf.cast(gradient, tf.bfloat16) for gradient in gradients]
     optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))

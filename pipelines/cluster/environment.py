@@ -1,4 +1,4 @@
-"""What a submitted job is handed besides its code: the submitter's settings for MLflow and for storage.
+"""The driver's settings for MLflow and storage, passed to jobs and workers along with the code.
 
 They travel in a file of the job's code package, which only the job's own user can read and which the job removes as
 soon as it has read it. Ray's `runtime_env` would be the usual way, but the dashboard's API shows it to every client and
@@ -11,8 +11,8 @@ import os
 import tempfile
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from model.provenance import PROJECT, REVISION
 
@@ -27,58 +27,62 @@ NAMES_OF_FILES = (
     "MLFLOW_TRACKING_CLIENT_CERT_PATH",
     "MLFLOW_TRACKING_SERVER_CERT_PATH",
 )
-"""Variables that name a file of the submitter's machine, which goes along."""
+"""Variables that name a file on the driver's machine, whose content is passed as well."""
 
 
-class Settings(TypedDict):
-    """What is handed over: variables, and the text of the files that some of them name."""
+@dataclass(frozen=True)
+class DriverSettings:
+    """Settings for MLflow and storage.
+
+    Attributes:
+        environment: Environment variables.
+        files: The text of the files that some of them name, by the name of the variable.
+    """
 
     environment: dict[str, str]
     files: dict[str, str]
 
 
-def capture(environment: Mapping[str, str]) -> Settings:
-    """Find what of an environment belongs to tracking, data and storage."""
+def capture(environment: Mapping[str, str]) -> DriverSettings:
+    """Select the variables for tracking, data and storage, and read the files that they name."""
     values = {name: value for name, value in environment.items() if name.startswith(PREFIXES)}
     named = {name: Path(values[name]) for name in NAMES_OF_FILES if name in values}
-    return {
-        "environment": values,
-        "files": {name: path.read_text(encoding="utf-8") for name, path in named.items() if path.is_file()},
-    }
+    files = {name: path.read_text(encoding="utf-8") for name, path in named.items() if path.is_file()}
+    return DriverSettings(values, files)
 
 
-def apply(settings: Settings) -> None:
-    """Put what was handed over into this process's environment; the files last as long as the process."""
-    os.environ.update(settings["environment"])
-    if settings["files"]:
+def apply(settings: DriverSettings) -> None:
+    """Set the variables in this process; the files exist until it ends."""
+    os.environ.update(settings.environment)
+    if settings.files:
         kept = tempfile.TemporaryDirectory(prefix="sat2map-")
         atexit.register(kept.cleanup)
-        for name, text in settings["files"].items():
+        for name, text in settings.files.items():
             file = Path(kept.name, name)
             file.touch(mode=0o600)
             file.write_text(text, encoding="utf-8")
             os.environ[name] = str(file)
 
 
-def write(folder: Path, settings: Settings, *, revision: str) -> None:
-    """Write what a job is to be handed, readable to nobody else."""
-    # Ray keeps an unpacked package for the next job with the same content, which would miss what this one removed.
-    content = {**settings, "revision": revision, "once": uuid.uuid4().hex}
+def write(folder: Path, settings: DriverSettings, *, revision: str) -> None:
+    """Write the settings of a job into its code package, readable by the current user only."""
+    # The unique value gives every package another hash: Ray would reuse an unpacked one that has lost this file.
+    content = {**asdict(settings), "revision": revision, "once": uuid.uuid4().hex}
     path = folder / FILE
     path.touch(mode=0o600)
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def load(folder: Path = PROJECT) -> None:
-    """Apply what was handed over and remove its file; do nothing where there is none."""
+    """Apply the settings in the code package and remove their file; do nothing if there is none."""
     path = folder / FILE
     if path.is_file():
         content = json.loads(path.read_text(encoding="utf-8"))
         path.unlink()
-        apply({"environment": content["environment"], "files": content["files"]})
+        apply(DriverSettings(content["environment"], content["files"]))
         os.environ[REVISION] = content["revision"]
 
 
 def discard(folder: Path = PROJECT) -> None:
-    """Remove the file where nobody needs it: the workers are handed the settings by their driver."""
+    """Remove the file unread: workers are passed the settings by their driver."""
     (folder / FILE).unlink(missing_ok=True)

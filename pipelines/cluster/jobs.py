@@ -1,4 +1,4 @@
-"""Send a verb to a Ray cluster as a job, follow its log, and take over its exit code."""
+"""Jobs on a Ray cluster: submitting a verb, following its log, and returning its exit code."""
 
 import asyncio
 import logging
@@ -26,27 +26,30 @@ from model.errors import ClusterError, ConfigError
 from model.io.addresses import hide_passwords, is_address
 from pipelines.cluster import environment
 from pipelines.cluster.signals import STOPPED
+from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.tracking import mlflow_runs
 
 CODE = ("model", "pipelines", "serving")
 ANSWER_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
-"""How long a cluster may be out of reach while its job is followed."""
+"""Seconds that a cluster may be unreachable while its job is followed."""
 STOP_SECONDS = "120"
-"""What a job that is stopped is given to write its last checkpoint; Ray's default is 3."""
-TALKATIVE = (
+"""Seconds for a stopped job to write its last checkpoint; Ray's default is 3."""
+VERBOSE_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-"""Ray's loggers that tell of every upload."""
-RAYS_OWN = re.compile(
+"""Ray's loggers that report every upload."""
+RAY_LINE = re.compile(
     r"\S+ \S+\tINFO job_manager\.py:\d+ -- |Running entrypoint for job |\S*\(raylet\)|\t\(\d\) raylet "
 )
-"""What Ray writes into a job's log: before the verb begins, and when a node is lost."""
-FAULTS = (OSError, RuntimeError, ValueError, RayError, requests.RequestException, aiohttp.ClientError)
-"""What Ray's client raises when a cluster is away, refuses, or is no Ray cluster at all."""
+"""Lines that Ray itself writes into a job's log: before the verb begins, and when a node is lost."""
+CLIENT_ERRORS = (OSError, RuntimeError, ValueError, RayError, requests.RequestException, aiohttp.ClientError)
+"""Exceptions of Ray's client for an address that is unreachable, rejects a request, or is not a Ray cluster."""
+GIVEN_ADDRESS = HeldVariables({"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None})
+"""Let Ray's client connect to the address that it is given; it would prefer those in these variables."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,8 @@ class Job:
     """A job on a cluster.
 
     Attributes:
-        address: Of the cluster's dashboard, `http://HEAD:8265`.
-        id: The job's, by which Ray knows it.
+        address: Address of the cluster's dashboard, `http://HEAD:8265`.
+        id: Ray's id of the job.
     """
 
     address: str
@@ -63,55 +66,56 @@ class Job:
 
     @property
     def how_to(self) -> str:
-        """The commands that follow and stop it."""
+        """The commands that follow and stop the job."""
         options = f"--address {hide_passwords(self.address)} {self.id}"
         return f"follow it: ray job logs --follow {options}\nstop it:   ray job stop {options}"
 
 
 def check(config: RunConfig, arguments: Mapping[str, Any]) -> None:
-    """Refuse what would be lost with the job's folder, or what other nodes could not see.
+    """Check that no path of a job would be lost with the job's folder, or be invisible to other nodes.
 
     Raises:
-        ConfigError: MLflow, the workspace, the pairs or an argument of the verb are on this machine alone.
+        ConfigError: MLflow, the workspace, the pairs or an argument of the verb are on this machine only.
     """
     mlflow_runs.check_shared()
-    places = [(name, value) for name, value in arguments.items() if isinstance(value, Path)]
-    places += [(name, Path(text)) for name, text in _scored(arguments) if not is_address(text)]
-    places.append(("workspace", config.workspace))
+    paths = [(name, value) for name, value in arguments.items() if isinstance(value, Path)]
+    paths += [(name, Path(text)) for name, text in _score_locations(arguments) if not is_address(text)]
+    paths.append(("workspace", config.workspace))
     if config.data.source != "sample" and not is_address(config.data.source):
-        places.append(("data.source", Path(config.data.source)))
-    for name, path in places:
+        paths.append(("data.source", Path(config.data.source)))
+    for name, path in paths:
         if not path.is_absolute():
             raise ConfigError(
-                f"{name} is {str(path)!r}, which in a job lies in its working directory: other nodes don't see it, and "
-                f"it goes with the job. Name a folder that every node sees under the same path ({name}=/SHARED/FOLDER)."
+                f"{name} is {str(path)!r}, which is relative to the job's working directory: other nodes don't see it, "
+                f"and it is removed with the job. Use a folder that every node sees under the same path "
+                f"({name}=/SHARED/FOLDER)."
             )
 
 
-def _scored(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the places that `score` reads and writes, with the names of its arguments."""
+def _score_locations(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the locations that `score` reads and writes, with the names of its arguments."""
     for photo in arguments.get("photos") or ():
         yield "photos", photo.removeprefix("@")
     for name in ("maps", "out", "vector", "model"):
-        place = arguments.get(name)
-        if isinstance(place, str) and place and not place.startswith("models:"):
-            yield name, place
+        location = arguments.get(name)
+        if isinstance(location, str) and location and not location.startswith("models:"):
+            yield name, location
 
 
 def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
     """Send the code and the settings for MLflow to the cluster and start a verb there.
 
     Args:
-        address: Of the cluster's dashboard: `http://HEAD:8265`.
+        address: Address of the cluster's dashboard, `http://HEAD:8265`.
         words: The verb and its options.
-        config_file: A configuration that goes along if it is a file below this folder.
+        config_file: A configuration, sent as well if it is a file below the current folder.
 
     Raises:
-        ClusterError: The address does not answer, or the cluster refuses.
+        ClusterError: The address does not answer, or the cluster rejects the job.
     """
     address = address if "://" in address else f"http://{address}"
     client = _client(address)
-    for name in TALKATIVE:
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="sat2map-") as name:
         folder = Path(name)
@@ -129,18 +133,18 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
                 entrypoint=shlex.join(["python", "-m", "pipelines", *words]),
                 runtime_env={"working_dir": name, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}},
             )
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             raise ClusterError(
-                f"The cluster at {hide_passwords(address)} did not take the job: {_message(error)}"
+                f"The cluster at {hide_passwords(address)} rejected the job: {_message(error)}"
             ) from error
     return Job(address, job_id)
 
 
 def follow(job: Job) -> int:
-    """Print the job's log as it comes, and return its exit code when it has ended.
+    """Print the job's log as it is written, and return the job's exit code.
 
     Raises:
-        ClusterError: The cluster is out of reach for a minute, or the job could not be started.
+        ClusterError: The cluster is unreachable for a minute, or the job could not be started.
     """
     client, log, away_since = _client(job.address), Log(), 0.0
     while True:
@@ -150,12 +154,12 @@ def follow(job: Job) -> int:
             asyncio.run(log.show(client, job.id))
             if ended:
                 return _exit_code(client.get_job_info(job.id))
-        except FAULTS as error:
+        except CLIENT_ERRORS as error:
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise ClusterError(
-                    f"The cluster at {hide_passwords(job.address)} has been out of reach for {PATIENCE_SECONDS:.0f} s "
-                    f"({_message(error)}); job {job.id} may go on. When it is back, {job.how_to}"
+                    f"The cluster at {hide_passwords(job.address)} has been unreachable for {PATIENCE_SECONDS:.0f} s "
+                    f"({_message(error)}); job {job.id} may still be running. When it is back, {job.how_to}"
                 ) from error
         time.sleep(0.5)
 
@@ -165,59 +169,58 @@ def _exit_code(info: JobDetails) -> int:
         return STOPPED
     if info.driver_exit_code is None:
         raise ClusterError(f"Job {info.submission_id} ended without an exit code: {_message(info.message)}")
-    # A process that a signal ended has the negative of its number.
+    # The exit code of a process ended by a signal is the negative number of the signal.
     return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
 
 
 def report(job: Job) -> None:
-    """Say on stderr which job it is, and what can be done with it."""
-    print(f"Job {job.id} is on the cluster; {hide_passwords(job.address)} shows it.", file=sys.stderr)
+    """Print the job's id and the dashboard's address to stderr."""
+    print(f"Submitted job {job.id}; dashboard: {hide_passwords(job.address)}", file=sys.stderr)
 
 
 @dataclass
 class Log:
-    """A job's log on its way to stdout, each line once: a connection that was lost begins it anew."""
+    """Prints a job's log, each line once, although every new connection starts at its beginning."""
 
     lines: int = 0
-    """Lines that were shown or passed over."""
+    """Number of lines printed or skipped so far."""
 
     async def show(self, client: JobSubmissionClient, job_id: str) -> None:
-        """Print what is new, to the log's end, without what Ray adds to it."""
-        seen, begun = 0, ""
+        """Print new lines up to the log's end, except those that Ray itself adds."""
+        seen, partial = 0, ""
         async for text in client.tail_job_logs(job_id):
-            *lines, begun = (begun + text).split("\n")
+            *lines, partial = (partial + text).split("\n")
             for line in lines:
                 seen += 1
                 if seen > self.lines:
                     self._print(line)
-        if begun and seen >= self.lines:
-            self._print(begun)
+        if partial and seen >= self.lines:
+            self._print(partial)
 
     def _print(self, line: str) -> None:
         self.lines += 1
-        if not RAYS_OWN.match(line):
+        if not RAY_LINE.match(line):
             print(line, flush=True)
 
 
 def _client(address: str) -> JobSubmissionClient:
-    """Connect to the cluster at `address`, and to no other: Ray would prefer what RAY_ADDRESS names."""
-    place = urlsplit(address)
-    if place.scheme not in ("http", "https") or not place.hostname:
+    """Connect to the dashboard at `address`."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ClusterError(
             f"{hide_passwords(address)} is not the address of a Ray dashboard; it begins with http:// or https://, "
             "for instance http://HEAD:8265."
         )
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
-        os.environ.pop(name, None)
     try:
-        # Ray's client would wait for minutes where nobody refuses the connection.
-        default = 443 if place.scheme == "https" else 80
-        socket.create_connection((place.hostname, place.port or default), timeout=ANSWER_SECONDS).close()
-        return JobSubmissionClient(address)
-    except FAULTS as error:
+        # Ray's client would wait for minutes if the connection is not refused.
+        default = 443 if parts.scheme == "https" else 80
+        socket.create_connection((parts.hostname, parts.port or default), timeout=ANSWER_SECONDS).close()
+        with GIVEN_ADDRESS.held():
+            return JobSubmissionClient(address)
+    except CLIENT_ERRORS as error:
         raise ClusterError(
-            f"No Ray cluster answers as it should at {hide_passwords(address)}; give --address of its dashboard, which "
-            f"is http://HEAD:8265 unless the cluster was started otherwise. It said: {_message(error)}"
+            f"No Ray dashboard answers at {hide_passwords(address)}; set --address to the cluster's dashboard, by "
+            f"default http://HEAD:8265. The error was: {_message(error)}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Ray: join the cluster that is there, or start one of this machine, and share it out to the workers."""
+"""Ray clusters: joining one or starting one on this machine, and dividing its CPUs and GPUs among workers."""
 
 import contextlib
 import os
@@ -12,65 +12,68 @@ from ray.train import ScalingConfig
 from ray.util import placement_group_table
 
 from model.errors import ConfigError
+from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import TrainingConfig
 
 OBJECT_STORE_BYTES = 256 << 20
-"""Batches are made in the workers, so that Ray's object store carries little but the sheets."""
-WAIT_SECONDS = 20.0
-"""Workers that have waited this long for their places are worth a word."""
-LOOK_SECONDS = 2.0
+"""Size of the local object store: it carries little but the sheets, since batches are made in the workers."""
+NO_PREEMPTION = HeldVariables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"})
+"""Stop Ray Train from polling for preemptions, which are not announced on one machine."""
+NOTICE_SECONDS = 20.0
+"""Seconds that workers wait for resources before the user is notified."""
+POLL_SECONDS = 2.0
 
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Join the cluster that RAY_ADDRESS names or that runs here already; start one of this machine otherwise."""
+    """Join the cluster named by RAY_ADDRESS or already joined; otherwise start one on this machine for the block."""
     if ray.is_initialized():
         yield
         return
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(**quiet)
-    else:
-        # Ray's HTTP agents then listen on this machine alone; its gRPC servers know no such setting (Ray 2.60).
-        quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        # No scheduler announces that it will take this machine away: Ray Train need not ask for it all the time.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
-    try:
+    with contextlib.ExitStack() as stack:
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(**quiet)
+        else:
+            # Ray's HTTP agents then listen on this machine only; its gRPC servers have no such setting (Ray 2.60).
+            quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+            if "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER" not in os.environ:
+                # Ray Train reads it when a training begins, so it must not outlast this cluster.
+                stack.enter_context(NO_PREEMPTION.held())
+            ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        stack.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def scaling(training: TrainingConfig) -> ScalingConfig:
-    """Share the cluster out to the workers, each of which must fit on a node.
+    """Divide the cluster among the workers, each of which must fit on one node.
 
     Raises:
-        ConfigError: It has too few CPUs or GPUs for them.
+        ConfigError: The cluster has too few CPUs or GPUs.
     """
     cpus, gpus = total("CPU"), total("GPU")
     if training.gpu and gpus < training.workers:
         raise ConfigError(
-            f"{training.workers} GPU workers were asked for and the cluster has {gpus} GPUs; "
+            f"{training.workers} GPU workers were requested and the cluster has {gpus} GPUs; "
             "lower training.workers or set training.gpu=false."
         )
-    each = training.cpus_per_worker or share([int(node.get("CPU", 0)) for node in nodes()], training.workers)
-    if each * training.workers > cpus:
+    per_worker = training.cpus_per_worker or share([int(node.get("CPU", 0)) for node in nodes()], training.workers)
+    if per_worker * training.workers > cpus:
         raise ConfigError(
-            f"{training.workers} workers with {each} CPUs each were asked for and the cluster has {cpus} CPUs; "
+            f"{training.workers} workers with {per_worker} CPUs each were requested and the cluster has {cpus} CPUs; "
             "lower training.workers or training.cpus_per_worker."
         )
-    resources = {"CPU": each, "GPU": 1} if training.gpu else {"CPU": each}
+    resources = {"CPU": per_worker, "GPU": 1} if training.gpu else {"CPU": per_worker}
     return ScalingConfig(num_workers=training.workers, use_gpu=training.gpu, resources_per_worker=resources)
 
 
 def total(kind: str) -> int:
-    """How many `CPU` or `GPU` the living nodes have together."""
+    """Return the number of `CPU` or `GPU` on all living nodes."""
     return sum(int(node.get(kind, 0)) for node in nodes())
 
 
 def share(cpus: Sequence[int], workers: int) -> int:
-    """How many CPUs each worker can have at most, so that all fit on nodes with so many; 1 if they never do."""
+    """Return the most CPUs per worker with which all workers fit on nodes of these CPUs; 1 if they never fit."""
     for each in range(sum(cpus) // workers, 1, -1):
         if sum(node // each for node in cpus) >= workers:
             return each
@@ -78,66 +81,69 @@ def share(cpus: Sequence[int], workers: int) -> int:
 
 
 @contextlib.contextmanager
-def watch_placement(scaling: ScalingConfig, tell: Callable[[str], None]) -> Iterator[None]:
-    """Tell, once each time, that the workers have been waiting for their places, as after the loss of a node.
+def watch_placement(scaling: ScalingConfig, notify: Callable[[str], None]) -> Iterator[None]:
+    """Notify the user once whenever the workers have to wait for resources, for instance after the loss of a node.
 
-    Ray Train waits for the same number of workers for as long as it takes, and says so in a log that nobody sees.
+    Ray Train waits for the same number of workers for as long as it takes, and only reports it in its own log.
     """
-    over = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(scaling, tell, over), name="places", daemon=True)
+    done = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(scaling, notify, done), name="placement", daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        over.set()
+        done.set()
         watcher.join()
 
 
-def _watch(scaling: ScalingConfig, tell: Callable[[str], None], over: threading.Event) -> None:
-    since, told = 0.0, False
-    while not over.wait(LOOK_SECONDS):
-        states = _states_of_places(scaling)
+def _watch(scaling: ScalingConfig, notify: Callable[[str], None], done: threading.Event) -> None:
+    since, notified = 0.0, False
+    while not done.wait(POLL_SECONDS):
+        states = _placement_states(scaling)
         if "CREATED" in states:
-            if told:
-                tell("The cluster has room again: starting the workers.")
-            since, told = 0.0, False
+            if notified:
+                notify("The cluster has enough resources again; starting the workers.")
+            since, notified = 0.0, False
         elif states & {"PENDING", "RESCHEDULING"}:
-            # Ray Train asks anew every minute: what counts is the time since the workers last had their places.
+            # Ray Train makes a new request every minute, so the time is counted from when workers were last placed.
             since = since or time.monotonic()
-            if not told and time.monotonic() - since > WAIT_SECONDS:
-                tell(f"Waiting for {_wanted(scaling)}: {_there()} now. Training goes on by itself when there is room.")
-                told = True
+            if not notified and time.monotonic() - since > NOTICE_SECONDS:
+                notify(
+                    f"Waiting for {_describe_requested(scaling)}: {_describe_available()}. "
+                    "Training resumes automatically when there is room."
+                )
+                notified = True
 
 
-def _states_of_places(scaling: ScalingConfig) -> set[str]:
-    """The states of what Ray Train has asked for: a group of one place for each worker."""
-    workers, each = _asked(scaling)
+def _placement_states(scaling: ScalingConfig) -> set[str]:
+    """Return the states of Ray Train's placement groups, which have one bundle for each worker."""
+    workers, each = _requested(scaling)
     table = placement_group_table()
     return {group["state"] for group in table.values() if [*group["bundles"].values()] == [each] * workers}
 
 
-def _wanted(scaling: ScalingConfig) -> str:
-    workers, resources = _asked(scaling)
+def _describe_requested(scaling: ScalingConfig) -> str:
+    workers, resources = _requested(scaling)
     each = " and ".join(_count(int(number), kind) for kind, number in resources.items())
     return f"{_count(workers, 'worker')} with {each} each"
 
 
-def _asked(scaling: ScalingConfig) -> tuple[int, dict[str, float]]:
-    """How many workers were asked for, and what each is to have."""
+def _requested(scaling: ScalingConfig) -> tuple[int, dict[str, float]]:
+    """Return the number of workers and the resources of each."""
     workers: Any = scaling.num_workers
     resources: Any = scaling.resources_per_worker
     return int(workers), dict(resources)
 
 
-def _there() -> str:
-    there, free = nodes(), ray.available_resources()  # type: ignore[no-untyped-call]
-    kinds = [kind for kind in ("CPU", "GPU") if any(kind in node for node in there)]
-    held = [f"{_count(total(kind), kind)} ({int(free.get(kind, 0))} free)" for kind in kinds]
-    return f"the cluster has {_count(len(there), 'node')} with {' and '.join(held) or 'no CPU'}"
+def _describe_available() -> str:
+    living, free = nodes(), ray.available_resources()  # type: ignore[no-untyped-call]
+    kinds = [kind for kind in ("CPU", "GPU") if any(kind in node for node in living)]
+    totals = [f"{_count(total(kind), kind)} ({int(free.get(kind, 0))} free)" for kind in kinds]
+    return f"the cluster has {_count(len(living), 'node')} with {' and '.join(totals) or 'no CPU'}"
 
 
 def nodes() -> list[dict[str, float]]:
-    """What each living node has, such as CPU and GPU."""
+    """Return the resources of each living node, such as CPU and GPU."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 

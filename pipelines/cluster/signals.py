@@ -1,4 +1,4 @@
-"""Ctrl-C, and the TERM signal of clusters and containers, as a request to come to an end."""
+"""Ctrl-C, and the TERM signal of clusters and containers, as a request to stop gracefully."""
 
 import signal
 import threading
@@ -7,43 +7,45 @@ from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 STOPPED = 130
-"""What a shell gives a command that Ctrl-C has ended."""
-LOOK_SECONDS = 0.2
+"""Exit code that shells report for a command ended by Ctrl-C."""
+POLL_SECONDS = 0.2
 
 
 @contextmanager
 def graceful_stop() -> Iterator[threading.Event]:
     """Yield an event that the first Ctrl-C (or TERM) sets; the next one raises KeyboardInterrupt.
 
-    Signals reach the main thread alone; in another thread the event is never set.
+    Only the main thread receives signals; in another thread the event is never set.
     """
-    wanted, asked = threading.Event(), False
+    stop, requested = threading.Event(), False
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        nonlocal requested
+        if requested:
             raise KeyboardInterrupt
-        asked = True
-        wanted.set()
+        requested = True
+        stop.set()
 
     if threading.current_thread() is not threading.main_thread():
-        yield wanted
+        yield stop
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield wanted
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def wait(running: "Future[Any]", wanted: threading.Event) -> bool:
-    """Return True when the work is done, False as soon as its end is wanted."""
-    while not wanted.is_set():
-        done, _ = wait_for([running], timeout=LOOK_SECONDS)
+def wait(running: "Future[Result]", stop: threading.Event) -> bool:
+    """Return True when the work is done, or False as soon as `stop` is set."""
+    while not stop.is_set():
+        done, _ = wait_for([running], timeout=POLL_SECONDS)
         if done:
             return True
     return False

@@ -1,4 +1,7 @@
-"""The loss curve: every named loss of every step, kept in checkpoints so that none is lost with a process."""
+"""The loss curve: the losses of every step and the held-out scores of every checkpoint.
+
+It is kept in checkpoints, so that it survives the process.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 CURVE = "losses.npz"
-"""The file that holds it in a checkpoint."""
+"""The curve's file in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -15,46 +18,63 @@ class StepLosses:
     """The named losses of one step, over the global batch."""
 
     step: int
-    """Steps since the training began, the first is 1."""
+    """Number of the step, counted from 1."""
     when: float
-    """Seconds since 1970 when the step was done (on a GPU: sent off)."""
+    """Seconds since 1970 at the end of the step (on a GPU: when it was launched)."""
     losses: dict[str, float]
 
 
 @dataclass
 class LossCurve:
-    """The losses of all steps so far, in order."""
+    """The losses of all steps so far, in order, and the scores of all checkpoints, also of those since removed."""
 
     steps: list[StepLosses] = field(default_factory=list)
+    scores: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Named scores on held-out pairs, by the step of the checkpoint."""
 
     def extend(self, steps: Iterable[StepLosses]) -> None:
-        """Add the steps that follow."""
+        """Append steps."""
         self.steps.extend(steps)
 
     def save(self, path: Path) -> None:
-        """Write the curve as arrays: `names`, `step` (N,), `when` (N,), `losses` (N, names)."""
+        """Write the curve as arrays.
+
+        These are `names`, `step` (N,), `when` (N,) and `losses` (N, names); and of M checkpoints `score_names`,
+        `score_step` (M,) and `scores` (M, score_names).
+        """
         names = list(self.steps[0].losses) if self.steps else []
+        score_names = list(next(iter(self.scores.values()), {}))
         np.savez(
             path,
             allow_pickle=False,
             names=np.array(names, np.str_),
             step=np.array([taken.step for taken in self.steps], np.int64),
             when=np.array([taken.when for taken in self.steps], np.float64),
-            losses=np.array([list(taken.losses.values()) for taken in self.steps], np.float32).reshape(
+            losses=np.array([[taken.losses[name] for name in names] for taken in self.steps], np.float32).reshape(
                 len(self.steps), len(names)
+            ),
+            score_names=np.array(score_names, np.str_),
+            score_step=np.array(list(self.scores), np.int64),
+            scores=np.array([[found[name] for name in score_names] for found in self.scores.values()]).reshape(
+                len(self.scores), len(score_names)
             ),
         )
 
     @classmethod
     def load(cls, path: Path) -> "LossCurve":
-        """Read what `save` wrote."""
+        """Read a file that `save` wrote; files of version 0.1.0 hold no scores."""
         with np.load(path, allow_pickle=False) as arrays:
             names = arrays["names"].tolist()
             rows = zip(arrays["step"].tolist(), arrays["when"].tolist(), arrays["losses"].tolist(), strict=True)
-            return cls([StepLosses(step, when, dict(zip(names, row, strict=True))) for step, when, row in rows])
+            steps = [StepLosses(step, when, dict(zip(names, row, strict=True))) for step, when, row in rows]
+            if "scores" not in arrays:
+                return cls(steps)
+            score_names = arrays["score_names"].tolist()
+            scored = zip(arrays["score_step"].tolist(), arrays["scores"].tolist(), strict=True)
+            return cls(steps, {step: dict(zip(score_names, row, strict=True)) for step, row in scored})
 
     @classmethod
     def newest(cls, checkpoints: Path) -> "LossCurve":
-        """Read the losses of all steps from the newest checkpoint in a folder; empty if the checkpoints are gone."""
+        """Read the curve from the newest checkpoint in a folder; it is empty if there is none."""
         files = sorted(checkpoints.glob(f"step-????????/{CURVE}"))
         return cls.load(files[-1]) if files else cls()

@@ -1,4 +1,4 @@
-"""The seam to MLflow's tracking: one run from training to registration."""
+"""MLflow runs: one run from training to registration, with errors that separate an outage from a rejection."""
 
 import contextlib
 import json
@@ -23,52 +23,52 @@ from PIL import Image
 from model.errors import ConfigError, Stopped, TrackingError
 from model.io.addresses import hide_passwords
 from model.provenance import git_revision
+from model.spec import LOSSES
+from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking.loss_curve import StepLosses
 
 PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
-BATCH = 900
-"""Metrics in one request, which MLflow takes whole or not at all; its own limit is 1000."""
-LAST_LOSS = "discriminator_drawn_loss"
-"""The last loss of a step: where it is logged, the others are."""
-ANSWER_SECONDS = "10"
+BATCH = 150 * len(LOSSES)
+"""Metrics in one request, which MLflow logs completely or not at all; its own limit is 1000."""
+SHORT_TIMEOUTS = HeldVariables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"})
+"""Let requests fail within seconds. MLflow's own retries take minutes, and its client reads both settings from the
+environment only, for every request."""
 
 
-class ServerAwayError(TrackingError):
-    """MLflow did not answer, or was not able to: the same can be asked again."""
+class ServerUnavailableError(TrackingError):
+    """MLflow did not answer or was not able to; the request can be repeated."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """An MLflow run that is being written."""
+    """An active MLflow run."""
 
     id: str
 
     def last_step(self, metric: str) -> int:
-        """Return the last step at which a metric is logged, 0 if it never was."""
+        """Return the last step at which a metric was logged, 0 if it never was."""
         history = mlflow.MlflowClient().get_metric_history(self.id, metric)
         return max((metric.step for metric in history), default=0)
 
     def log_losses(self, losses: Iterable[StepLosses]) -> None:
-        """Log the named losses of steps, in few requests; logging the same again changes nothing."""
+        """Log the losses of steps in few requests, each step in the order of LOSSES; repeating it changes nothing."""
         metrics = [
-            Metric(name, value, int(step.when * 1000), step.step)
-            for step in losses
-            for name, value in step.losses.items()
+            Metric(name, step.losses[name], int(step.when * 1000), step.step) for step in losses for name in LOSSES
         ]
         for start in range(0, len(metrics), BATCH):
             mlflow.MlflowClient().log_batch(self.id, metrics=metrics[start : start + BATCH])
 
     def log_metrics(self, metrics: Mapping[str, float], *, step: int = 0, when: float | None = None) -> None:
-        """Log numbers of one moment, in seconds since 1970; by default of now."""
+        """Log metrics with a time in seconds since 1970, by default now."""
         now = int((when or time.time()) * 1000)
         mlflow.MlflowClient().log_batch(
             self.id, metrics=[Metric(name, value, now, step) for name, value in metrics.items()]
         )
 
     def log_image(self, image: Image.Image, name: str) -> None:
-        """Log a picture as a PNG artifact."""
+        """Log an image as a PNG artifact."""
         mlflow.MlflowClient().log_image(self.id, image, artifact_file=name)
 
     def log_file(self, file: Path, folder: str | None = None) -> None:
@@ -82,11 +82,11 @@ class Run:
 
 
 def connect() -> str:
-    """Make sure that the tracking server answers; return its address.
+    """Check that the tracking server answers; return its address.
 
     Raises:
-        ConfigError: This is a cluster's run, and MLflow would be a local file.
-        TrackingError: It does not, or it refuses.
+        ConfigError: The run is on a cluster, and MLflow would write to a local file.
+        TrackingError: The server does not answer, or rejects the request.
     """
     for name, level in {"alembic": logging.WARNING, "mlflow": logging.WARNING, "urllib3": logging.ERROR}.items():
         logging.getLogger(name).setLevel(level)
@@ -94,39 +94,38 @@ def connect() -> str:
         check_shared()
     uri = mlflow.get_tracking_uri()
     if hide_passwords(uri) != uri:
-        # MLflow would print the run's address with the password in it.
+        # MLflow would print the run's address with the password in it, at any time until this process ends.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    with _short_timeouts():
+    with SHORT_TIMEOUTS.held():
         try:
             mlflow.MlflowClient().search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
             raise TrackingError(
                 f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
-                "one that runs (unset it for a local SQLite file). "
-                f"It said: {_message(error)}"
+                f"a running one (unset it for a local SQLite file). The error was: {_message(error)}"
             ) from error
     return uri
 
 
 def check_shared() -> None:
-    """Refuse to track a run on a Ray cluster in a local file.
+    """Check that MLflow can track a run on a Ray cluster.
 
     Raises:
-        ConfigError: MLflow's address is SQLite or a folder, which it is where MLFLOW_TRACKING_URI is not set.
+        ConfigError: MLflow's address is SQLite or a folder, as it is by default if MLFLOW_TRACKING_URI is not set.
     """
     uri = mlflow.get_tracking_uri()
     # A bare word such as `databricks` names a service; a bare path is a folder.
     if uri.startswith(("sqlite:", "file:", "/", ".")):
         raise ConfigError(
             f"MLflow would write to {uri}, and a run on a cluster can't be tracked in a local file: other nodes can't "
-            "write into it, and in a job's working directory it is lost with the job. Set MLFLOW_TRACKING_URI to an "
-            "MLflow server that the cluster reaches (http:// or https://)."
+            "write to it, and in a job's working directory it is lost with the job. Set MLFLOW_TRACKING_URI to an "
+            "MLflow server that the cluster can reach (http:// or https://)."
         )
 
 
 @contextmanager
 def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
-    """Begin a run, or go on in the one that `mlflow run` has begun, and log what it starts from; `connect` first."""
+    """Begin a run, or continue the one begun by `mlflow run`; log its settings and data. Call `connect` first."""
     if "MLFLOW_RUN_ID" not in os.environ:
         mlflow.set_experiment(config.tracking.experiment)
     with _run_status(mlflow.start_run(log_system_metrics=True)) as run:
@@ -140,9 +139,9 @@ def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
 
 @contextmanager
 def trial_run(parent: str, name: str, run_id: str | None, config: RunConfig) -> Iterator[Run]:
-    """Begin the nested run of a trial, or go on in it; a trial that is halted ends as KILLED."""
+    """Begin the nested run of a trial, or continue it; a trial that is stopped early ends as KILLED."""
     if run_id is not None:
-        with _known(run_id) as run:
+        with _existing_run(run_id) as run:
             yield run
         return
     connect()
@@ -154,7 +153,7 @@ def trial_run(parent: str, name: str, run_id: str | None, config: RunConfig) -> 
 
 
 def end_trials(parent: str, finished: Container[str]) -> None:
-    """End the nested runs as FINISHED, by name, or as KILLED if they were halted; one that failed stays FAILED."""
+    """End the nested runs: those named in `finished` as FINISHED, others as KILLED; failed ones stay FAILED."""
     experiment = mlflow.get_run(parent).info.experiment_id
     nested = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status != 'FAILED'"
     for run in mlflow.MlflowClient().search_runs([experiment], nested, max_results=1000):
@@ -164,37 +163,45 @@ def end_trials(parent: str, finished: Container[str]) -> None:
 
 @contextmanager
 def resumed_run(run_id: str, changes: Mapping[str, str]) -> Iterator[Run]:
-    """Go on with the training of a run; the settings that were changed stand in the tag `resumed.settings`."""
-    with _known(run_id, log_system_metrics=True) as run:
+    """Resume the training of a run; changed settings are recorded in the tag `resumed.settings`."""
+    with _existing_run(run_id, log_system_metrics=True) as run:
         run.set_tags({"resumed.git.revision": git_revision(), "resumed.settings": json.dumps(changes)})
         yield run
 
 
 @contextmanager
 def continue_run(run_id: str) -> Iterator[Run]:
-    """Add to a run whose training has ended."""
-    with _known(run_id) as run:
+    """Continue a run whose training has ended."""
+    with _existing_run(run_id) as run:
         yield run
 
 
 @contextmanager
-def server_errors() -> Iterator[None]:
-    """Turn what a request may meet on its way into ServerAwayError, in seconds; a refusal stays what it is."""
+def server_errors(*, large_files: bool = False) -> Iterator[None]:
+    """Translate the errors of requests to MLflow, which fail within seconds.
+
+    Args:
+        large_files: Keep MLflow's own timeouts and retries: a server may take long to store an upload.
+
+    Raises:
+        ServerUnavailableError: The server did not answer, or was not able to.
+        TrackingError: It rejected the request.
+    """
     uri = mlflow.get_tracking_uri()
-    with _short_timeouts():
+    with contextlib.nullcontext() if large_files else SHORT_TIMEOUTS.held():
         try:
             yield
         except MlflowException as error:
             status = error.get_http_status_code()  # type: ignore[no-untyped-call]
             if status >= 500 or status == 429:
-                raise ServerAwayError(_away(error, uri)) from error
-            raise TrackingError(f"MLflow at {hide_passwords(uri)} refused: {_message(error)}") from error
+                raise ServerUnavailableError(_unavailable(error, uri)) from error
+            raise TrackingError(f"MLflow at {hide_passwords(uri)} rejected the request: {_message(error)}") from error
         except OSError as error:
-            raise ServerAwayError(_away(error, uri)) from error
+            raise ServerUnavailableError(_unavailable(error, uri)) from error
 
 
 @contextmanager
-def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - options of mlflow.start_run
+def _existing_run(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - options of mlflow.start_run
     uri = connect()
     try:
         active = mlflow.start_run(run_id=run_id, **options)
@@ -209,35 +216,19 @@ def _known(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - opti
 
 @contextmanager
 def _run_status(active: mlflow.ActiveRun) -> Iterator[Run]:
-    """End as FINISHED, as KILLED when somebody stopped it, as FAILED on any other error."""
+    """End the run as FINISHED, as KILLED if it was stopped, or as FAILED after any other error."""
     try:
         yield Run(active.info.run_id)
     except BaseException as error:
-        # A server that is away as well must not hide the error.
-        with contextlib.suppress(ServerAwayError), server_errors():
+        # An unreachable server must not hide the error.
+        with contextlib.suppress(ServerUnavailableError), server_errors():
             mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt | SystemExit) else "FAILED")
         raise
     with server_errors():
         mlflow.end_run("FINISHED")
 
 
-@contextmanager
-def _short_timeouts() -> Iterator[None]:
-    """Let a request fail in seconds; MLflow's own retries take minutes."""
-    hurry = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": ANSWER_SECONDS}
-    before = {key: os.environ.get(key) for key in hurry}
-    os.environ.update(hurry)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
-
-
-def _away(error: Exception, uri: str) -> str:
+def _unavailable(error: Exception, uri: str) -> str:
     return f"MLflow at {hide_passwords(uri)} does not answer: {_message(error)}"
 
 
@@ -246,7 +237,7 @@ def _message(error: Exception) -> str:
 
 
 def _log_data(pairs: PairIndex) -> None:
-    """Log the data as an input of the run: the fingerprint is its digest, which MLflow cuts at 36 characters."""
+    """Log the data as an input of the run; its digest is the fingerprint, which MLflow limits to 36 characters."""
     source = CodeDatasetSource(tags={"source": pairs.source, "fingerprint": pairs.fingerprint})
     data = MetaDataset(source, name="pairs", digest=pairs.fingerprint[:36])  # type: ignore[abstract]
     mlflow.log_input(data, context="training")

@@ -1,11 +1,11 @@
-"""What is on its way to MLflow: sent in order by a thread of its own, and again until the server has taken it."""
+"""A queue of requests to MLflow, sent in order by its own thread and repeated until the server accepts them."""
 
 import threading
 from collections import deque
 from collections.abc import Callable
 
 from model.errors import TrackingError
-from pipelines.tracking.mlflow_runs import ServerAwayError, server_errors
+from pipelines.tracking.mlflow_runs import ServerUnavailableError, server_errors
 
 RETRY_SECONDS = 2.0
 
@@ -13,14 +13,14 @@ Send = Callable[[], None]
 
 
 class Outbox:
-    """Keeps what a tracking server has not taken yet, so that no training waits for it and nothing is lost.
+    """Requests that the tracking server has not accepted yet: training never waits for them, and none is lost.
 
-    Sending the same twice must be harmless: a server may die between taking something and saying so.
+    Requests must be idempotent: a server may die after it has handled one and before it has answered.
     """
 
-    def __init__(self, *, on_news: Callable[[str], None]) -> None:
-        """Start the thread; `on_news` is told when the server goes away and when it is back."""
-        self._on_news = on_news
+    def __init__(self, *, notify: Callable[[str], None]) -> None:
+        """Start the thread; `notify` is called with a message when the server becomes unavailable and available."""
+        self._notify = notify
         self._waiting: deque[Send] = deque()
         self._changed = threading.Condition()
         self._closing = threading.Event()
@@ -29,10 +29,10 @@ class Outbox:
         self._thread.start()
 
     def put(self, send: Send) -> None:
-        """Send something after all that was put before; return at once.
+        """Queue a request after all earlier ones; return at once.
 
         Raises:
-            Exception: What the server refused earlier, if it did: that would not get better by waiting.
+            Exception: The server has rejected an earlier request, which repeating would not change.
         """
         if self._failure is not None:
             raise self._failure
@@ -41,11 +41,11 @@ class Outbox:
             self._changed.notify()
 
     def flush(self, *, patience: float) -> None:
-        """Wait until all is sent, for `patience` seconds at most.
+        """Wait until every request is sent, for at most `patience` seconds.
 
         Raises:
-            TrackingError: The server did not come back in time.
-            Exception: What the server refused.
+            TrackingError: The server did not become available in time.
+            Exception: The server has rejected a request.
         """
         with self._changed:
             done = self._changed.wait_for(lambda: not self._waiting or self._failure is not None, timeout=patience)
@@ -53,8 +53,8 @@ class Outbox:
             raise self._failure
         if not done:
             raise TrackingError(
-                f"MLflow has been away for {patience:.0f} s (tracking.patience) and {len(self._waiting)} messages "
-                "are not sent; the run's checkpoints hold them: start it, and resume the run."
+                f"MLflow has been unavailable for {patience:.0f} s (tracking.patience) and {len(self._waiting)} "
+                "requests are unsent; they are in the run's checkpoints, so start the server and resume the run."
             )
 
     def close(self, *, patience: float) -> None:
@@ -68,7 +68,7 @@ class Outbox:
             self._thread.join()
 
     def _run(self) -> None:
-        away = False
+        unavailable = False
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing.is_set())
@@ -78,17 +78,17 @@ class Outbox:
             try:
                 with server_errors():
                     send()
-            except ServerAwayError as error:
-                if not away:
-                    self._on_news(f"{error} What is to be logged is kept until it does.")
-                away = True
+            except ServerUnavailableError as error:
+                if not unavailable:
+                    self._notify(f"{error} Metrics are queued until it does.")
+                unavailable = True
                 self._closing.wait(RETRY_SECONDS)
                 continue
             except Exception as error:
                 self._failure = error
-            if away and self._failure is None:
-                self._on_news("MLflow answers again.")
-                away = False
+            if unavailable and self._failure is None:
+                self._notify("MLflow answers again.")
+                unavailable = False
             with self._changed:
                 self._waiting.popleft()
                 self._changed.notify_all()

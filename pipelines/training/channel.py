@@ -1,4 +1,4 @@
-"""The line between the first worker and the driver: one small actor on the driver's own node."""
+"""The channel between the first worker and the driver: one small actor on the driver's node."""
 
 import asyncio
 from dataclasses import dataclass
@@ -11,21 +11,22 @@ from pipelines.training.messages import TrainingUpdate
 
 
 class _Exchange:
-    """Holds reports until the driver takes them, and the driver's wish to stop. An actor for both ways.
+    """An actor that holds updates until the driver takes them, and the driver's request to stop.
 
-    Every Python process of Ray wakes up a hundred times a second, which a training on two cores notices.
+    One actor serves both directions: every Python process of Ray wakes up a hundred times a second, which slows down a
+    training on two cores.
     """
 
     def __init__(self) -> None:
-        self._reports: asyncio.Queue[TrainingUpdate | None] = asyncio.Queue()
+        self._updates: asyncio.Queue[TrainingUpdate | None] = asyncio.Queue()
         self._stop = False
 
-    async def send(self, report: TrainingUpdate | None) -> bool:
-        self._reports.put_nowait(report)
+    async def send(self, update: TrainingUpdate | None) -> bool:
+        self._updates.put_nowait(update)
         return self._stop
 
-    async def next_report(self) -> TrainingUpdate | None:
-        return await self._reports.get()
+    async def next_update(self) -> TrainingUpdate | None:
+        return await self._updates.get()
 
     async def stop(self) -> None:
         self._stop = True
@@ -36,31 +37,31 @@ class _Exchange:
 
 @dataclass(frozen=True)
 class ActorChannel:
-    """A line that goes through Ray; it can be handed to any worker of the cluster."""
+    """A channel through a Ray actor; it can be passed to any worker of the cluster."""
 
     exchange: Any
 
     @classmethod
     def open(cls) -> Self:
-        """Open a line whose actor is lost with no other node than the driver's."""
+        """Start the actor on the driver's node, so that losing another node does not end it."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         return cls(ray.remote(_Exchange).options(num_cpus=0, scheduling_strategy=here).remote())
 
-    def send(self, report: TrainingUpdate | None) -> bool:
-        """Send news to the driver, or None for the end of it; tell whether the driver wants the training to stop."""
-        return bool(ray.get(self.exchange.send.remote(report)))
+    def send(self, update: TrainingUpdate | None) -> bool:
+        """Send an update, or None as the last one; return whether the training should stop."""
+        return bool(ray.get(self.exchange.send.remote(update)))
 
-    def next_report(self) -> TrainingUpdate | None:
-        """Wait for the next news; None is their end."""
-        report: TrainingUpdate | None = ray.get(self.exchange.next_report.remote())
-        return report
+    def next_update(self) -> TrainingUpdate | None:
+        """Wait for the next update; None is the last one."""
+        update: TrainingUpdate | None = ray.get(self.exchange.next_update.remote())
+        return update
 
     def stop(self) -> None:
-        """Want the training to stop, now and after every restart of its workers."""
+        """Request the training to stop, now and after every restart of its workers."""
         ray.get(self.exchange.stop.remote())
 
     def stop_requested(self) -> bool:
-        """Tell whether the driver wants the training to stop."""
+        """Return whether the driver has requested the training to stop."""
         return bool(ray.get(self.exchange.stop_requested.remote()))
 
     def close(self) -> None:

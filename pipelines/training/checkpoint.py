@@ -1,4 +1,4 @@
-"""Save and restore all that a training is: arrays and loss curve, sealed by a manifest that is written last."""
+"""Checkpoints: the arrays and the loss curve of a training, sealed by a manifest that is written last."""
 
 from pathlib import Path
 from typing import Any
@@ -19,32 +19,32 @@ MANIFEST = "checkpoint.json"
 
 
 class Position(Frozen):
-    """How far a training is."""
+    """Progress of a training."""
 
     epoch: int = Field(ge=0)
     """Finished epochs."""
     step: int = Field(ge=0)
     """Finished steps."""
     seen: int = Field(default=0, ge=0)
-    """Pairs of the running epoch that are done; its order follows from the seed and the epoch's number."""
+    """Pairs of the running epoch that were trained on; their order follows from the seed and the epoch's number."""
 
 
 class Manifest(Frozen):
-    """What a checkpoint holds; a checkpoint without it was never finished."""
+    """Contents of a checkpoint; a checkpoint without a manifest is incomplete."""
 
     position: Position
     config: RunConfig
     code_revision: str
     scores: dict[str, float]
-    """Of the generator on held-out pairs, by name."""
+    """The generator's scores on held-out pairs, by name."""
     sha256: dict[str, str]
-    """Of every other file."""
+    """sha256 of every other file, by name."""
 
 
 def arrays(state: TrainState) -> dict[str, NDArray[Any]]:
     """Read every variable: both networks, both optimizers, random state.
 
-    Every worker calls it, for reading a variable may be a conversation of all.
+    Call it on every worker: reading a variable may be a collective operation.
     """
     return {name: np.asarray(variable.value) for name, variable in state.variables().items()}
 
@@ -59,7 +59,7 @@ def save(
     code_revision: str,
     scores: dict[str, float],
 ) -> None:
-    """Write the values of all variables, the curve, and then the manifest that seals both."""
+    """Write the values of all variables and the curve, and then the manifest that seals both."""
     np.savez(folder / ARRAYS, allow_pickle=False, **values)
     curve.save(folder / CURVE)
     manifest = Manifest(
@@ -73,53 +73,55 @@ def save(
 
 
 def verify(folder: Path) -> Manifest:
-    """Return the manifest of a checkpoint whose files are all what was saved.
+    """Return the manifest of a checkpoint after checking that its files are intact.
 
     Raises:
-        CheckpointError: It is unfinished or altered; the message is the reason alone.
+        CheckpointError: It is incomplete or was altered; the message is the reason only.
     """
     manifest = read_manifest(folder)
     if set(manifest.sha256) != {ARRAYS, CURVE}:
-        raise CheckpointError("its manifest is of another version of sat2map")
+        raise CheckpointError("its manifest was written by another version of sat2map")
     for name, expected in manifest.sha256.items():
         path = folder / name
         if not path.is_file():
             raise CheckpointError(f"{name} is missing")
         if sha256(path) != expected:
-            raise CheckpointError(f"{name} is not what was saved (sha256)")
+            raise CheckpointError(f"the sha256 of {name} does not match")
     return manifest
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read what a checkpoint says of itself.
+    """Read the manifest of a checkpoint, without checking the other files.
 
     Raises:
-        CheckpointError: It was never finished, or its manifest can't be read.
+        CheckpointError: It is missing or can't be read.
     """
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"it was never finished ({MANIFEST} is missing)") from error
+        raise CheckpointError(f"it is incomplete ({MANIFEST} is missing)") from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{MANIFEST} can't be read") from error
 
 
 def restore(folder: Path, state: TrainState, *, network: NetworkConfig) -> tuple[Position, LossCurve]:
-    """Put a verified checkpoint's values into `state`.
+    """Verify a checkpoint and assign its values to `state`.
 
     Raises:
-        CheckpointError: It is unfinished, altered, or of other networks than `network`.
+        CheckpointError: It is incomplete, was altered, or belongs to other networks than `network`.
     """
     manifest = verify(folder)
     if manifest.config.network != network:
         raise CheckpointError(
-            f"The checkpoint {folder} is of {manifest.config.network!r} and the run asks for {network!r}; "
+            f"The checkpoint {folder} has {manifest.config.network!r} and the run requests {network!r}; "
             "use the settings that it was trained with."
         )
     with np.load(folder / ARRAYS, allow_pickle=False) as values:
         variables = state.variables()
         if set(values.files) != set(variables):
-            raise CheckpointError(f"{folder} was written by another version of sat2map; train again, or go back to it.")
+            raise CheckpointError(
+                f"The checkpoint {folder} was written by another version of sat2map; use that version, or train again."
+            )
         for name, variable in variables.items():
             variable.assign(values[name])
     return manifest.position, LossCurve.load(folder / CURVE)

@@ -1,8 +1,8 @@
-"""The checkpoints of one run: which are kept, and which one a training goes on from.
+"""The checkpoints of one run: writing new ones, removing old ones, and finding the one to resume from.
 
 ```
 checkpoints/
-├── step-00000120/            whole: written to the side, renamed when its manifest was sealed
+├── step-00000120/            complete: written under another name, renamed once its manifest was written
 ├── step-00000180/
 └── step-00000240.partial/    being written, or left by a process that was killed
 ```
@@ -22,15 +22,15 @@ from pipelines.training.checkpoint import Manifest, read_manifest, verify
 PARTIAL = ".partial"
 
 
-class PassedOver(NamedTuple):
-    """A checkpoint that can't be used, and why."""
+class SkippedCheckpoint(NamedTuple):
+    """A checkpoint that can't be used, and the reason."""
 
     folder: Path
     reason: str
 
     def __str__(self) -> str:
-        """Name it for a person."""
-        return f"Passed over checkpoint {self.folder.name}: {self.reason}."
+        """Return the message for the user."""
+        return f"Skipped checkpoint {self.folder.name}: {self.reason}."
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class CheckpointStore:
 
     Attributes:
         root: The folder.
-        keep: How many of the newest are kept.
+        keep: The number of newest checkpoints to keep.
         best_by: The held-out score whose best checkpoint is kept as well.
     """
 
@@ -49,12 +49,12 @@ class CheckpointStore:
 
     @contextlib.contextmanager
     def new(self, step: int) -> Iterator[Path]:
-        """Yield a folder to write a checkpoint into; when it is whole it takes its place and older ones go.
+        """Yield a folder to write a checkpoint into; once it is complete, rename it and remove old checkpoints.
 
-        On an error nothing is left of it, and the older ones stay. What a killed process left unfinished goes as well.
+        After an error the folder is removed and old checkpoints stay. Leftovers of killed processes are removed first.
         """
-        for left_over in self.root.glob(f"*{PARTIAL}"):
-            shutil.rmtree(left_over)
+        for leftover in self.root.glob(f"*{PARTIAL}"):
+            shutil.rmtree(leftover)
         folder = self.root / f"step-{step:08d}"
         draft = folder.with_name(folder.name + PARTIAL)
         draft.mkdir(parents=True)
@@ -62,27 +62,27 @@ class CheckpointStore:
             yield draft
             read_manifest(draft)
             if folder.exists():
-                # Only a broken one can stand here: a training never takes a step again from a whole one.
+                # It must be broken: training never repeats the step of an intact checkpoint.
                 shutil.rmtree(folder)
             draft.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         self._prune()
 
-    def newest(self) -> tuple[Path | None, list[PassedOver]]:
-        """Find the newest checkpoint that is whole, and those after it that are not."""
-        passed_over = []
+    def newest(self) -> tuple[Path | None, list[SkippedCheckpoint]]:
+        """Find the newest intact checkpoint, and the newer ones that had to be skipped."""
+        skipped = []
         for folder in sorted(self._folders(partial=True), reverse=True):
             try:
                 verify(folder)
             except CheckpointError as error:
-                passed_over.append(PassedOver(folder, str(error)))
+                skipped.append(SkippedCheckpoint(folder, str(error)))
             else:
-                return folder, passed_over
-        return None, passed_over
+                return folder, skipped
+        return None, skipped
 
     def best(self) -> Path | None:
-        """Find the whole checkpoint with the best held-out score."""
+        """Find the complete checkpoint with the best held-out score."""
         ranked = sorted(self._manifests().items(), key=lambda item: self._rank(item[1]))
         return ranked[0][0] if ranked else None
 
@@ -103,9 +103,9 @@ class CheckpointStore:
         return manifest.scores[self.best_by] * (1 if BEST_IS_LOWEST[self.best_by] else -1)
 
     def _prune(self) -> None:
-        """Remove all but the newest and the best; what is broken is left for a person to look at."""
-        whole = list(self._manifests())
-        kept = {*whole[-self.keep :], self.best()}
-        for folder in whole:
+        """Remove all but the newest and the best; broken checkpoints are left for inspection."""
+        complete = list(self._manifests())
+        kept = {*complete[-self.keep :], self.best()}
+        for folder in complete:
             if folder not in kept:
                 shutil.rmtree(folder)

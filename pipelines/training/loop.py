@@ -1,9 +1,9 @@
-"""The training loop of one worker: step, report, checkpoint, stop when asked."""
+"""The training loop of one worker: train steps, updates, checkpoints, and stopping on request."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -11,8 +11,9 @@ import tensorflow as tf
 from model.errors import TrainingError
 from model.io.files import new_file
 from model.networks.pix2pix import build_generator
-from model.networks.train_step import TrainState, equalise_moving_statistics, train_step
+from model.networks.train_step import TrainState, equalise_moving_statistics, stack_losses, train_step
 from model.pixels import Pixels, to_pixels, to_tensor
+from model.spec import LOSSES
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Batch, Shard, TrainingPairs
 from pipelines.data.pairs import PairIndex
@@ -24,9 +25,20 @@ from pipelines.training.checkpoint_store import CheckpointStore
 from pipelines.training.messages import Channel, Drawing, TrainingUpdate
 from pipelines.workspace import RunFolder
 
-REPORT_SECONDS = 2.0
+UPDATE_SECONDS = 2.0
 
-Step = Callable[..., Any]
+CompiledStep = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""Source, target, pairs in the global batch, stop request -> the losses in the order of LOSSES, then the stop requests.
+
+Everything it returns is summed over the workers.
+"""
+
+
+class _StepResult(NamedTuple):
+    step: int
+    when: float
+    values: tf.Tensor
+    """What the compiled step returned; on a GPU it may still be running."""
 
 
 class TrainingLoop:
@@ -44,7 +56,7 @@ class TrainingLoop:
         code_revision: str,
         held_out: tuple[Pixels, Pixels],
     ) -> None:
-        """Take what is trained and where it is told and kept; `held_out` is what checkpoints are scored on."""
+        """Compile the step; `held_out` are the sources and targets that checkpoints are scored on."""
         self.config, self.strategy, self.state, self.shard, self.channel = config, strategy, state, shard, channel
         self.folder, self.code_revision, self.held_out = folder, code_revision, held_out
         training = config.training
@@ -52,18 +64,18 @@ class TrainingLoop:
         self.curve = LossCurve()
         self.saved = -1
         self.waited = 0.0
+        self.compiled_step = self._compile_step()
         self._stop = False
-        self._newest: deque[Any] = deque(maxlen=2)
-        self._losses: list[tuple[int, float, Any]] = []
-        self._step_function, self._names = self._compile_step()
+        self._newest: deque[_StepResult] = deque(maxlen=2)
+        self._unreported: list[_StepResult] = []
 
     @property
     def first(self) -> bool:
-        """The first worker speaks and writes for all."""
+        """Whether this is the first worker, which sends updates and writes files for all."""
         return self.shard.rank == 0
 
     def run(self, pairs: PairIndex) -> None:
-        """Train from the newest whole checkpoint to the last epoch, or until the driver wants it to stop."""
+        """Train from the newest intact checkpoint to the last epoch, or until the driver requests a stop."""
         training = self.config.training
         batches = TrainingPairs(
             pairs.train,
@@ -78,33 +90,35 @@ class TrainingLoop:
         )
         position = self._restore()
         for epoch in range(position.epoch, training.epochs):
-            position = self._epoch(epoch, position, batches)
-            if position.epoch == epoch:  # Stopped on the way.
+            position = self._train_epoch(epoch, position, batches)
+            if position.epoch == epoch:  # Stopped within the epoch.
                 self._save(position)
                 return
         self._finish()
 
-    def _epoch(self, epoch: int, position: Position, batches: TrainingPairs) -> Position:
-        """Train for one epoch, or until the driver wants it to stop; return how far it came."""
+    def _train_epoch(self, epoch: int, position: Position, batches: TrainingPairs) -> Position:
+        """Train for one epoch, or until the driver requests a stop; return the position reached."""
         step, seen, began, self.waited = position.step, position.seen, time.monotonic(), 0.0
-        for batch in self._waiting(batches.epoch(epoch, seen=seen)):
+        for batch in self._timed(batches.epoch(epoch, seen=seen)):
             if self._must_stop():
-                self._report(epoch, now=True)
+                self._report_losses(epoch, now=True)
                 return Position(epoch=epoch, step=step, seen=seen)
             stop = tf.constant(float(self._stop))
-            losses = self._step_function(batch.source, batch.target, tf.constant(float(batch.pairs)), stop)
+            values = self.compiled_step(batch.source, batch.target, tf.constant(float(batch.pairs)), stop)
             step, seen = step + 1, seen + batch.pairs
-            self._newest.append(losses)
-            self._losses.append((step, time.time(), losses))
-            self._report(epoch)
-        self._report(epoch, now=True)
-        self._tell(epoch, step=step, metrics={"input_wait": self.waited / (time.monotonic() - began)})
+            result = _StepResult(step, time.time(), values)
+            self._newest.append(result)
+            self._unreported.append(result)
+            self._report_losses(epoch)
+        self._report_losses(epoch, now=True)
+        waited = self.waited / (time.monotonic() - began)
+        self._send(TrainingUpdate(epoch=epoch, step=step, metrics={"input_wait": waited}))
         position = Position(epoch=epoch + 1, step=step)
         self._end_epoch(position)
         return position
 
-    def _waiting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the batches, and add up how long the step had to wait for them."""
+    def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and add up the seconds spent waiting for them."""
         while True:
             began = time.monotonic()
             batch = next(batches, None)
@@ -113,62 +127,58 @@ class TrainingLoop:
                 return
             yield batch
 
-    def _compile_step(self) -> tuple[Step, list[str]]:
-        """Return the step, which gives every loss and the wish to stop, summed over the workers.
-
-        It traces once for each size of batch, of which an epoch has two at most.
-        """
-        names: list[str] = []
+    def _compile_step(self) -> CompiledStep:
+        """Return the traced step; it is traced once for each batch size, of which an epoch has at most two."""
         training = self.config.training
 
         def replica_step(source: tf.Tensor, target: tf.Tensor, pairs: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
             losses = train_step(self.state, source, target, l1_weight=training.l1_weight, global_batch=pairs)
-            names[:] = losses
-            return tf.stack([*losses.values(), stop])
+            return tf.concat([stack_losses(losses), [stop]], axis=0)
 
         def step(*shares: tf.Tensor) -> tf.Tensor:
             return self.strategy.reduce("SUM", self.strategy.run(replica_step, args=shares), axis=None)
 
-        # XLA fuses well on a GPU, loses bfloat16's gain on a CPU, and can't hold a conversation of workers.
-        compiled = training.gpu and training.workers == 1
-        return tf.function(step, jit_compile=compiled), names
+        # XLA fuses well on a GPU, but loses bfloat16's gain on a CPU and can't compile collectives of several workers.
+        use_xla = training.gpu and training.workers == 1
+        compiled: CompiledStep = tf.function(step, jit_compile=use_xla)
+        return compiled
 
     def _must_stop(self) -> bool:
-        """Tell whether a step carried a wish to stop: all workers read the same, and stop after the same step.
+        """Return whether a step carried a stop request: all workers read the same, and stop after the same step.
 
-        The last step but one is looked at, so that a GPU is never waited for.
+        The last step but one is read, so that the loop never waits for a GPU.
         """
-        return bool(self._newest) and float(np.asarray(self._newest[0])[-1]) > 0
+        return bool(self._newest) and float(np.asarray(self._newest[0].values)[-1]) > 0
 
-    def _report(self, epoch: int, *, now: bool = False) -> None:
-        """Send the losses that have gathered, and hear what the driver wants, every few seconds or at once."""
-        if not self._losses or (not now and self._losses[-1][1] - self._losses[0][1] < REPORT_SECONDS):
+    def _report_losses(self, epoch: int, *, now: bool = False) -> None:
+        """Send the collected losses, every few seconds or `now`; the reply is the driver's request to stop."""
+        results = self._unreported
+        if not results or (not now and results[-1].when - results[0].when < UPDATE_SECONDS):
             return
         losses = []
-        for step, when, values in self._losses:
-            numbers = np.asarray(values).tolist()[:-1]
-            losses.append(StepLosses(step, when, dict(zip(self._names, numbers, strict=True))))
-        self._losses.clear()
+        for result in results:
+            *numbers, _ = np.asarray(result.values).tolist()
+            losses.append(StepLosses(result.step, result.when, dict(zip(LOSSES, numbers, strict=True))))
+        results.clear()
         self.curve.extend(losses)
-        self._stop = self._tell(epoch, step=losses[-1].step, losses=losses)
+        self._stop = self._send(TrainingUpdate(epoch=epoch, step=losses[-1].step, losses=losses))
 
-    def _tell(self, epoch: int, **news: Any) -> bool:  # noqa: ANN401 - the fields of a Report
-        """Send news of the first worker; tell whether the driver wants the training to stop."""
-        return self.first and self.channel.send(TrainingUpdate(epoch=epoch, **news))
+    def _send(self, update: TrainingUpdate) -> bool:
+        """Send an update if this is the first worker; return whether the driver has requested a stop."""
+        return self.first and self.channel.send(update)
 
     def _end_epoch(self, position: Position) -> None:
         training = self.config.training
         last = position.epoch == training.epochs
-        to_save = last or position.epoch % training.checkpoint_every == 0
-        to_draw = last or position.epoch % training.sheet_every == 0
-        if to_draw:
+        if last or position.epoch % training.sheet_every == 0:
             source, target = (half[: training.sheet_pairs] for half in self.held_out)
-            self._tell(position.epoch - 1, drawing=Drawing(source, self._draw(source), target))
-        if to_save:
+            drawing = Drawing(source, self._draw(source), target)
+            self._send(TrainingUpdate(epoch=position.epoch - 1, drawing=drawing))
+        if last or position.epoch % training.checkpoint_every == 0:
             self._save(position)
 
     def _draw(self, photos: Pixels) -> Pixels:
-        """Draw as the exported model will: with moving statistics, which are made equal first, and no dropout."""
+        """Draw as the exported model will: with moving statistics, equalised first, and without dropout."""
         equalise_moving_statistics(self.state, self.strategy)
         return to_pixels(np.concatenate([self.state.generator(to_tensor(photo[None])) for photo in photos]))
 
@@ -181,7 +191,7 @@ class TrainingLoop:
         }
 
     def _save(self, position: Position) -> None:
-        """Write a checkpoint; a full disk costs this one and not the training."""
+        """Write a checkpoint; if the disk is full, training continues without it, except after the last epoch."""
         if position.step == self.saved:
             return
         scores = self._scores()
@@ -189,7 +199,8 @@ class TrainingLoop:
         self.saved = position.step
         if not self.first:
             return
-        self._tell(max(0, position.epoch - 1), step=position.step, metrics=scores)
+        self._send(TrainingUpdate(epoch=max(0, position.epoch - 1), step=position.step, metrics=scores))
+        self.curve.scores[position.step] = scores
         try:
             with self.store.new(position.step) as folder:
                 checkpoint.save(
@@ -202,35 +213,38 @@ class TrainingLoop:
                     scores=scores,
                 )
         except OSError as error:
-            note = f"The checkpoint of step {position.step} could not be written ({error.strerror or error})"
+            failure = f"The checkpoint of step {position.step} could not be written ({error.strerror or error})"
             if position.epoch == self.config.training.epochs:
                 raise TrainingError(
-                    f"{note}, and it is the last one. Make room, then go on from the one before."
+                    f"{failure}, and it is the final one. Free some disk space, then resume from the previous one."
                 ) from error
-            self._tell(position.epoch, notes=(f"{note}; the one before stays, and training goes on.",))
+            note = f"{failure}. The previous one is kept and training continues."
+            self._send(TrainingUpdate(epoch=position.epoch, notes=(note,)))
 
     def _restore(self) -> Position:
-        """Go back to the newest checkpoint that is whole, and send its curve: the driver knows what it has logged."""
-        folder, passed_over = self.store.newest()
-        notes = [str(broken) for broken in passed_over]
+        """Restore the newest intact checkpoint and send its complete curve; the driver logs what is missing."""
+        folder, skipped = self.store.newest()
+        notes = [str(broken) for broken in skipped]
         if folder is None:
-            self._tell(0, notes=tuple(notes))
+            self._send(TrainingUpdate(epoch=0, notes=tuple(notes)))
             return Position(epoch=0, step=0)
         position, self.curve = checkpoint.restore(folder, self.state, network=self.config.network)
         self.saved = position.step
-        notes.append(f"Going on from checkpoint {folder.name} (epoch {position.epoch}).")
-        self._tell(position.epoch, step=position.step, curve=self.curve.steps, notes=tuple(notes))
+        notes.append(f"Resuming from checkpoint {folder.name} (epoch {position.epoch}).")
+        self._send(TrainingUpdate(epoch=position.epoch, step=position.step, curve=self.curve.steps, notes=tuple(notes)))
         return position
 
     def _finish(self) -> None:
-        """Leave the generator: of the last step, or of the best checkpoint."""
-        best = self.store.best() if self.config.training.result == "best" else None
+        """Write the generator of the last step or of the best checkpoint (training.result)."""
+        training = self.config.training
+        best = self.store.best() if training.result == "best" else None
         if best is not None:
             checkpoint.restore(best, self.state, network=self.config.network)
-            self._tell(self.config.training.epochs - 1, notes=(f"The generator is that of {best.name}.",))
+            note = f"The generator is taken from checkpoint {best.name}, the best by {training.best_by}."
+            self._send(TrainingUpdate(epoch=training.epochs - 1, notes=(note,)))
         equalise_moving_statistics(self.state, self.strategy)
         if self.first:
-            # Of Keras' own layers, so that whoever loads it needs none of ours.
+            # Built from Keras' own layers, so that it can be loaded without this project.
             generator = build_generator(self.config.network)
             generator.set_weights(self.state.generator.get_weights())
             with new_file(self.folder.generator) as draft:

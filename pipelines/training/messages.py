@@ -1,4 +1,4 @@
-"""What the driver hands to its workers, and what the first worker reports while it trains."""
+"""Messages of a training: the job of a worker, and the updates that the first worker sends."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,10 +9,13 @@ from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking.loss_curve import StepLosses
 
+EPOCH_METRICS = ("input_wait", "val_l1", "val_ssim")
+"""Metrics of an epoch or a checkpoint."""
+
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """What a worker needs to train its share.
+    """Everything that a worker needs to train its share.
 
     Attributes:
         config: The settings of the run.
@@ -29,12 +32,9 @@ class WorkerJob:
     code_revision: str
 
 
-EPOCH_METRICS = ("input_wait", "val_l1", "val_ssim")
-
-
 @dataclass(frozen=True)
 class Drawing:
-    """Held-out pairs beside what the generator draws for them, each (N, S, S, 3)."""
+    """Held-out pairs with the generator's drawings, each (N, S, S, 3)."""
 
     source: Pixels
     drawn: Pixels
@@ -43,27 +43,28 @@ class Drawing:
 
 @dataclass(frozen=True)
 class TrainingUpdate:
-    """News from the first worker; `epoch` is the running one, the first is 0."""
+    """Progress of a training, sent by the first worker."""
 
     epoch: int
+    """The running epoch, counted from 0."""
     step: int = 0
     """Finished steps."""
     losses: list[StepLosses] = field(default_factory=list)
-    """Of the steps since the last report."""
+    """Losses of the steps since the last update."""
     curve: list[StepLosses] = field(default_factory=list)
-    """Of all steps before the checkpoint that the workers go on from."""
+    """Losses of all steps before the checkpoint that the workers resume from."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Numbers of this step, other than its losses: one of EPOCH_METRICS each."""
+    """Other metrics at this step, named as in EPOCH_METRICS."""
     drawing: Drawing | None = None
     notes: tuple[str, ...] = ()
-    """What a person should read: a checkpoint that was passed over, one that could not be written."""
-    mistake: str = ""
-    """What only the user can mend; starting the workers again would not help."""
+    """Messages for the user, for instance about a checkpoint that was skipped or could not be written."""
+    user_error: str = ""
+    """An error that restarting the workers would not fix, and only the user can."""
 
 
 class Channel(Protocol):
-    """What the first worker tells its news to."""
+    """The receiver of updates."""
 
-    def send(self, report: TrainingUpdate) -> bool:
-        """Send news; tell whether the training is wanted to stop."""
+    def send(self, update: TrainingUpdate) -> bool:
+        """Send an update; return whether the training should stop."""
         ...

@@ -1,4 +1,4 @@
-"""The driver of a training: Ray Train's workers on one side, MLflow and the progress bar on the other."""
+"""The driver of a training: it runs Ray Train's workers, and follows them with MLflow and a progress bar."""
 
 import os
 import shlex
@@ -33,14 +33,14 @@ from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 
 def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
-    """Train the networks, track the run in MLflow, and leave generator and record in the run's folder.
+    """Train the networks, track the run in MLflow, and write generator and record into the run's folder.
 
     Raises:
         ConfigError: The cluster has too few CPUs or GPUs for the workers.
-        DataError: There are fewer training pairs than one batch takes.
+        DataError: There are fewer training pairs than one batch needs.
         TrackingError: MLflow does not answer.
         TrainingError: The workers failed.
-        Stopped: The user stopped it.
+        Stopped: The user stopped the training.
     """
     _check_batch(config, pairs)
     mlflow_runs.connect()
@@ -55,15 +55,15 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
 
 
 def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
-    """Go on with a training from its newest whole checkpoint, in the same MLflow run.
+    """Resume a training from its newest intact checkpoint, in the same MLflow run.
 
     Args:
-        folder: Of a run that was stopped, was killed, or has ended and is to have more epochs.
-        changes: Settings that differ from those it began with, `training.epochs=80`; what is trained can't change.
+        folder: The folder of a run that was stopped or killed, or has ended and is to train for more epochs.
+        changes: Settings to change, such as `training.epochs=80`; network, data and seed can't change.
 
     Raises:
         MissingStepError: The run never began to train.
-        Sat2mapError: As `fit`; or no checkpoint of the run fits the settings.
+        Sat2mapError: As for `fit`; or no checkpoint of the run fits the settings.
     """
     began, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     config = settings_of.change(began, changes)
@@ -77,17 +77,17 @@ def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
     return folder
 
 
-def start_worker(job: WorkerJob, channel: ActorChannel, settings: Any) -> None:  # noqa: ANN401 - Ray's reference
-    """Train as one of Ray Train's workers; TensorFlow is imported there and not in the driver.
+def start_worker(job: WorkerJob, channel: ActorChannel, driver_settings: Any) -> None:  # noqa: ANN401 - Ray's reference
+    """Train as one of Ray Train's workers; TensorFlow is imported here and not in the driver.
 
     Args:
-        job: What is trained.
-        channel: To the driver.
-        settings: A reference to the driver's `environment.Settings`.
+        job: The job.
+        channel: The channel to the driver.
+        driver_settings: A reference to the driver's `environment.DriverSettings`.
     """
     environment.discard()
-    # Pairs at an address are read by the workers, which other nodes start without the driver's environment.
-    environment.apply(ray.get(settings))
+    # Workers read remote pairs themselves, and other nodes start them without the driver's environment.
+    environment.apply(ray.get(driver_settings))
     if channel.stop_requested():
         return
     from pipelines.training.worker import train_loop
@@ -116,7 +116,7 @@ def _train(
     scaling: ScalingConfig,
     monitor: TrainingMonitor,
 ) -> None:
-    """Run the workers to the end, and leave what a finished training leaves."""
+    """Run the workers to the end, and record the finished training."""
     channel = ActorChannel.open()
 
     def note(text: str) -> None:
@@ -131,14 +131,14 @@ def _train(
             _run_workers(config, pairs, folder, scaling, channel, stop)
     except TrainingFailedError as error:
         monitor.raise_failure()
-        raise TrainingError(f"Training failed: {_cause(error)} Go on with: {_resume_command(folder)}") from error
+        raise TrainingError(f"Training failed: {_cause(error)} Resume with: {_resume_command(folder)}") from error
     finally:
         channel.close()
         shutil.rmtree(folder.ray, ignore_errors=True)
     if not folder.generator.is_file() or monitor.steps_done < monitor.total_steps:
         raise Stopped(
             f"Stopped after step {monitor.steps_done} of {monitor.total_steps}; "
-            f"the last checkpoint holds them all. Go on with: {_resume_command(folder)}"
+            f"the last checkpoint includes all of them. Resume with: {_resume_command(folder)}"
         )
     record = RunRecord(
         run_id=run.id,
@@ -147,8 +147,9 @@ def _train(
         seconds=monitor.seconds,
         images_per_second=monitor.images_per_second,
     )
-    with mlflow_runs.server_errors():
+    with mlflow_runs.server_errors(large_files=True):
         run.log_file(folder.generator, "keras")
+    with mlflow_runs.server_errors():
         run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
     folder.write_record(record)
     Workspace(config.workspace).set_latest(folder)
@@ -162,19 +163,19 @@ def _run_workers(
     channel: ActorChannel,
     stop: threading.Event,
 ) -> None:
-    """Let Ray Train run the loop in a thread of its own, so that this one hears Ctrl-C and passes it on."""
+    """Run Ray Train in another thread, so that this one can receive Ctrl-C and request the workers to stop."""
     with quiet_stderr():
-        # This imports TensorFlow, whose notes help nobody here.
+        # This imports TensorFlow, whose messages are of no use here.
         from ray.train.tensorflow import TensorflowTrainer
     resources: Any = scaling.resources_per_worker
     job = WorkerJob(config, pairs, folder.path, threads=int(resources["CPU"]), code_revision=provenance.git_revision())
-    # By reference, and not as the trainer's configuration, which Ray Train shows.
-    handed = ray.put(environment.capture(os.environ))
+    # A reference, because Ray Train shows the trainer's configuration.
+    driver_settings = ray.put(environment.capture(os.environ))
     trainer = TensorflowTrainer(
-        lambda: start_worker(job, channel, handed),
+        lambda: start_worker(job, channel, driver_settings),
         scaling_config=scaling,
         run_config=RayRunConfig(
-            # Nothing of an earlier session is looked at here: the checkpoints are the run's own.
+            # Always a new name: checkpoints are kept in the run's folder, not by Ray Train.
             name=uuid.uuid4().hex,
             storage_path=str(folder.ray),
             failure_config=FailureConfig(max_failures=config.training.max_failures),
@@ -182,7 +183,7 @@ def _run_workers(
     )
     pool = ThreadPoolExecutor(1, thread_name_prefix="ray-train")
     running = pool.submit(trainer.fit)
-    # At a second Ctrl-C nobody waits for it: Ray's own end is what ends it.
+    # Not waited for after a second Ctrl-C: it ends when Ray shuts down.
     pool.shutdown(wait=False)
     while not signals.wait(running, stop):
         channel.stop()
@@ -195,6 +196,6 @@ def _resume_command(folder: RunFolder) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost cause's own words: Ray wraps a worker's exception in several of its own."""
+    """Return the message of the innermost cause: Ray wraps a worker's exception in several of its own."""
     text = [line for line in str(error).splitlines() if line.strip()]
     return text[-1].strip() if text else repr(error)

@@ -1,4 +1,4 @@
-"""Search for good settings with Ray Tune: ASHA halts what falls behind, each trial is a nested MLflow run."""
+"""Search for good settings with Ray Tune: ASHA stops poor trials early, and each trial is a nested MLflow run."""
 
 import contextlib
 import os
@@ -21,11 +21,9 @@ from pipelines.training.messages import WorkerJob
 from pipelines.training.trial import EPOCHS, NAME, run_trial
 from pipelines.workspace import RunFolder, Workspace
 
-SEARCHED = ("training.learning_rate", "training.l1_weight", "network.norm", "network.width")
-
 
 class Trial(Frozen):
-    """One trial: its settings, and the held-out score of its last epoch."""
+    """One trial, with its settings and the held-out score of its last epoch."""
 
     name: str
     settings: dict[str, Any]
@@ -34,22 +32,22 @@ class Trial(Frozen):
 
 
 class TuneResult(Frozen):
-    """All trials of a search, the best first."""
+    """All trials of a search, best first."""
 
     run_id: str
     """The MLflow run that the trials are nested in."""
     score: str
-    """What they are ranked by."""
+    """The held-out score that they are ranked by."""
     trials: tuple[Trial, ...]
 
 
 def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
-    """Run a search from its beginning.
+    """Run a new search.
 
     Raises:
-        ConfigError: The cluster can't hold a trial.
+        ConfigError: The cluster has too few CPUs for a trial.
         TrackingError: MLflow does not answer.
-        TrainingError: No trial came to a score.
+        TrainingError: No trial reached a score.
     """
     mlflow_runs.connect()
     with resources.joined(), mlflow_runs.new_run(config, pairs) as run:
@@ -59,7 +57,7 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
         _check_size(config)
         tuner = ray_tune.Tuner(
             _trainable(config, pairs, folder),
-            param_space=_space(config),
+            param_space=_param_space(config),
             tune_config=ray_tune.TuneConfig(
                 metric=config.training.best_by,
                 mode="min" if BEST_IS_LOWEST[config.training.best_by] else "max",
@@ -79,7 +77,7 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
 
 
 def resume(folder: RunFolder) -> TuneResult:
-    """Go on with a search that was stopped or killed: finished trials stay, the others go on from their checkpoints."""
+    """Resume a search that was stopped or killed: unfinished trials resume from their checkpoints."""
     config, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     mlflow_runs.connect()
     with resources.joined(), mlflow_runs.resumed_run(folder.run_id, {}) as run:
@@ -89,59 +87,59 @@ def resume(folder: RunFolder) -> TuneResult:
         return _finish(tuner, config, folder, run)
 
 
-def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  # noqa: ANN401 - what Ray Tune takes
+def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  # noqa: ANN401 - the type of a Ray Tune trainable
     revision = provenance.git_revision()
     job = WorkerJob(config, pairs, folder.path, threads=config.tune.cpus_per_trial, code_revision=revision)
-    # In the object store: what Ray Tune keeps of a trainable lies in the run's folder.
-    trainable = ray_tune.with_parameters(run_trial, job=job, handed=environment.capture(os.environ))
+    # Parameters go to the object store; passed otherwise, Ray Tune would write secrets into the run's folder.
+    trainable = ray_tune.with_parameters(run_trial, job=job, driver_settings=environment.capture(os.environ))
     gpus = 1 if config.training.gpu else 0
     return ray_tune.with_resources(trainable, {"CPU": config.tune.cpus_per_trial, "GPU": gpus})
 
 
-def _name(trial: Any) -> str:  # noqa: ANN401 - Ray Tune's own trial
-    """Number the trials: `trial-00003`."""
+def _name(trial: Any) -> str:  # noqa: ANN401 - a trial of Ray Tune
+    """Name a trial by its number: `trial-00003`."""
     return f"trial-{trial.trial_id.rpartition('_')[2]}"
 
 
-def _space(config: RunConfig) -> dict[str, Any]:
-    asked = config.tune
-    drawn = (
-        ray_tune.loguniform(*asked.learning_rate),
-        ray_tune.loguniform(*asked.l1_weight),
-        ray_tune.choice(asked.norm),
-        ray_tune.choice(asked.width),
-    )
-    return dict(zip(SEARCHED, drawn, strict=True))
+def _param_space(config: RunConfig) -> dict[str, Any]:
+    return {
+        "training.learning_rate": ray_tune.loguniform(*config.tune.learning_rate),
+        "training.l1_weight": ray_tune.loguniform(*config.tune.l1_weight),
+        "network.norm": ray_tune.choice(config.tune.norm),
+        "network.width": ray_tune.choice(config.tune.width),
+    }
 
 
 def _check_size(config: RunConfig) -> None:
-    asked, there = config.tune.cpus_per_trial, resources.total("CPU")
-    if asked > there:
-        raise ConfigError(f"A trial was given {asked} CPUs and the cluster has {there}; lower tune.cpus_per_trial.")
+    requested, available = config.tune.cpus_per_trial, resources.total("CPU")
+    if requested > available:
+        raise ConfigError(
+            f"A trial requests {requested} CPUs and the cluster has {available}; lower tune.cpus_per_trial."
+        )
 
 
 def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: mlflow_runs.Run) -> TuneResult:
     score = config.training.best_by
-    # Ray Tune prints its progress where results belong.
+    # Ray Tune prints its progress to stdout, which is for results.
     with contextlib.redirect_stdout(sys.stderr):
         results = tuner.fit()
     trials = []
-    for result in (results[number] for number in range(len(results))):
-        if result.metrics and result.config and score in result.metrics:
-            settings = {key: result.config[key] for key in SEARCHED}
-            name, epochs = result.metrics[NAME], result.metrics[EPOCHS]
-            trials.append(Trial(name=name, settings=settings, epochs=epochs, score=result.metrics[score]))
+    for ended in (results[number] for number in range(len(results))):
+        if ended.metrics and ended.config and score in ended.metrics:
+            settings = {key: ended.config[key] for key in _param_space(config)}
+            name, epochs = ended.metrics[NAME], ended.metrics[EPOCHS]
+            trials.append(Trial(name=name, settings=settings, epochs=epochs, score=ended.metrics[score]))
     if not trials:
-        raise TrainingError(f"No trial came to a score. The first error: {_first_error(results)}")
+        raise TrainingError(f"No trial reached a score. The first error was: {_first_error(results)}")
     trials.sort(key=lambda trial: trial.score, reverse=not BEST_IS_LOWEST[score])
-    found = TuneResult(run_id=folder.run_id, score=score, trials=tuple(trials))
-    write_text(folder.path / "tune.json", found.model_dump_json(indent=2))
+    result = TuneResult(run_id=folder.run_id, score=score, trials=tuple(trials))
+    write_text(folder.path / "tune.json", result.model_dump_json(indent=2))
     with mlflow_runs.server_errors():
         mlflow_runs.end_trials(run.id, [trial.name for trial in trials if trial.epochs == config.training.epochs])
         run.log_file(folder.path / "tune.json")
         run.log_metrics({f"best_{score}": trials[0].score})
         run.set_tags({"best_trial": trials[0].name, **_tags(trials[0].settings)})
-    return found
+    return result
 
 
 def _tags(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -150,4 +148,4 @@ def _tags(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def _first_error(results: ray_tune.ResultGrid) -> str:
     lines = [line for error in results.errors for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "none was told"
+    return lines[-1].strip() if lines else "none was reported"

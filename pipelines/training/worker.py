@@ -1,4 +1,4 @@
-"""What one Ray Train worker does: set up its devices, build the networks, run the training loop."""
+"""One Ray Train worker: it sets up its devices, builds the networks and runs the training loop."""
 
 import platform
 
@@ -19,25 +19,25 @@ from pipelines.training.messages import Channel, TrainingUpdate, WorkerJob
 from pipelines.workspace import RunFolder
 
 BYTES_PER_PACK = 16 << 20
-"""Gradients are added up over the workers in packs of so many bytes: the first while the last are calculated."""
+"""Gradients are summed over the workers in packs of this size: the first while the last are still being computed."""
 
 
 def train_loop(job: WorkerJob, channel: ActorChannel) -> None:
-    """Train as one of the workers of Ray Train, in each worker's process."""
+    """Train as one of the workers of Ray Train, in its own process."""
     context = ray.train.get_context()
     try:
         train_share(job, Shard(context.get_world_rank(), context.get_world_size()), channel)
     except Sat2mapError as error:
-        # Ray would start the workers again, to meet the same mistake.
-        channel.send(TrainingUpdate(epoch=0, mistake=str(error)))
+        # Otherwise Ray would restart the workers, only to fail in the same way.
+        channel.send(TrainingUpdate(epoch=0, user_error=str(error)))
         channel.stop()
         raise
 
 
 def train_share(job: WorkerJob, shard: Shard, channel: Channel) -> None:
-    """Train one worker's share of the pairs, and report to the channel."""
+    """Train one worker's share of the pairs, and send updates to the channel."""
     config, pairs, folder = job.config, job.pairs, RunFolder(job.folder)
-    check_seen(folder, pairs)
+    check_shared_storage(folder, pairs)
     _set_up_devices(config, threads=job.threads)
     strategy = _strategy(config, shard)
     with strategy.scope():
@@ -55,25 +55,25 @@ def train_share(job: WorkerJob, shard: Shard, channel: Channel) -> None:
     loop.run(pairs)
 
 
-def check_seen(folder: RunFolder, pairs: PairIndex) -> None:
-    """Make sure that this machine sees the run's folder and the folders of the pairs.
+def check_shared_storage(folder: RunFolder, pairs: PairIndex) -> None:
+    """Check that this machine sees the run's folder and the folders of the pairs.
 
     Raises:
-        DataError: It does not, being another node of a cluster than the one that made them.
+        DataError: It does not: it is another node than the one that made them, without shared storage.
     """
     files = (file for pair in pairs.train + pairs.val for file in pair.files)
     folders = {file.path.parent for file in files if not file.is_remote}
     for needed in [folder.path, *sorted(folders)]:
         if not needed.is_dir():
             raise DataError(
-                f"The worker on {platform.node()} does not see {needed}; workspace and pairs of a cluster's run "
+                f"The worker on {platform.node()} does not see {needed}; on a cluster, workspace and pairs "
                 "must lie on storage that every node sees under the same path. Set workspace and data.source to "
                 "folders there, and run `sat2map prepare` again."
             )
 
 
 def _set_up_devices(config: RunConfig, *, threads: int) -> None:
-    # TensorFlow would take every core of the node, and so would the next worker there.
+    # By default TensorFlow would use every core of the node, and so would the next worker there.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     for device in tf.config.list_physical_devices("GPU"):
@@ -86,7 +86,7 @@ def _set_up_devices(config: RunConfig, *, threads: int) -> None:
 
 def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
     if shard.workers == 1:
-        # One worker has nobody to talk to: TensorFlow's own strategy opens no port and reduces nothing.
+        # The default strategy opens no port and reduces nothing.
         return tf.distribute.get_strategy()
     kinds = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(

@@ -1,4 +1,4 @@
-"""What only a machine with an NVIDIA GPU can show: `pytest -m gpu`. Not run by those who wrote it, who had none."""
+"""Tests that need an NVIDIA GPU: `pytest -m gpu`. They have never been run, for lack of one."""
 
 import subprocess
 import sys
@@ -9,11 +9,11 @@ import pytest
 import tensorflow as tf
 
 from model.networks.layers import FastConv2D
-from model.networks.train_step import build_state, train_step
+from model.networks.train_step import build_state, stack_losses, train_step
 from model.spec import NetworkConfig
 
 GPUS = tf.config.list_physical_devices("GPU")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="no GPU here")]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="no GPU on this machine")]
 
 
 def losses_of(steps, *, device, jit=False):
@@ -23,26 +23,26 @@ def losses_of(steps, *, device, jit=False):
         network = NetworkConfig(image_size=64, width=8, depth=5, dropout=0)
         state = build_state(network, learning_rate=2e-4, beta_1=0.5, seed=0)
         step = tf.function(
-            lambda *pair: tf.stack(list(train_step(state, *pair, l1_weight=100.0, global_batch=4).values())),
+            lambda *pair: stack_losses(train_step(state, *pair, l1_weight=100.0, global_batch=4)),
             jit_compile=jit,
         )
         pairs = [tf.constant(random.uniform(-1, 1, (2, 4, 64, 64, 3)), tf.float32) for _ in range(steps)]
         return np.array([step(*pair).numpy() for pair in pairs])
 
 
-def test_a_gpu_s_networks_are_of_keras_own_layers():
+def test_networks_on_a_gpu_use_keras_own_layers():
     state = build_state(NetworkConfig(image_size=32, width=2, depth=3), learning_rate=1e-3, beta_1=0.5, seed=0)
     assert not any(isinstance(layer, FastConv2D) for layer in state.generator.layers)
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_a_gpu_learns_as_the_processor_does_with_and_without_xla(jit):
+def test_gpu_trains_like_the_cpu_with_and_without_xla(jit):
     expected = losses_of(5, device="CPU:0")
     np.testing.assert_allclose(losses_of(5, device="GPU:0", jit=jit), expected, rtol=2e-2)
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_half_precision_follows_float32_for_fifty_steps(precision):
+def test_half_precision_matches_float32_after_fifty_steps(precision):
     expected = losses_of(50, device="GPU:0")
     keras.config.set_dtype_policy(precision)
     try:
@@ -53,14 +53,14 @@ def test_half_precision_follows_float32_for_fifty_steps(precision):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_train_on_a_gpu_each(prepared, workers):
+def test_each_worker_trains_on_its_own_gpu(prepared, workers):
     if len(GPUS) < workers:
-        pytest.skip(f"{len(GPUS)} GPUs here")
+        pytest.skip(f"only {len(GPUS)} GPUs on this machine")
     done = prepared.sat2map("train", "--set", f"training.gpu=true training.workers={workers} training.epochs=2")
     assert done.returncode == 0, done.stderr
 
 
-def test_memory_is_taken_as_it_is_needed(prepared):
+def test_memory_is_allocated_as_needed(prepared):
     code = (
         "import tensorflow as tf\n"
         "from pipelines.config.loading import RunConfig\n"

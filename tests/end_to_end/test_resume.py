@@ -1,4 +1,4 @@
-"""A stopped or killed training goes on where it was: the same weights, one curve, no gap and no doubled step."""
+"""A stopped or killed training resumes where it was: the same weights, and one curve without gaps or repeated steps."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ STEPS_PER_EPOCH = 2
 
 
 def weights(folder):
-    """Return the sha256 of everything that a run has trained, and how far it is."""
+    """Return the sha256 of the arrays in the newest checkpoint, and its step."""
     newest = max(folder.glob("workspace/runs/*/checkpoints/step-*"))
     manifest = read_manifest(newest)
     return manifest.sha256[ARRAYS], manifest.position.step
@@ -27,13 +27,13 @@ def train(prepared, *words):
 
 
 @pytest.mark.slow
-def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(prepared, make_prepared):
-    other = make_prepared("straight")
+def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(prepared, make_prepared):
+    other = make_prepared("uninterrupted")
     train(other, "--set", f"{DETERMINISTIC} training.epochs=200")
     expected = weights(other.folder)
     assert expected[1] == 200 * STEPS_PER_EPOCH
 
-    # Killed in mid-epoch, all of it.
+    # Kill all processes in the middle of an epoch, and damage the newest checkpoint.
     running = prepared.start("--set", f"{DETERMINISTIC} training.epochs=150")
     running.wait_for_step(50)
     running.kill_everything()
@@ -43,18 +43,18 @@ def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(p
     content[len(content) // 2] ^= 1
     (newest / ARRAYS).write_bytes(content)
 
-    # Goes on from the one before the damaged one, and is stopped.
+    # Resume from the checkpoint before, and stop.
     running = prepared.start("--resume", run_id)
     running.wait_for_step(120)
     running.process.send_signal(signal.SIGINT)
-    news = running.end()
-    assert running.process.returncode == 130, news
-    assert f"Passed over checkpoint {newest.name}: state.npz is not what was saved (sha256)." in news
-    assert f"Go on with: sat2map train --resume {run_id}" in news
-    assert "Traceback" not in news
+    errors = running.end()
+    assert running.process.returncode == 130, errors
+    assert f"Skipped checkpoint {newest.name}: the sha256 of state.npz does not match." in errors
+    assert f"Resume with: sat2map train --resume {run_id}" in errors
+    assert "Traceback" not in errors
     assert mlflow.get_run(run_id).info.status == "KILLED"
 
-    # To its end; and then for fifty epochs more.
+    # Resume to the end, and then for fifty more epochs.
     record, _ = train(prepared, "--resume", run_id)
     assert record["steps"] == 150 * STEPS_PER_EPOCH
     record, _ = train(prepared, "--resume", run_id, "--set", "training.epochs=200")
@@ -64,12 +64,12 @@ def test_stopped_killed_and_damaged_it_ends_with_the_weights_of_a_straight_run(p
     assert mlflow.get_run(run_id).info.status == "FINISHED"
     for name in ("val_l1", "input_wait"):
         steps = logged_steps(run_id, name)
-        # What was on its way when everything was killed is not in the curve of a checkpoint.
+        # Metrics that were not sent when everything was killed are lost; checkpoints keep only the losses.
         assert 195 <= len(set(steps)) == len(steps) <= 200
 
 
 @pytest.mark.slow
-def test_a_finished_run_has_nothing_left_to_do(prepared):
+def test_resuming_a_finished_run_changes_nothing(prepared):
     record, _ = train(prepared, "--set", "training.epochs=2")
     before = weights(prepared.folder)
     again, _ = train(prepared, "--resume", record["run_id"])
@@ -78,7 +78,7 @@ def test_a_finished_run_has_nothing_left_to_do(prepared):
 
 
 @pytest.mark.parametrize("setting", ["network.width=8", "data.direction=map_to_photo", "seed=3"])
-def test_what_is_trained_can_t_change_on_the_way(prepared, setting):
+def test_network_data_and_seed_cannot_change_on_resume(prepared, setting):
     run = prepared.folder / "workspace/runs/1f0c"
     run.mkdir(parents=True)
     (run / "pairs.json").write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
@@ -89,6 +89,6 @@ def test_what_is_trained_can_t_change_on_the_way(prepared, setting):
     assert f"Error: {key} was " in done.stderr and f"can't become {value}" in done.stderr
 
 
-def test_a_run_that_is_not_there(prepared):
+def test_unknown_run_is_refused(prepared):
     done = prepared.sat2map("train", "--resume", "1f0c")
     assert done.returncode == 2 and done.stderr.startswith("Error: No run '1f0c' in workspace")

@@ -1,19 +1,17 @@
-"""Two workers do what one does: the same gradients, the same weights, the same ratio of the losses."""
+"""Two workers compared with one: the same gradients, the same weights, the same ratio of the losses."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.networks.train_step import build_state, train_step
+from model.networks.train_step import build_state, stack_losses, train_step
 from model.spec import NetworkConfig
+from tests.fixtures.train_steps import BETA_1, split_cpu
 
-BETA_1 = 0.5
 STEPS = 5
-# Two devices out of one processor, so that two replicas can share a batch; possible only before TensorFlow starts.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
+
+split_cpu()
 
 
 def images(seed):
@@ -21,7 +19,7 @@ def images(seed):
 
 
 def train(strategy, norm, *, steps=STEPS, l1_weight=100.0):
-    """Train on a global batch of four for some steps; return gradients of the first one, weights and losses."""
+    """Train for some steps on a global batch of four; return gradients of the first step, weights and losses."""
     network = NetworkConfig(image_size=32, width=4, depth=3, dropout=0, norm=norm)
     with strategy.scope():
         state = build_state(network, learning_rate=2e-4, beta_1=BETA_1, seed=0)
@@ -30,7 +28,7 @@ def train(strategy, norm, *, steps=STEPS, l1_weight=100.0):
     @tf.function
     def step(photo, street_map):
         def replica_step(*pair):
-            return tf.stack(list(train_step(state, *pair, l1_weight=l1_weight, global_batch=4).values()))
+            return stack_losses(train_step(state, *pair, l1_weight=l1_weight, global_batch=4))
 
         return strategy.reduce("SUM", strategy.run(replica_step, args=(photo, street_map)), axis=None)
 
@@ -66,7 +64,7 @@ def one():
 
 @pytest.fixture(scope="module")
 def two():
-    # Collectives would get in the way of those of other tests in this process: their keys are counted per strategy.
+    # Collectives would clash with those of other tests in this process: their keys are counted per strategy.
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())
 
 
@@ -79,7 +77,7 @@ def test_two_workers_have_the_gradients_and_the_weights_of_one(one, two, norm):
     np.testing.assert_allclose(shared_losses, losses, rtol=1e-4)
 
 
-def test_with_batch_norm_the_gradients_are_the_mean_of_the_workers_own(two):
+def test_batch_norm_gradients_are_the_mean_over_the_workers(two):
     shared, _, _ = train(two, "batch", steps=1)
     own = []
     for rank in range(2):
@@ -94,12 +92,12 @@ def test_with_batch_norm_the_gradients_are_the_mean_of_the_workers_own(two):
     assert difference(shared, own[0]) > 0.01
 
 
-def test_batch_norm_of_each_worker_s_own_differs_from_that_of_all(one, two):
+def test_batch_norm_over_each_share_differs_from_the_whole_batch(one, two):
     assert difference(train(two, "batch", steps=1)[0], train(one, "batch", steps=1)[0]) > 0.01
 
 
-def test_the_ratio_of_the_losses_does_not_depend_on_the_workers(one, two):
-    # The share of the L1 term in the generator's gradient: 100 * W : 1 would move it.
+def test_ratio_of_the_losses_does_not_depend_on_the_workers(one, two):
+    # The L1 term's part of the generator's gradient; a ratio of 100 * W : 1 would change it.
     found = []
     for strategy in (one, two):
         whole, without = (train(strategy, "instance", steps=1, l1_weight=weight)[0] for weight in (100.0, 0.0))
@@ -107,7 +105,7 @@ def test_the_ratio_of_the_losses_does_not_depend_on_the_workers(one, two):
     assert difference(found[1], found[0]) < 1e-3
 
 
-def test_gradients_added_up_in_bfloat16_lead_to_the_same_losses(one, two):
+def test_gradients_summed_in_bfloat16_lead_to_the_same_losses(one, two):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         (_, _, alone), (_, _, shared) = train(one, "instance"), train(two, "instance")

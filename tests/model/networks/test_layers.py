@@ -102,8 +102,8 @@ def test_a_network_of_either_make_answers_learns_and_remembers_the_same(build, n
     network = NetworkConfig(image_size=128, width=3, depth=5, dropout=0, norm=norm)
     pair = [images(2, 128, 128, 3, seed=seed) for seed in (1, 2)]
     results = []
-    for make in (KERAS, FAST):
-        model = build(network, seed=3, make=make)
+    for layer_set in (KERAS, FAST):
+        model = build(network, seed=3, layer_set=layer_set)
         inputs = pair if len(model.inputs) == 2 else pair[0]
         with tf.GradientTape() as tape:
             answer = model(inputs, training=True)
@@ -117,7 +117,9 @@ def test_a_network_of_either_make_answers_learns_and_remembers_the_same(build, n
 
 def test_both_makes_have_the_same_weights_in_the_same_order():
     network = NetworkConfig(image_size=32, width=2, depth=3)
-    names = [[weight.path for weight in build_generator(network, make=make).weights] for make in (KERAS, FAST)]
+    names = [
+        [weight.path for weight in build_generator(network, layer_set=layer_set).weights] for layer_set in (KERAS, FAST)
+    ]
     assert names[0] == names[1]
 
 

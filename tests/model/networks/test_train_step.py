@@ -1,29 +1,25 @@
-"""One training step: what it reports, what it changes, and that two replicas do what one does."""
+"""One training step: its losses, its updates, mixed precision, and replicas that do together what one does alone."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.networks.optimizers import LinearDecay
-from model.networks.train_step import TrainState, build_state, equalise_moving_statistics, train_step
-from model.spec import NetworkConfig
-
-TINY = NetworkConfig(image_size=32, width=2, depth=2, dropout=0)
-DROPPED = NetworkConfig(image_size=32, width=2, depth=3)
-BETA_1 = 0.5
-# Two devices out of one processor, so that two replicas can share a batch; possible only before TensorFlow starts.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+from model.networks.train_step import TrainState, equalise_moving_statistics, stack_losses, train_step
+from model.spec import LOSSES, NetworkConfig
+from tests.fixtures.train_steps import (
+    BETA_1,
+    TINY,
+    build,
+    gradients,
+    images,
+    split_cpu,
+    step,
+    step_on,
+    weights,
 )
 
-
-def build(network=TINY, *, learning_rate=2e-3, seed=0):
-    return build_state(network, learning_rate=learning_rate, beta_1=BETA_1, seed=seed)
-
-
-def images(n, seed, side=32):
-    return tf.constant(np.random.default_rng(seed).uniform(-1, 1, (n, side, side, 3)), tf.float32)
+split_cpu()
 
 
 @pytest.fixture
@@ -37,48 +33,20 @@ def precision():
     keras.config.set_dtype_policy("float32")
 
 
-def step(state, pairs, *, l1_weight=100.0, global_batch=2):
-    losses = train_step(state, *pairs, l1_weight=l1_weight, global_batch=global_batch)
-    return {name: float(value) for name, value in losses.items()}
-
-
-def weights(network):
-    return [variable.numpy() for variable in network.trainable_variables]
-
-
-def gradients(state):
-    """Return the gradients of the first step by name: Adam has kept (1 - beta_1) of each."""
-    return {
-        name: np.asarray(variable.value) / (1 - BETA_1)
-        for name, variable in state.variables().items()
-        if name.endswith("_momentum")
-    }
-
-
-def step_on(strategy, state, *, global_batch):
-    """Return the step that pipelines.training.worker traces; it gives each loss of the whole batch."""
-
-    def replica_step(photo, street_map):
-        losses = train_step(state, photo, street_map, l1_weight=100.0, global_batch=global_batch)
-        return tf.stack(list(losses.values()))
-
-    return lambda *pairs: strategy.reduce("SUM", strategy.run(replica_step, args=pairs), axis=None)
-
-
-def test_a_step_reports_the_six_losses_and_how_they_add_up(pairs):
+def test_losses_have_the_listed_names_and_add_up(pairs):
     losses = step(build(), pairs, l1_weight=30)
-    assert list(losses) == [
-        "generator_loss",
-        "generator_adversarial_loss",
-        "generator_l1_loss",
-        "discriminator_loss",
-        "discriminator_real_loss",
-        "discriminator_drawn_loss",
-    ]
+    assert len(losses) == len(LOSSES) == 6 and losses.keys() == set(LOSSES)
     generator_loss = losses["generator_adversarial_loss"] + 30 * losses["generator_l1_loss"]
     discriminator_loss = losses["discriminator_real_loss"] + losses["discriminator_drawn_loss"]
     assert losses["generator_loss"] == pytest.approx(generator_loss, rel=1e-6)
     assert losses["discriminator_loss"] == pytest.approx(discriminator_loss, rel=1e-6)
+
+
+def test_stacked_losses_do_not_depend_on_the_order_of_the_dict():
+    losses = {name: tf.constant(float(number)) for number, name in enumerate(LOSSES)}
+    reordered = dict(sorted(losses.items(), key=lambda item: item[0][::-1]))
+    assert list(reordered) != list(losses)
+    assert stack_losses(reordered).numpy().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 def test_both_optimizers_get_the_gradients_of_the_papers_losses(pairs):
@@ -101,7 +69,7 @@ def test_both_optimizers_get_the_gradients_of_the_papers_losses(pairs):
         np.testing.assert_allclose(gradient, reference, rtol=1e-3, atol=1e-6, err_msg=name)
 
 
-def test_a_step_changes_every_weight_of_both_networks(pairs):
+def test_step_changes_every_weight_of_both_networks(pairs):
     state = build()
     before = weights(state.generator) + weights(state.discriminator)
     step(state, pairs)
@@ -109,26 +77,26 @@ def test_a_step_changes_every_weight_of_both_networks(pairs):
     assert all(np.any(old != new) for old, new in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("still", ["generator", "discriminator"])
-def test_neither_optimizer_touches_the_other_network(pairs, still):
+@pytest.mark.parametrize("frozen", ["generator", "discriminator"])
+def test_neither_optimizer_changes_the_other_network(pairs, frozen):
     state = build()
-    moving = {"generator": "discriminator", "discriminator": "generator"}[still]
-    getattr(state, f"{still}_optimizer").learning_rate = 0.0
-    before = {name: weights(getattr(state, name)) for name in (still, moving)}
+    moving = {"generator": "discriminator", "discriminator": "generator"}[frozen]
+    getattr(state, f"{frozen}_optimizer").learning_rate = 0.0
+    before = {name: weights(getattr(state, name)) for name in (frozen, moving)}
     step(state, pairs)
-    for old, new in zip(before[still], weights(getattr(state, still)), strict=True):
+    for old, new in zip(before[frozen], weights(getattr(state, frozen)), strict=True):
         np.testing.assert_array_equal(old, new)
     assert any(np.any(old != new) for old, new in zip(before[moving], weights(getattr(state, moving)), strict=True))
 
 
-def test_a_few_steps_on_one_pair_bring_the_drawing_close_to_its_map():
+def test_few_steps_on_one_pair_bring_the_drawing_close_to_its_map():
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     with strategy.scope():
         state = build(NetworkConfig(image_size=32, width=4, depth=3))
     photo = images(1, seed=1)
     street_map = tf.concat([tf.fill((1, 32, 16, 3), -0.5), tf.fill((1, 32, 16, 3), 0.7)], axis=2)
     run = tf.function(step_on(strategy, state, global_batch=1))
-    l1 = [run(photo, street_map).numpy()[2] for _ in range(40)]
+    l1 = [run(photo, street_map).numpy()[LOSSES.index("generator_l1_loss")] for _ in range(40)]
     assert l1[0] == pytest.approx(0.6, abs=0.05)
     assert np.mean(l1[-5:]) < 0.5 * l1[0]
 
@@ -178,7 +146,7 @@ def test_mixed_precision_learns_what_float32_learns(precision, mixed, side, widt
         assert found[1][name] == pytest.approx(value, rel=0.05), name
 
 
-def test_a_gradient_that_overflows_in_float16_costs_a_step_and_halves_the_scale(precision, pairs):
+def test_overflowing_gradient_in_float16_skips_a_step_and_halves_the_scale(precision, pairs):
     precision("mixed_float16")
     state = build()
     scale = float(state.generator_optimizer.dynamic_scale)
@@ -190,7 +158,7 @@ def test_a_gradient_that_overflows_in_float16_costs_a_step_and_halves_the_scale(
 
 
 def frozen_norms():
-    """Build a state whose batch norms use (and keep) their moving statistics, so that no image sees another."""
+    """Build a state whose batch norms use and keep their moving statistics, so that images do not interact."""
     state = build()
     for network in (state.generator, state.discriminator):
         for layer in network.layers:
@@ -199,20 +167,21 @@ def frozen_norms():
     return TrainState(state.generator, state.discriminator, *optimizers)
 
 
-def test_the_gradients_of_two_workers_add_up_to_those_of_one():
+def test_gradients_of_two_workers_add_up_to_those_of_one():
     photo, street_map = images(4, seed=1), images(4, seed=2)
     found, losses = [], []
     for share in (slice(0, 4), slice(0, 1), slice(1, 4)):
         state = frozen_norms()
-        losses.append(list(step(state, (photo[share], street_map[share]), global_batch=4).values()))
+        shared = step(state, (photo[share], street_map[share]), global_batch=4)
+        losses.append([shared[name] for name in LOSSES])
         found.append(list(gradients(state).values()))
     np.testing.assert_allclose(np.add(losses[1], losses[2]), losses[0], rtol=1e-5)
     for whole, one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one + other, whole, rtol=1e-3, atol=1e-6)
 
 
-def test_two_replicas_take_the_step_that_one_takes():
-    # Both replicas get the same two pairs, so batch norm finds the same statistics as in the batch of all four.
+def test_two_replicas_take_the_same_step_as_one():
+    # Both replicas get the same two pairs, so that batch norm has the same statistics as in the batch of all four.
     pairs = images(2, seed=1), images(2, seed=2)
     alone, both = build(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     losses = step(alone, [tf.tile(images, (2, 1, 1, 1)) for images in pairs], global_batch=4)
@@ -220,7 +189,7 @@ def test_two_replicas_take_the_step_that_one_takes():
         state = build()
     shares = [both.experimental_distribute_values_from_function(lambda _, half=half: half) for half in pairs]
     summed = step_on(both, state, global_batch=4)(*shares)
-    np.testing.assert_allclose(summed, list(losses.values()), rtol=1e-4)
+    np.testing.assert_allclose(summed, [losses[name] for name in LOSSES], rtol=1e-4)
     expected = gradients(alone)
     for name, gradient in gradients(state).items():
         np.testing.assert_allclose(gradient, expected[name], rtol=2e-3, atol=1e-5, err_msg=name)
@@ -229,7 +198,7 @@ def test_two_replicas_take_the_step_that_one_takes():
         np.testing.assert_array_equal(one, other)
 
 
-def test_moving_statistics_become_the_mean_of_what_the_replicas_have_seen():
+def test_moving_statistics_become_the_mean_over_the_replicas():
     both = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with both.scope():
         state = build()
@@ -242,19 +211,19 @@ def test_moving_statistics_become_the_mean_of_what_the_replicas_have_seen():
     ]
     step_on(both, state, global_batch=2)(*shares)
 
-    def seen():
+    def statistics():
         networks = (state.generator, state.discriminator)
         norms = [variable for network in networks for variable in network.variables if "moving_" in variable.path]
         return [np.array(both.experimental_local_results(variable._value)) for variable in norms]
 
-    before = seen()
+    before = statistics()
     equalise_moving_statistics(state, both)
-    for old, new in zip(before, seen(), strict=True):
+    for old, new in zip(before, statistics(), strict=True):
         assert np.any(old[0] != old[1])
         np.testing.assert_allclose(new, [old.mean(axis=0)] * 2, rtol=1e-5)
 
 
-def test_equalising_changes_nothing_where_one_worker_is_alone(pairs):
+def test_equalising_changes_nothing_for_a_single_worker(pairs):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     with strategy.scope():
         state = build()
@@ -265,70 +234,9 @@ def test_equalising_changes_nothing_where_one_worker_is_alone(pairs):
         np.testing.assert_array_equal(variable.numpy(), before[name], err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("share", "rates"),
-    [
-        (0.5, [2, 2, 2, 2, 2, 2, 1.6, 1.2, 0.8, 0.4, 0]),
-        (1, [2 - 0.2 * step for step in range(11)]),
-        (0, [2] * 10 + [0]),
-    ],
-)
-def test_the_learning_rate_falls_to_zero_over_the_last_share_of_the_steps(share, rates):
-    decay = LinearDecay(2.0, steps=10, share=share)
-    found = [float(decay(tf.constant(step, tf.int64))) for step in range(len(rates))]
-    np.testing.assert_allclose(found, rates, atol=1e-6)
-    assert float(decay(tf.constant(12))) == 0
-    assert float(LinearDecay.from_config(decay.get_config())(tf.constant(8))) == pytest.approx(found[8])
-
-
-def test_both_optimizers_follow_the_decay(pairs):
-    state = build(learning_rate=LinearDecay(2e-3, steps=2, share=1))
-    moved = []
-    for _ in range(3):
-        before = weights(state.generator), weights(state.discriminator)
-        step(state, pairs)
-        after = weights(state.generator), weights(state.discriminator)
-        moved.append(
-            [
-                max(np.abs(new - old).max() for old, new in zip(*both, strict=True))
-                for both in zip(before, after, strict=True)
-            ]
-        )
-    # Adam's first step is as long as the learning rate, whatever the gradient.
-    np.testing.assert_allclose(moved[0], 2e-3, rtol=0.02)
-    assert 0 < max(moved[1]) < 1.5e-3
-    assert moved[2] == [0, 0]
-
-
-def test_variables_are_named_once_and_alike_whenever_they_are_built():
-    state, again = build(DROPPED), build(DROPPED, seed=9)
-    names = list(state.variables())
-    parts = [state.generator, state.discriminator, state.generator_optimizer, state.discriminator_optimizer]
-    assert len(names) == sum(len(part.variables) for part in parts)
-    assert names == list(again.variables())
-
-
-def test_the_same_seed_gives_the_same_values():
-    state, again = build(DROPPED, seed=9), build(DROPPED, seed=9)
-    assert sum("seed_generator" in name for name in state.variables()) == 2
-    for one, same in zip(state.variables().values(), again.variables().values(), strict=True):
-        np.testing.assert_array_equal(one.numpy(), same.numpy())
-
-
-def test_a_state_with_the_same_variables_goes_on_in_the_same_way(pairs):
-    state, copy = build(DROPPED), build(DROPPED, seed=9)
-    step(state, pairs)
-    for variable, source in zip(copy.variables().values(), state.variables().values(), strict=True):
-        variable.assign(source.numpy())
-    # Dropout draws from what is among the variables too; it drew something else a step ago.
-    again = step(copy, pairs)
-    assert step(state, pairs) == pytest.approx(again, rel=1e-5)
-    assert step(state, pairs) != pytest.approx(again, rel=1e-5)
-
-
 @pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_nothing_is_added_up_in_an_order_that_time_decides(norm, pairs):
-    """TensorFlow's AddN begins with the input whose memory is free first; the sum of two is the same either way."""
+def test_no_sum_depends_on_timing(norm, pairs):
+    """TensorFlow's AddN starts with the input whose memory is freed first; a sum of two is the same either way."""
     state = build(TINY.model_copy(update={"norm": norm}))
     traced = tf.function(lambda *both: train_step(state, *both, l1_weight=100.0, global_batch=2))
     sums = [op for op in traced.get_concrete_function(*pairs).graph.get_operations() if op.type == "AddN"]

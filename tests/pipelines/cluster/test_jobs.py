@@ -1,4 +1,4 @@
-"""`sat2map submit`: what it refuses, what it ships, and a real job on a real Ray cluster of one node."""
+"""`sat2map submit`: arguments that it refuses, the code it sends, and a real job on a Ray cluster of one node."""
 
 import asyncio
 import json
@@ -16,8 +16,9 @@ import pytest
 from PIL import Image
 
 from model import provenance
+from model.errors import ClusterError
 from pipelines.cli.main import main
-from pipelines.cluster import environment as environment
+from pipelines.cluster import environment, jobs
 from pipelines.cluster.jobs import Log
 from pipelines.cluster.resources import share
 from tests.fixtures.project import PROJECT
@@ -48,16 +49,16 @@ def submit(tmp_path):
 
 
 def end(process):
-    out, said = process.communicate(timeout=200)
-    return process.returncode, out, said
+    out, errors = process.communicate(timeout=200)
+    return process.returncode, out, errors
 
 
-# What is refused
+# Refused arguments
 
 
 @pytest.fixture
 def refused(tmp_path, monkeypatch, capsys):
-    """Return a function that calls the command line here, where it must end with 2, and returns what it said."""
+    """Return a function that runs a command line in this process, which must end with 2, and returns its stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", SERVER)
 
@@ -65,65 +66,68 @@ def refused(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["sat2map", *words])
         with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
             main()
-        out, said = capsys.readouterr()
+        out, errors = capsys.readouterr()
         assert (ended.value.code, out) == (2, "")
         assert not list(tmp_path.iterdir())
-        return said
+        return errors
 
     return call
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("words", "message"),
     [
-        (["--", "paint"], "There is no verb 'paint' to submit; there are: main, prepare, train, "),
-        (["--", "submit"], "There is no verb 'submit' to submit"),
+        (["--", "paint"], "Can't submit the verb 'paint'; use one of: main, prepare, train, "),
+        (["--", "submit"], "Can't submit the verb 'submit'"),
         (["--", "train", "--set", "training.speed=9"], "training.speed is no setting"),
-        (["--", "train"], "workspace is 'workspace', which in a job lies in its working directory: other nodes"),
+        (["--", "train"], "workspace is 'workspace', which is relative to the job's working directory: other nodes"),
         (
             ["--", "prepare", "--set", "workspace=/tmp data.source=pairs"],
-            "data.source is 'pairs', which in a job lies in its working directory",
+            "data.source is 'pairs', which is relative to the job's working directory",
         ),
-        (["--", "score", "photos", "/tmp/maps"], "photos is 'photos', which in a job"),
-        (["--", "score", "@/tmp/list", "s3://bucket/maps", "--model", "bundle"], "model is 'bundle', which in a job"),
-        (["--", "score", "/tmp/scene.tif", "-o", "map.tif"], "out is 'map.tif', which in a job"),
-        (["--", "train", "--set", "workspace=/tmp"], "No Ray cluster answers as it should at http://127.0.0.1:9"),
+        (["--", "score", "photos", "/tmp/maps"], "photos is 'photos', which is relative"),
+        (
+            ["--", "score", "@/tmp/list", "s3://bucket/maps", "--model", "bundle"],
+            "model is 'bundle', which is relative",
+        ),
+        (["--", "score", "/tmp/scene.tif", "-o", "map.tif"], "out is 'map.tif', which is relative"),
+        (["--", "train", "--set", "workspace=/tmp"], "No Ray dashboard answers at http://127.0.0.1:9"),
     ],
 )
-def test_what_can_t_work_is_one_sentence(refused, words, sentence):
-    said = refused("submit", "--address", "http://me:hidden@127.0.0.1:9", *words)
-    assert said.startswith("Error: ") and sentence in said
-    assert said.count("\n") == 1 and "hidden" not in said
+def test_impossible_job_is_refused_with_one_message(refused, words, message):
+    errors = refused("submit", "--address", "http://me:hidden@127.0.0.1:9", *words)
+    assert errors.startswith("Error: ") and message in errors
+    assert errors.count("\n") == 1 and "hidden" not in errors
 
 
-def test_a_wrong_option_of_the_verb_is_told_before_anything_is_sent(refused):
+def test_unknown_option_of_the_verb_is_refused_before_anything_is_sent(refused):
     assert "No such option" in refused("submit", "--address", "http://127.0.0.1:9", "--", "train", "--sett", "a=b")
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "http://", "ftp://127.0.0.1"])
-def test_an_address_that_is_none(refused, address):
-    said = refused("submit", "--address", address, "--", "train", "--set", "workspace=/tmp")
-    assert "is not the address of a Ray dashboard" in said
+def test_address_that_is_not_a_dashboard_is_refused(refused, address):
+    errors = refused("submit", "--address", address, "--", "train", "--set", "workspace=/tmp")
+    assert "is not the address of a Ray dashboard" in errors
 
 
 @pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "file:///tmp/mlruns", "./mlruns", "/tmp/mlruns"])
-def test_a_local_tracking_address_is_refused(refused, monkeypatch, uri):
+def test_local_tracking_address_is_refused(refused, monkeypatch, uri):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    said = refused("submit", "--address", "http://127.0.0.1:9")
-    assert "a run on a cluster can't be tracked in a local file: other nodes can't write" in said
-    assert "Set MLFLOW_TRACKING_URI to an MLflow server" in said
+    errors = refused("submit", "--address", "http://127.0.0.1:9")
+    assert "a run on a cluster can't be tracked in a local file: other nodes can't write" in errors
+    assert "Set MLFLOW_TRACKING_URI to an MLflow server" in errors
 
 
-def test_a_local_tracking_address_is_refused_inside_a_job_too(refused, monkeypatch):
+def test_local_tracking_address_is_refused_inside_a_job_too(refused, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     assert "a run on a cluster can't be tracked in a local file" in refused("main")
 
 
-# What is handed over
+# The driver's settings
 
 
-def test_the_settings_for_mlflow_and_storage_are_handed_over_once(tmp_path, monkeypatch):
+def test_settings_for_mlflow_and_storage_are_passed_once(tmp_path, monkeypatch):
     (tmp_path / "account.json").write_text('{"key": 1}')
     given = {
         "MLFLOW_TRACKING_TOKEN": SECRET,
@@ -147,22 +151,32 @@ def test_the_settings_for_mlflow_and_storage_are_handed_over_once(tmp_path, monk
     environment.discard(tmp_path)
 
 
-# What is shared out
+def test_connecting_to_a_given_address_keeps_the_variables_of_ray(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    with pytest.raises(ClusterError, match=r"No Ray dashboard answers at http://127\.0\.0\.1:9"):
+        jobs.follow(jobs.Job("http://127.0.0.1:9", "7"))
+    with jobs.GIVEN_ADDRESS.held():
+        assert "RAY_ADDRESS" not in os.environ
+    assert os.environ["RAY_ADDRESS"] == "127.0.0.1:1" and "RAY_API_SERVER_ADDRESS" not in os.environ
+
+
+# Sharing
 
 
 @pytest.mark.parametrize(
     ("cpus", "workers", "each"),
     [([2], 1, 2), ([2], 2, 1), ([3, 1], 2, 1), ([8, 8, 0], 2, 8), ([8, 4], 2, 4), ([1], 3, 1)],
 )
-def test_a_worker_gets_what_a_node_has(cpus, workers, each):
+def test_workers_get_the_most_cpus_with_which_all_fit(cpus, workers, each):
     assert share(cpus, workers) == each
 
 
-# What is followed
+# Following
 
 
-class Cut:
-    """A cluster whose connection is cut once while it tells a job's log."""
+class DroppedConnection:
+    """A client whose connection is lost once while it reads a job's log."""
 
     calls = 0
 
@@ -172,12 +186,12 @@ class Cut:
         yield "Running entrypoint for job 7: x\n"
         yield "epoch 1/2\nepo"
         if self.calls == 1:
-            raise RuntimeError("the connection was cut")
+            raise RuntimeError("the connection was lost")
         yield "ch 2/2\n\x1b[33m(raylet)\x1b[0m The node is gone: \n\t(1) raylet crashes\ndone"
 
 
-def test_a_log_is_shown_once_and_without_ray_s_own_lines(capsys):
-    log, client = Log(), Cut()
+def test_log_is_printed_once_and_without_rays_own_lines(capsys):
+    log, client = Log(), DroppedConnection()
     with pytest.raises(RuntimeError):
         asyncio.run(log.show(client, "7"))
     assert capsys.readouterr().out == "epoch 1/2\n"
@@ -210,41 +224,41 @@ def pairs(tmp_path):
     return f"{SMALL} workspace={tmp_path}/storage/runs data.source={tmp_path}/storage/pairs"
 
 
-def test_a_job_s_log_and_exit_code_come_back_and_no_secret_shows(cluster, submit, pairs, tmp_path):
+def test_log_and_exit_code_of_a_job_are_returned_without_secrets(cluster, submit, pairs, tmp_path):
     secrets = {"MLFLOW_TRACKING_PASSWORD": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET}
-    # Ray's own client would go where these point to.
+    # Ray's client would use these addresses by default.
     secrets |= {"RAY_ADDRESS": "http://127.0.0.1:9", "MLFLOW_TRACKING_URI": f"http://me:{SECRET}@127.0.0.1:9"}
     (tmp_path / "mine.yaml").write_text("data:\n  min_good: 0.5\n")
     (tmp_path / "mlruns").mkdir()
     words = ["prepare", "--config", "mine.yaml", "--set", pairs]
-    code, out, said = end(submit(cluster.address, "--", *words, **secrets))
-    assert code == 0, out + said
-    # The code was sent, and what the configuration needs; no data, no runs.
+    code, out, errors = end(submit(cluster.address, "--", *words, **secrets))
+    assert code == 0, out + errors
+    # The code and the configuration were sent, but no data and no runs.
     (package,) = cluster.folder.glob("0/session_2*/runtime_resources/working_dir_files/_ray_pkg_*/")
     assert {path.name for path in package.iterdir()} == {"model", "pipelines", "serving", "mine.yaml"}
     assert {path.suffix for path in package.rglob("*.*")} <= {".py", ".pyc", ".yaml", ".html", ".css", ".js"}
-    assert "4 pairs to train on, 4 held out, 0 refused." in out
+    assert "4 training pairs, 4 held out, 0 rejected." in out
     assert (tmp_path / "storage/runs/pairs.json").is_file()
-    assert re.fullmatch(r"Job raysubmit_\w+ is on the cluster; http://127.0.0.1:\d+ shows it.\n", said)
-    failed, told, heard = end(submit(cluster.address, "--", "train", "--set", pairs, **secrets))
+    assert re.fullmatch(r"Submitted job raysubmit_\w+; dashboard: http://127.0.0.1:\d+\n", errors)
+    failed, failed_out, failed_errors = end(submit(cluster.address, "--", "train", "--set", pairs, **secrets))
     assert failed == 2
-    assert "Error: The MLflow server at http://127.0.0.1:9 does not answer" in told
-    everything = out + said + told + heard + cluster.get("/api/jobs/") + cluster.logs()
+    assert "Error: The MLflow server at http://127.0.0.1:9 does not answer" in failed_out
+    everything = out + errors + failed_out + failed_errors + cluster.get("/api/jobs/") + cluster.logs()
     assert "python -m pipelines prepare" in everything and SECRET not in everything
     assert not list(cluster.folder.glob("0/session_2*/runtime_resources/working_dir_files/*/job_environment.json"))
 
 
-def test_ctrl_c_leaves_the_job_and_says_how_to_come_back_and_to_end_it(cluster, submit, pairs):
+def test_ctrl_c_leaves_the_job_running_and_prints_how_to_follow_and_stop_it(cluster, submit, pairs):
     long = f"{pairs} data.source=sample data.sample.train=50000"
     following = submit(cluster.address, "--", "prepare", "--set", long)
-    job = re.search(r"Job (raysubmit_\w+) is on the cluster", following.stderr.readline())[1]
+    job = re.search(r"Submitted job (raysubmit_\w+);", following.stderr.readline())[1]
     wait_until(lambda: "RUNNING" in cluster.get(f"/api/jobs/{job}"), seconds=60, what="the job")
     following.send_signal(signal.SIGINT)
-    code, _, said = end(following)
+    code, _, errors = end(following)
     assert code == 130
-    assert f"Job {job} goes on without you" in said and "Traceback" not in said
-    assert f"ray job stop --address {cluster.address} {job}" in said
+    assert f"Job {job} continues to run" in errors and "Traceback" not in errors
+    assert f"ray job stop --address {cluster.address} {job}" in errors
     assert "RUNNING" in cluster.get(f"/api/jobs/{job}")
-    code, other, said = end(submit(cluster.address, "--no-follow", "prepare", "--set", long))
+    code, other, errors = end(submit(cluster.address, "--no-follow", "prepare", "--set", long))
     assert code == 0 and re.fullmatch(r"raysubmit_\w+\n", other) and other.strip() != job
-    assert f"ray job logs --follow --address {cluster.address} {other.strip()}" in said
+    assert f"ray job logs --follow --address {cluster.address} {other.strip()}" in errors

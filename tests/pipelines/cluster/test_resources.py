@@ -1,4 +1,4 @@
-"""A training on two Ray nodes with MLflow on PostgreSQL, which loses a node; and what each node must see."""
+"""A training on two Ray nodes with MLflow on PostgreSQL: loss of a node, and nodes without shared storage."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ def cluster():
 
 
 def submit(cluster, prepared, log, *words):
-    """Begin to follow a job; its log goes to a file."""
+    """Submit a job and follow it; its log goes to a file."""
     with log.open("w") as out:
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines", "submit", "--address", cluster.address, "--", *words],
@@ -47,7 +47,7 @@ def submit(cluster, prepared, log, *words):
 
 
 @pytest.mark.slow
-def test_a_training_outlives_the_loss_of_a_node(make_prepared, tracking, cluster, tmp_path, monkeypatch):
+def test_training_survives_the_loss_of_a_node(make_prepared, tracking, cluster, tmp_path, monkeypatch):
     prepared, log = make_prepared("shared"), tmp_path / "job.log"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.replace("://", f"://me:{SECRET}@"))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
@@ -61,47 +61,49 @@ def test_a_training_outlives_the_loss_of_a_node(make_prepared, tracking, cluster
     assert [len(training_workers(node)) for node in nodes] == [1, 1]
     kill_family(nodes[1])
     began = time.monotonic()
-    waiting = "Waiting for 2 workers with 1 CPU each: the cluster has 1 node with 1 CPU (1 free) now."
-    wait_until(lambda: waiting in log.read_text(), seconds=180, what="a word about the wait")
-    told = time.monotonic() - began
+    waiting = "Waiting for 2 workers with 1 CPU each: the cluster has 1 node with 1 CPU (1 free)."
+    wait_until(lambda: waiting in log.read_text(), seconds=180, what="a message about the wait")
+    notified = time.monotonic() - began
     assert job.poll() is None and 0 < newest_step(prepared) < STEPS
     nodes[1] = cluster.start()
-    wait_until(lambda: "The cluster has room again" in log.read_text(), seconds=120, what="the new node's use")
+    wait_until(
+        lambda: "The cluster has enough resources again" in log.read_text(), seconds=120, what="the new node's use"
+    )
     wait_until(lambda: len(training_workers(nodes[1])) == 1, seconds=60, what="a worker on the new node")
-    said = running.end()
+    errors = running.end()
     text = log.read_text()
-    print(f"told {told:.0f} s after the kill, ended after {time.monotonic() - began:.0f} s\n{text}")
-    assert job.returncode == 0, text + said
-    assert text.count("Waiting for 2 workers") == 1 and "Going on from checkpoint step-" in text
-    assert "Traceback" not in text + said and f"epoch {EPOCHS}/{EPOCHS}" in text
+    print(f"notified {notified:.0f} s after the kill, ended after {time.monotonic() - began:.0f} s\n{text}")
+    assert job.returncode == 0, text + errors
+    assert text.count("Waiting for 2 workers") == 1 and "Resuming from checkpoint step-" in text
+    assert "Traceback" not in text + errors and f"epoch {EPOCHS}/{EPOCHS}" in text
     run_id = newest_run()
     assert logged_steps(run_id) == logged_steps(run_id, "discriminator_drawn_loss") == list(range(1, STEPS + 1))
     run = mlflow.get_run(run_id)
     assert run.info.status == "FINISHED" and run.data.tags["git.revision"] not in ("", "none")
     assert list((tmp_path / "artifacts").rglob("generator.keras"))
-    everything = text + said + cluster.get("/api/jobs/") + cluster.logs() + str(run.to_dictionary())
+    everything = text + errors + cluster.get("/api/jobs/") + cluster.logs() + str(run.to_dictionary())
     artifacts = "".join(path.read_text(errors="replace") for path in (tmp_path / "artifacts").rglob("*.json"))
     assert SECRET not in everything + artifacts
 
 
 @pytest.mark.slow
-def test_a_node_that_does_not_see_the_workspace_says_so(make_prepared, tracking, cluster, tmp_path, monkeypatch):
+def test_node_that_does_not_see_the_workspace_reports_it(make_prepared, tracking, cluster, tmp_path, monkeypatch):
     prepared, log = make_prepared("shared"), tmp_path / "job.log"
-    # The second node gets an empty folder in its place, as a node without the shared file system has.
-    alone = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {prepared.folder} && exec "$@"', "sh"]
-    if subprocess.run([*alone, "true"], capture_output=True).returncode:
-        pytest.skip("no right to give a process a view of the file system of its own (unshare --mount)")
+    # For the second node the folder is empty, as on a node without the shared file system.
+    unshared = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none {prepared.folder} && exec "$@"', "sh"]
+    if subprocess.run([*unshared, "true"], capture_output=True).returncode:
+        pytest.skip("not permitted to mount a file system for one process only (unshare --mount)")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
     cluster.start(head=True)
-    cluster.start(within=alone)
+    cluster.start(within=unshared)
     settings = f"{prepared.settings} workspace={prepared.folder}/workspace training.workers=2"
     job = submit(cluster, prepared, log, "train", "--set", settings)
-    _, said = job.communicate(timeout=400)
+    _, errors = job.communicate(timeout=400)
     text = log.read_text()
-    assert job.returncode == 2, text + said
+    assert job.returncode == 2, text + errors
     (error,) = [line for line in text.splitlines() if line.startswith("Error: ")]
     assert "does not see" in error and "must lie on storage that every node sees under the same path" in error
-    assert str(prepared.folder) in error and "Traceback" not in text + said
+    assert str(prepared.folder) in error and "Traceback" not in text + errors
     assert mlflow.get_run(newest_run()).info.status == "FAILED"
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves in MLflow."""
+"""Contents of a run in MLflow."""
 
 import mlflow
 import pytest
@@ -6,6 +6,7 @@ from PIL import Image
 
 from model import provenance
 from model.errors import TrackingError
+from model.spec import LOSSES
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.scores import Scores
 from pipelines.tracking import mlflow_runs
@@ -36,26 +37,18 @@ def test_settings_and_data_are_logged(client, run):
 
 
 def test_every_named_loss_is_logged_at_every_step(client, run):
-    losses = {
-        "generator_loss",
-        "generator_adversarial_loss",
-        "generator_l1_loss",
-        "discriminator_loss",
-        "discriminator_real_loss",
-        "discriminator_drawn_loss",
-    }
     steps = run.record().steps
     assert steps == 24
-    for name in losses:
+    for name in LOSSES:
         assert [metric.step for metric in client.get_metric_history(run.run_id, name)] == list(range(1, steps + 1))
-    history = {name: client.get_metric_history(run.run_id, name) for name in losses}
+    history = {name: client.get_metric_history(run.run_id, name) for name in LOSSES}
     for total, adversarial, l1 in zip(
         *(history[f"generator_{name}loss"] for name in ("", "adversarial_", "l1_")), strict=True
     ):
         assert total.value == pytest.approx(adversarial.value + 100 * l1.value, rel=1e-4)
 
 
-def test_the_wait_for_data_is_logged_for_every_epoch(client, run):
+def test_input_wait_is_logged_for_every_epoch(client, run):
     waits = client.get_metric_history(run.run_id, "input_wait")
     assert [wait.step for wait in waits] == [6, 12, 18, 24]
     assert all(0 <= wait.value < 1 for wait in waits)
@@ -72,18 +65,18 @@ def test_speed_scores_and_baselines_are_logged(client, run):
     assert {"as_trained/l1", "as_trained/ssim", "scores/deployment_gap", "scores/iou_road"} <= metrics.keys()
 
 
-def test_a_run_is_marked_with_what_it_loses_to(client, run):
-    marked = client.get_run(run.run_id).data.tags["evaluation.loses_to"]
+def test_run_is_tagged_with_the_baselines_it_loses_to(client, run):
+    tag = client.get_run(run.run_id).data.tags["evaluation.loses_to"]
     found = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
-    assert marked == (", ".join(f"{baseline}/{name}" for baseline, name in found.lost()) or "nothing")
+    assert tag == (", ".join(f"{baseline}/{name}" for baseline, name in found.lost()) or "nothing")
 
 
-def test_no_other_network_s_score_is_called_fid_or_inception_score(client, run):
+def test_only_scores_of_the_official_network_are_called_fid_or_inception_score(client, run):
     names = {part for key in client.get_run(run.run_id).data.metrics for part in key.lower().split("/")}
     assert not {name for name in names if name.startswith(("fid", "inception"))}
 
 
-def test_artifacts_can_be_looked_at(client, run, tmp_path):
+def test_artifacts_are_listed_and_can_be_downloaded(client, run, tmp_path):
     def names(folder):
         return {artifact.path for artifact in client.list_artifacts(run.run_id, folder)}
 
@@ -97,7 +90,7 @@ def test_artifacts_can_be_looked_at(client, run, tmp_path):
         assert sheet.size == (3 * 64 + 4 * 8, 30 + 6 * (64 + 8))
 
 
-def test_a_server_that_does_not_answer_is_named_without_its_password(monkeypatch):
+def test_unavailable_server_is_reported_without_its_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:secret@127.0.0.1:9")
     with pytest.raises(
         TrackingError, match=r"127\.0\.0\.1:9 does not answer; start it, or set MLFLOW_TRACKING_URI"
@@ -106,7 +99,7 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(monkeypatch
     assert "secret" not in str(found.value)
 
 
-def test_a_run_that_the_server_does_not_know(client):
+def test_unknown_run_is_refused(client):
     with (
         pytest.raises(TrackingError, match="does not know run 1234abcd; set MLFLOW_TRACKING_URI"),
         mlflow_runs.continue_run("1234abcd"),

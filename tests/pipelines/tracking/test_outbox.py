@@ -1,4 +1,4 @@
-"""On the way to MLflow: in order, again until it is taken, and never in the way of who puts it there."""
+"""The outbox: requests are sent in order, repeated until they are accepted, and never block the caller."""
 
 import threading
 import time
@@ -7,56 +7,56 @@ import pytest
 
 from model.errors import TrackingError
 from pipelines.tracking import outbox as outbox_module
-from pipelines.tracking.mlflow_runs import ServerAwayError
+from pipelines.tracking.mlflow_runs import ServerUnavailableError
 from pipelines.tracking.outbox import Outbox
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def short_retries(monkeypatch):
     monkeypatch.setattr(outbox_module, "RETRY_SECONDS", 0.01)
 
 
 class Server:
-    """A server that is away for some requests."""
+    """A server that is unavailable for the first requests."""
 
-    def __init__(self, away=0):
-        self.away, self.taken, self.asked = away, [], 0
+    def __init__(self, unavailable=0):
+        self.unavailable, self.accepted, self.requests = unavailable, [], 0
 
-    def take(self, what):
+    def request(self, content):
         def send():
-            self.asked += 1
-            if self.asked <= self.away:
-                raise ServerAwayError("it does not answer:")
-            self.taken.append(what)
+            self.requests += 1
+            if self.requests <= self.unavailable:
+                raise ServerUnavailableError("it does not answer:")
+            self.accepted.append(content)
 
         return send
 
 
-def test_all_is_sent_in_order():
-    server, news = Server(), []
-    outbox = Outbox(on_news=news.append)
+def test_requests_are_sent_in_order():
+    server, messages = Server(), []
+    outbox = Outbox(notify=messages.append)
     for number in range(100):
-        outbox.put(server.take(number))
+        outbox.put(server.request(number))
     outbox.close(patience=5)
-    assert server.taken == list(range(100)) and news == []
+    assert server.accepted == list(range(100)) and messages == []
 
 
-def test_what_a_server_did_not_take_is_sent_again_before_what_came_later():
-    server, news = Server(away=7), []
-    outbox = Outbox(on_news=news.append)
+def test_failed_request_is_repeated_before_later_ones():
+    server, messages = Server(unavailable=7), []
+    outbox = Outbox(notify=messages.append)
     for number in range(10):
-        outbox.put(server.take(number))
+        outbox.put(server.request(number))
     outbox.close(patience=5)
-    assert server.taken == list(range(10)) and server.asked == 17
-    assert news == [
-        "it does not answer: What is to be logged is kept until it does.",
+    assert server.accepted == list(range(10)) and server.requests == 17
+    assert messages == [
+        "it does not answer: Metrics are queued until it does.",
         "MLflow answers again.",
     ]
 
 
-def test_who_puts_does_not_wait():
+def test_put_does_not_wait():
     go = threading.Event()
-    outbox = Outbox(on_news=print)
+    outbox = Outbox(notify=print)
     began = time.monotonic()
     for _ in range(1000):
         outbox.put(go.wait)
@@ -65,24 +65,24 @@ def test_who_puts_does_not_wait():
     outbox.close(patience=5)
 
 
-def test_a_server_that_stays_away_is_given_up_with_what_is_not_sent():
-    server = Server(away=10**9)
-    outbox = Outbox(on_news=lambda _: None)
+def test_server_that_stays_unavailable_is_given_up_with_the_number_of_unsent_requests():
+    server = Server(unavailable=10**9)
+    outbox = Outbox(notify=lambda _: None)
     for number in range(3):
-        outbox.put(server.take(number))
-    with pytest.raises(TrackingError, match=r"away for 0 s \(tracking\.patience\) and 3 messages are not sent"):
+        outbox.put(server.request(number))
+    with pytest.raises(TrackingError, match=r"unavailable for 0 s \(tracking\.patience\) and 3 requests are unsent"):
         outbox.close(patience=0.2)
 
 
-def test_a_refusal_is_not_tried_again():
-    def refuse():
-        raise TrackingError("MLflow refused: no such run")
+def test_rejected_request_is_not_repeated():
+    def reject():
+        raise TrackingError("MLflow rejected the request: no such run")
 
     server = Server()
-    outbox = Outbox(on_news=lambda _: None)
-    outbox.put(refuse)
+    outbox = Outbox(notify=lambda _: None)
+    outbox.put(reject)
     with pytest.raises(TrackingError, match="no such run"):
         outbox.close(patience=5)
     with pytest.raises(TrackingError, match="no such run"):
-        outbox.put(server.take(1))
-    assert server.taken == []
+        outbox.put(server.request(1))
+    assert server.accepted == []

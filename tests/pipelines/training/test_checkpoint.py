@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back is what was saved, bit for bit, and nothing else comes back."""
+"""Checkpoints are restored bit for bit, and anything broken or foreign is refused."""
 
 import json
 
@@ -41,7 +41,7 @@ def trained():
     return state
 
 
-def keep(folder, state, position=POSITION, network=NETWORK, scores=()):
+def write(folder, state, position=POSITION, network=NETWORK, scores=()):
     save(
         folder,
         arrays(state),
@@ -55,12 +55,12 @@ def keep(folder, state, position=POSITION, network=NETWORK, scores=()):
 
 @pytest.fixture
 def folder(tmp_path, trained):
-    keep(tmp_path, trained)
+    write(tmp_path, trained)
     return tmp_path
 
 
 def refused(folder, network=NETWORK):
-    """Restore what should be refused, see that nothing was changed, and return the message."""
+    """Restore a checkpoint that should be refused, check that nothing was changed, and return the message."""
     state = build(seed=2, network=network)
     before = values(state)
     with pytest.raises(CheckpointError) as stopped:
@@ -69,7 +69,7 @@ def refused(folder, network=NETWORK):
     return str(stopped.value)
 
 
-def test_all_four_parts_come_back_bit_for_bit(folder, trained):
+def test_all_four_parts_are_restored_bit_for_bit(folder, trained):
     state = build(seed=2)
     expected, before = values(trained), values(state)
     assert {name.partition("/")[0] for name in expected} == PARTS
@@ -83,7 +83,7 @@ def test_all_four_parts_come_back_bit_for_bit(folder, trained):
         assert found[name].tobytes() == value.tobytes(), name
 
 
-def test_the_optimizers_bring_their_slots_and_their_count(folder, trained):
+def test_optimizers_are_restored_with_slots_and_iterations(folder, trained):
     state = build(seed=2)
     restore(folder, state, network=NETWORK)
     for restored in (state.generator_optimizer, state.discriminator_optimizer):
@@ -92,11 +92,11 @@ def test_the_optimizers_bring_their_slots_and_their_count(folder, trained):
         assert len(slots) > 10 and all(np.any(slot.numpy()) for slot in slots)
 
 
-def test_a_restored_training_goes_on_as_if_it_had_not_stopped(tmp_path):
+def test_restored_training_continues_as_if_it_had_not_stopped(tmp_path):
     network = NetworkConfig(image_size=32, width=2, depth=2)
     straight, resumed = build(seed=4, network=network), build(seed=5, network=network)
     step(straight, 0)
-    keep(tmp_path, straight, network=network)
+    write(tmp_path, straight, network=network)
     restore(tmp_path, resumed, network=network)
     step(straight, 1)
     step(resumed, 1)
@@ -104,78 +104,78 @@ def test_a_restored_training_goes_on_as_if_it_had_not_stopped(tmp_path):
         np.testing.assert_allclose(values(resumed)[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_the_curve_comes_back_step_for_step(folder):
+def test_curve_is_restored_step_by_step(folder):
     _, curve = restore(folder, build(seed=2), network=NETWORK)
     assert [step.step for step in curve.steps] == list(range(1, 71))
     for step, expected in zip(curve.steps, CURVE_SO_FAR.steps, strict=True):
         assert step.when == expected.when and step.losses == pytest.approx(expected.losses)
 
 
-def test_a_curve_without_steps(tmp_path):
+def test_curve_without_steps(tmp_path):
     LossCurve().save(tmp_path / CURVE)
     assert LossCurve.load(tmp_path / CURVE).steps == []
 
 
-def test_a_checkpoint_says_of_what_it_is(folder, trained):
+def test_manifest_describes_the_checkpoint(folder, trained):
     assert sorted(path.name for path in folder.iterdir()) == [MANIFEST, CURVE, ARRAYS]
-    keep(folder, trained, scores={"val_l1": 3.5})
+    write(folder, trained, scores={"val_l1": 3.5})
     manifest = verify(folder)
     assert manifest.config == RunConfig(network=NETWORK) and manifest.position == POSITION
     assert manifest.code_revision == "838b6f8" and manifest.scores == {"val_l1": 3.5}
 
 
-def test_the_arrays_are_read_without_pickle(folder):
+def test_arrays_are_read_without_pickle(folder):
     with np.load(folder / ARRAYS, allow_pickle=False) as arrays:
         assert all(arrays[name].dtype.kind in "fiu" for name in arrays.files)
 
 
 @pytest.mark.parametrize("name", [ARRAYS, CURVE])
-@pytest.mark.parametrize("place", [0, 0.5, 1])
-def test_a_flipped_byte_is_found(folder, name, place):
+@pytest.mark.parametrize("position", [0, 0.5, 1])
+def test_flipped_byte_is_found(folder, name, position):
     content = bytearray((folder / name).read_bytes())
-    content[int(place * (len(content) - 1))] ^= 1
+    content[int(position * (len(content) - 1))] ^= 1
     (folder / name).write_bytes(content)
-    assert refused(folder) == f"{name} is not what was saved (sha256)"
+    assert refused(folder) == f"the sha256 of {name} does not match"
 
 
 @pytest.mark.parametrize("length", [0, 1000, -1])
-def test_a_truncated_file_is_found(folder, length):
+def test_truncated_file_is_found(folder, length):
     (folder / ARRAYS).write_bytes((folder / ARRAYS).read_bytes()[:length])
-    assert refused(folder) == "state.npz is not what was saved (sha256)"
+    assert refused(folder) == "the sha256 of state.npz does not match"
 
 
 @pytest.mark.parametrize("name", [ARRAYS, CURVE])
-def test_a_missing_file_is_found(folder, name):
+def test_missing_file_is_found(folder, name):
     (folder / name).unlink()
     assert refused(folder) == f"{name} is missing"
 
 
-def test_without_its_manifest_a_checkpoint_was_never_finished(folder):
+def test_checkpoint_without_manifest_is_incomplete(folder):
     (folder / MANIFEST).unlink()
-    assert refused(folder) == "it was never finished (checkpoint.json is missing)"
+    assert refused(folder) == "it is incomplete (checkpoint.json is missing)"
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"\xff\xfe", b'{"position": {"epoch": -1, "step": 0}}'])
-def test_a_broken_manifest_is_refused(folder, text):
+def test_broken_manifest_is_refused(folder, text):
     (folder / MANIFEST).write_bytes(text)
     assert refused(folder) == "checkpoint.json can't be read"
 
 
-def test_a_manifest_that_leaves_a_file_out_seals_nothing(folder):
+def test_manifest_without_one_of_the_files_is_refused(folder):
     manifest = json.loads((folder / MANIFEST).read_text())
     del manifest["sha256"][CURVE]
     (folder / MANIFEST).write_text(json.dumps(manifest))
     assert "another version" in refused(folder)
 
 
-def test_a_manifest_with_an_unknown_key_is_of_another_version(folder):
+def test_manifest_with_an_unknown_key_is_refused(folder):
     manifest = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(manifest | {"format": 2}))
     assert "can't be read" in refused(folder)
 
 
 @pytest.mark.parametrize("change", [{"width": 3}, {"depth": 3}, {"dropout": 0.1}, {"image_size": 64}])
-def test_another_network_is_refused_with_both_settings(folder, change):
+def test_other_network_is_refused_with_both_settings(folder, change):
     other = NETWORK.model_copy(update=change)
     (key, value), *_ = change.items()
     message = refused(folder, network=other)
@@ -184,6 +184,6 @@ def test_another_network_is_refused_with_both_settings(folder, change):
 
 
 @pytest.mark.parametrize("wrong", [{"epoch": -1, "step": 0}, {"epoch": 0, "step": -1}, {"epoch": 0}])
-def test_a_position_is_checked(wrong):
+def test_position_is_validated(wrong):
     with pytest.raises(ValueError, match="validation error"):
         Position(**wrong)

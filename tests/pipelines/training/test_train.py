@@ -32,7 +32,7 @@ def test_two_workers_train_one_model(prepared):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("norm", ["sync_batch", "instance"])
-def test_two_workers_end_with_the_weights_of_one(make_prepared, norm):
+def test_two_workers_reach_the_weights_of_one(make_prepared, norm):
     weights = []
     for workers in (1, 2):
         prepared = make_prepared(f"workers-{workers}")
@@ -44,13 +44,13 @@ def test_two_workers_end_with_the_weights_of_one(make_prepared, norm):
             names = [name for name in arrays.files if name.startswith(("generator/", "discriminator/"))]
             weights.append({name: arrays[name] for name in names if "seed_" not in name})
     alone, shared = weights
-    # Steps of five pairs: one worker has three of them, the other two.
+    # Of the five pairs in a step, one worker has three and the other two.
     for name, expected in alone.items():
         assert np.abs(shared[name] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-12), name
 
 
 @pytest.mark.slow
-def test_a_worker_s_mistake_is_one_sentence_and_leaves_no_finished_run(prepared):
+def test_user_error_in_a_worker_is_one_message_and_leaves_no_finished_run(prepared):
     (prepared.folder / "pairs/train/7.png").unlink()
     done = prepared.sat2map("train", "--set", TWO_WORKERS)
     assert done.returncode == 2
@@ -63,7 +63,7 @@ def test_a_worker_s_mistake_is_one_sentence_and_leaves_no_finished_run(prepared)
     assert run.info.status == "FAILED"
 
 
-def test_more_pairs_in_a_batch_than_there_are(prepared):
+def test_batch_larger_than_the_training_set_is_refused(prepared):
     done = prepared.sat2map("train", "--set", "training.batch_size=12")
     assert done.returncode == 2
     assert "10 training pairs don't fill one batch of 12; lower training.batch_size" in done.stderr

@@ -1,4 +1,4 @@
-"""A search: every trial is a nested run, what falls behind is halted, and the best is named."""
+"""A search: every trial is a nested run, poor ones are stopped early, and the best is reported."""
 
 import json
 
@@ -19,7 +19,7 @@ def trials_of(run_id):
 
 
 def check(found):
-    """See that a finished search and its record in MLflow say the same."""
+    """Check that the result of a search agrees with its record in MLflow."""
     trials = found["trials"]
     assert len(trials) == 3 and max(trial["epochs"] for trial in trials) == 4
     assert [trial["score"] for trial in trials] == sorted(trial["score"] for trial in trials)
@@ -39,7 +39,7 @@ def check(found):
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_and_names_the_best_trial(prepared):
+def test_killed_search_is_resumed_and_reports_the_best_trial(prepared):
     running = prepared.start("--set", SETTINGS, verb="tune")
     running.wait_for_step(4)
     running.kill_everything()
@@ -50,20 +50,20 @@ def test_a_search_that_is_killed_goes_on_and_names_the_best_trial(prepared):
 
 
 @pytest.mark.slow
-def test_a_search(prepared):
+def test_search_reports_the_best_trial(prepared):
     done = prepared.sat2map("tune", "--set", SETTINGS, "--json")
     assert done.returncode == 0, done.stderr
     check(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
-        ("tune.cpus_per_trial=999", "A trial was given 999 CPUs and the cluster has"),
+        ("tune.cpus_per_trial=999", "A trial requests 999 CPUs and the cluster has"),
         ("tune.learning_rate=[0.1,0.01]", "learning_rate goes from 0.1 to 0.01; write a lowest above 0"),
         ("tune.norm=[group]", "tune.norm.0: Input should be 'batch', 'sync_batch' or 'instance'"),
     ],
 )
-def test_a_search_that_can_t_be(prepared, setting, said):
+def test_impossible_search_is_refused(prepared, setting, message):
     done = prepared.sat2map("tune", "--set", setting)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,94 @@
+"""The training loop in this process: what it sends and keeps, and that losses are matched by name."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from model.networks.train_step import build_state, train_step
+from model.spec import LOSSES
+from pipelines.config.loading import load
+from pipelines.data.dataset import Shard, load_all
+from pipelines.tracking.loss_curve import LossCurve, StepLosses
+from pipelines.training import loop
+from pipelines.workspace import RunFolder
+from tests.fixtures.pair_folders import index, side_by_side
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+SETTINGS = "network.image_size=32 network.depth=3 network.width=2 training.epochs=2 training.batch_size=2"
+
+
+class Recorder:
+    """A channel that keeps the updates."""
+
+    def __init__(self):
+        self.updates = []
+
+    def send(self, update):
+        self.updates.append(update)
+        return False
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """Return a function that trains in this process, and returns its updates and the run's folder."""
+
+    def run():
+        config, channel, folder = load("default", [SETTINGS]), Recorder(), RunFolder(tmp_path / "run")
+        pairs = index(side_by_side(tmp_path / "pairs"))
+        loop.TrainingLoop(
+            config,
+            tf.distribute.get_strategy(),
+            build_state(config.network, learning_rate=1e-3, beta_1=0.5, seed=0),
+            Shard(),
+            channel,
+            folder=folder,
+            code_revision="none",
+            held_out=load_all(pairs.val, side=32, direction="photo_to_map"),
+        ).run(pairs)
+        return channel.updates, folder
+
+    return run
+
+
+def test_losses_are_matched_by_name_whatever_the_order_of_the_dict(trained, monkeypatch):
+    reordered = []
+
+    def train_step_in_other_order(*inputs, **options):
+        losses = train_step(*inputs, **options)
+        reordered.append(list(reversed(losses)))
+        return {name: losses[name] for name in reordered[-1]}
+
+    monkeypatch.setattr(loop, "train_step", train_step_in_other_order)
+    updates, folder = trained()
+    assert reordered and all(names != list(LOSSES) for names in reordered)
+    steps = [losses for update in updates for losses in update.losses]
+    assert [losses.step for losses in steps] == [1, 2, 3, 4]
+    for losses in (step.losses for step in steps):
+        assert list(losses) == list(LOSSES)
+        generator_loss = losses["generator_adversarial_loss"] + 100 * losses["generator_l1_loss"]
+        discriminator_loss = losses["discriminator_real_loss"] + losses["discriminator_drawn_loss"]
+        assert losses["generator_loss"] == pytest.approx(generator_loss, rel=1e-5)
+        assert losses["discriminator_loss"] == pytest.approx(discriminator_loss, rel=1e-5)
+        assert 0 < losses["generator_l1_loss"] < 2 and losses["generator_loss"] > losses["discriminator_loss"]
+    assert LossCurve.newest(folder.checkpoints).steps == [
+        StepLosses(step.step, step.when, {name: np.float32(value) for name, value in step.losses.items()})
+        for step in steps
+    ]
+
+
+def test_updates_hold_metrics_of_epochs_and_a_drawing(trained):
+    updates, folder = trained()
+    metrics = [(name, update.step) for update in updates for name in update.metrics]
+    assert metrics == [("input_wait", 2), ("input_wait", 4), ("val_l1", 4), ("val_ssim", 4)]
+    (drawing,) = [update.drawing for update in updates if update.drawing]
+    assert drawing.drawn.shape == drawing.target.shape == (2, 32, 32, 3)
+    assert folder.generator.is_file()
+
+
+def test_finished_training_is_resumed_without_a_step(trained):
+    trained()
+    updates, _ = trained()
+    notes = [note for update in updates for note in update.notes]
+    assert notes == ["Resuming from checkpoint step-00000004 (epoch 2)."]
+    assert [losses.step for update in updates for losses in update.curve] == [1, 2, 3, 4]
+    assert not any(update.losses for update in updates)
