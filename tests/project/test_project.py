@@ -1,4 +1,4 @@
-"""The project's own shape: the places that must say the same thing do."""
+"""The project's files agree with each other: pins, entry points, verbs, version."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.fixtures.project import PROJECT
 
 VERBS = ["main", "prepare", "train", "tune", "export", "evaluate", "compare", "register", "promote", "rollback"]
 VERBS += ["pull", "score", "submit"]
-LOCAL = ["bench"]  # For those who work on the project; no step of a run.
+LOCAL = ["bench"]  # For work on the project: not a step of a run, and no entry point.
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def locked():
     return [Requirement(line) for line in lines]
 
 
-def test_conda_says_the_same_pins_as_the_lock(locked):
+def test_conda_and_the_lock_have_the_same_pins(locked):
     conda = yaml.safe_load((PROJECT / "conda.yaml").read_text())
     python, pip, packages = conda["dependencies"]
     assert (python, pip) == ("python=3.11", "pip")
     assert [Requirement(line) for line in packages["pip"]] == locked
 
 
-def test_the_lock_pins_and_hashes_everything_that_is_declared(pyproject, locked):
+def test_all_declared_packages_are_pinned_and_hashed(pyproject, locked):
     project = pyproject["project"]
     declared = [Requirement(text) for text in project["dependencies"] + project["optional-dependencies"]["dev"]]
     pins = {(pin.name.lower(), str(pin.specifier)) for pin in locked}
@@ -49,12 +49,12 @@ def test_the_lock_pins_and_hashes_everything_that_is_declared(pyproject, locked)
     assert all("--hash=sha256:" in entry for entry in entries if "==" in entry)
 
 
-def test_the_extra_for_gpus_is_the_same_tensorflow(pyproject):
+def test_the_cuda_extra_has_the_same_tensorflow(pyproject):
     [plain] = [text for text in pyproject["project"]["dependencies"] if text.startswith("tensorflow==")]
     assert pyproject["project"]["optional-dependencies"]["cuda"] == [plain.replace("==", "[and-cuda]==")]
 
 
-def test_the_two_onnxruntimes_never_meet(locked):
+def test_every_platform_gets_one_onnxruntime(locked):
     for platform, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64")):
         environment = {"sys_platform": platform, "platform_machine": machine, "python_full_version": "3.11.9"}
         chosen = [
@@ -65,7 +65,7 @@ def test_the_two_onnxruntimes_never_meet(locked):
         assert chosen == (["onnxruntime-gpu"] if (platform, machine) == ("linux", "x86_64") else ["onnxruntime"])
 
 
-def test_nothing_in_the_lock_names_a_package_index():
+def test_the_lock_names_no_package_index():
     for name in ("requirements.lock", "conda.yaml"):
         assert "://" not in (PROJECT / name).read_text()
 
@@ -89,8 +89,8 @@ def test_the_command_line_has_exactly_the_verbs():
     assert sorted(get_group(app).commands) == sorted(VERBS + LOCAL)
 
 
-def test_help_answers_at_once():
-    """The limit is 0.5 s of wall time; processor time is what a busy machine can't stretch."""
+def test_help_is_fast():
+    """Check the limit of 0.5 s against processor time, which doesn't depend on how busy the machine is."""
     code = "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'pipelines', '--help'], check=True)"
     code += "; used = resource.getrusage(resource.RUSAGE_CHILDREN); print(used.ru_utime + used.ru_stime)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
@@ -99,20 +99,20 @@ def test_help_answers_at_once():
     assert float(done.stdout.split()[-1]) < 0.5
 
 
-def test_the_version_is_the_changelog_s_newest(pyproject):
+def test_the_version_is_the_newest_of_the_changelog(pyproject):
     newest = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest
     assert pyproject["project"]["version"] == newest[1]
 
 
-def test_ray_reads_the_cluster_file():
-    jsonschema = pytest.importorskip("jsonschema", reason="Ray brings it")
+def test_the_cluster_file_is_valid_for_ray():
+    jsonschema = pytest.importorskip("jsonschema", reason="installed with Ray")
     schema = json.loads((Path(ray.__file__).parent / "autoscaler/ray-schema.json").read_text())
     cluster = yaml.safe_load((PROJECT / "infra/ray-cluster.yaml").read_text())
     jsonschema.validate(cluster, schema)
     assert cluster["available_node_types"]["gpu_worker"]["resources"]["GPU"] == 1
 
 
-def test_scripts_can_be_run():
+def test_scripts_are_executable():
     for name in ("infra/check", "infra/lock", ".ci/run"):
         assert (PROJECT / name).stat().st_mode & 0o111
