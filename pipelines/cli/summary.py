@@ -15,7 +15,7 @@ from model.bundle import Bundle
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.flow import FlowResult
-from pipelines.metrics.catalogue import BASELINES, BRIEF, METRICS, OF_SETS
+from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS, SUMMARY_METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, headline
 from pipelines.registry.register import RegisteredVersion
@@ -108,7 +108,7 @@ def bundle(exported: Bundle) -> None:
         for heading in ("variant", "made for", "SSIM to fp32", "worst pair score", "in float"):
             table.add_column(heading)
         for name, variant in manifest.variants.items():
-            paired = {score: share for score, share in variant.losses.items() if score not in OF_SETS}
+            paired = {score: share for score, share in variant.losses.items() if score not in SET_METRICS}
             score, share = max(paired.items(), key=lambda item: item[1], default=("", 0.0))
             providers = ", ".join(provider.removesuffix("ExecutionProvider") for provider in variant.providers)
             lost = f"{share:+.2%} {METRICS[score].title}" if score else "not measured"
@@ -192,7 +192,7 @@ def comparison(folder: Path, found: Comparison) -> None:
     title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % interval"
     _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
     for run, gains in found.gains.items():
-        told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in BRIEF if name in gains]
+        told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
         out.print(f"{run[:SHORT_ID]} gains over {found.runs[0][:SHORT_ID]}: {', '.join(told)}", markup=False)
     _facts(out, {"Look at": _relative(folder)})
 
@@ -214,7 +214,7 @@ def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:
     frame: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table(title=title, title_justify="left", title_style="bold", **frame)
     table.add_column("", no_wrap=True)
-    names = [name for name in BRIEF if all(name in numbers for numbers in tables.values())]
+    names = [name for name in SUMMARY_METRICS if all(name in numbers for numbers in tables.values())]
     for name in names:
         arrow = "↓" if METRICS[name].lower_is_better else "↑"
         table.add_column(f"{METRICS[name].title.removesuffix(' Lite0')} {arrow}", justify="right", no_wrap=True)

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from model.spec import Direction, Dtype, Frozen, NetworkConfig, Norm, Palette
-from pipelines.metrics.catalogue import BASELINES, METRICS, OF_SETS
+from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS
 
 ValidationScore = Literal["val_l1", "val_ssim"]
 BEST_IS_LOWEST: dict[ValidationScore, bool] = {"val_l1": True, "val_ssim": False}
@@ -182,7 +182,7 @@ class PromotionConfig(Frozen):
         for name in self.beats:
             if name not in BASELINES:
                 raise ValueError(f"{name} is no baseline; there are: {', '.join(BASELINES)}")
-        if self.primary in OF_SETS:
+        if self.primary in SET_METRICS:
             raise ValueError(f"{self.primary} is a score of a whole set, with no paired gain; name a score of pairs")
         return self
 

@@ -12,7 +12,7 @@ from model.translator import Translator
 from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.evaluate import HeldOut, draw, load_held_out
-from pipelines.metrics.catalogue import listed
+from pipelines.metrics.catalogue import join_words
 from pipelines.metrics.intervals import Score, Tally, paired_difference
 from pipelines.metrics.scores import Comparison, gain
 from pipelines.report import page as report_page
@@ -87,7 +87,7 @@ def _palette_notes(bundles: Mapping[str, Bundle]) -> tuple[str, ...]:
     differing = [run for run in others if bundles[run].manifest.palette != palette]
     if palette is None or not differing:
         return ()
-    return (f"Classes are those of run {first}; {listed(differing)} had another palette when exported.",)
+    return (f"Classes are those of run {first}; {join_words(differing)} had another palette when exported.",)
 
 
 def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex, *, notes: tuple[str, ...]) -> Comparison:
@@ -102,7 +102,7 @@ def _compared(held_out: HeldOut, drawn: dict[str, Pixels], pairs: PairIndex, *, 
         names=tuple(pair.name for pair in pairs.val),
         scores={run: found.scores for run, found in evaluated.items()},
         gains={run: _gains(tallies[run], tallies[first]) for run in others},
-        each={run: tuple(found["l1"].of_each().tolist()) for run, found in tallies.items()},
+        each={run: tuple(found["l1"].per_image().tolist()) for run, found in tallies.items()},
         notes=held_out.notes() + notes,
     )
 

@@ -153,7 +153,7 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
     evaluator, manifest = held_out.evaluator, bundle.manifest
     drawn = draw(Translator(bundle, variant=FP32), held_out.sources)
     evaluated = evaluator.evaluate(drawn)
-    values = {name: tally.of_each() for name, tally in evaluated.tallies.items()}
+    values = {name: tally.per_image() for name, tally in evaluated.tallies.items()}
     scores = Scores(
         run_id=manifest.run_id,
         pairs=len(held_out.targets),

@@ -20,7 +20,7 @@ from model.providers import CPU, CUDA, OPENVINO
 from model.translator import Translate, Translator
 from pipelines.config.schema import ExportConfig, VariantName
 from pipelines.evaluation.evaluator import Evaluator
-from pipelines.metrics.catalogue import METRICS, OF_SETS
+from pipelines.metrics.catalogue import METRICS, SET_METRICS
 from pipelines.metrics.image_metrics import ssim
 from pipelines.metrics.scores import FULL_RANK, NamedScores, loss
 
@@ -50,7 +50,7 @@ class VariantScores(NamedTuple):
         if not self.ssim >= settings.min_ssim:
             return f"SSIM to fp32 is {self.ssim:.4f}; at least {settings.min_ssim:g} is allowed (export.min_ssim)"
         decisive = {
-            name: share for name, share in self.losses.items() if self.photos >= FULL_RANK or name not in OF_SETS
+            name: share for name, share in self.losses.items() if self.photos >= FULL_RANK or name not in SET_METRICS
         }
         name, worst = max(decisive.items(), key=lambda item: item[1])
         if worst > settings.max_loss:
@@ -89,7 +89,7 @@ class VariantEvaluator:
         """
         drawn = translate(self.photos)
         scores = self.evaluator.score(drawn)
-        compared = [name for name in self.scores if name not in OF_SETS or name.startswith(("frechet", "fid"))]
+        compared = [name for name in self.scores if name not in SET_METRICS or name.startswith(("frechet", "fid"))]
         losses = {name: loss(name, scores[name].value, self.scores[name].value) for name in compared}
         known = {name: share for name, share in losses.items() if not math.isnan(share)}
         return VariantScores(float(ssim(drawn, self.drawn).mean()), known, len(self.photos))

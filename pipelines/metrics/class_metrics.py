@@ -1,4 +1,4 @@
-"""What a map's user asks of a drawn map: is each class where it is, are roads where roads are."""
+"""Scores of the classes on drawn maps: overlap of areas, agreement of roads and borders."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from pipelines.metrics.intervals import Tally, Values, bootstrap, ratio
 from pipelines.metrics.scores import ClassScore
 
 REACH = 3
-"""How far off a road may lie and still count as found, in pixels (Mnih and Hinton 2010)."""
+"""Distance in pixels within which a road counts as found (Mnih and Hinton 2010)."""
 
 Mask = NDArray[np.bool_]
 Classes = NDArray[np.uint8]
@@ -22,40 +22,39 @@ Classes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Cartography:
-    """How well drawn maps hold what true ones do.
+class ClassMetrics:
+    """Scores of drawn maps by the classes of a palette.
 
     Attributes:
-        tallies: `mean_iou`; `road_f1` and `edge_f1`, each only where the true maps hold a road or a border.
-        classes: Every class of the palette, in its order.
+        tallies: `mean_iou`; `road_f1` and `edge_f1`, each only if the true maps contain a road or a border.
+        classes: All classes of the palette, in its order.
     """
 
     tallies: dict[str, Tally]
     classes: tuple[ClassScore, ...]
 
 
-def measure(drawn: Pixels, true: Pixels, palette: Palette) -> Cartography:
-    """Score drawn maps against true ones by the classes that their colours stand for.
+def measure(drawn: Pixels, true: Pixels, palette: Palette) -> ClassMetrics:
+    """Score drawn maps against true maps by the classes of their colours.
 
-    Totals are taken over all images before they are divided, so that a class or a road weighs by its pixels:
+    Totals over all images are divided, not each image's, so that classes and roads weigh by their pixels:
 
-    - IoU of a class: pixels of it in both maps, over pixels of it in either.
-    - `mean_iou`: the mean over the classes that the true maps hold.
+    - IoU of a class: its pixels in both maps divided by its pixels in either.
+    - `mean_iou`: the mean over the classes in the true maps.
     - `road_f1`: the harmonic mean of precision, the share of drawn road pixels with a true one within 3 pixels
-      (Euclidean), and recall, the share of true ones with a drawn one as near: the relaxed measures of Mnih and
+      (Euclidean), and recall, the share of true ones with a drawn one within 3 pixels: the relaxed measures of Mnih and
       Hinton (2010), after the correctness and completeness of Wiedemann et al. (1998).
-    - `edge_f1`: the same of borders, the pixels whose right or lower neighbour is of another class.
+    - `edge_f1`: the same for borders, the pixels whose right or lower neighbour has another class.
 
-    An image with no road in either map adds nothing to `road_f1`; a road in only one of the two counts as drawn and
-    wrong, or as missed.
+    An image without roads in either map adds nothing to `road_f1`; a road in only one of them is wrong or missed.
 
     Args:
-        drawn: Generated maps, uint8 (N, H, W, 3), 2 or more.
+        drawn: Drawn maps, uint8 (N, H, W, 3), 2 or more.
         true: Their true maps, of the same shape.
         palette: The classes of the true maps.
 
     Raises:
-        DataError: The two are not uint8 RGB images of one shape, or there is only one image.
+        DataError: The two are not uint8 RGB images of the same shape, or there is only one image.
     """
     check_pairs(drawn, true)
     found, there = classify(drawn, palette), classify(true, palette)
@@ -71,11 +70,11 @@ def measure(drawn: Pixels, true: Pixels, palette: Palette) -> Cartography:
         for index, (name, colours) in enumerate(palette.classes.items())
     )
     defined = {name: tally for name, tally in tallies.items() if name == "mean_iou" or tally.rows[:, 3].any()}
-    return Cartography(defined, scores)
+    return ClassMetrics(defined, scores)
 
 
 def _overlaps(found: Classes, there: Classes, *, classes: int) -> Values:
-    """Count each class's pixels in both maps, in either, and in the true one: (N, 3, classes)."""
+    """Count the pixels of each class in both maps, in either, and in the true map: (N, 3, classes)."""
     rows = np.empty((len(found), 3, classes))
     for row, a, b in zip(rows, found, there, strict=True):
         both = np.bincount(a[a == b], minlength=classes)
@@ -85,41 +84,41 @@ def _overlaps(found: Classes, there: Classes, *, classes: int) -> Values:
 
 
 def _mean_iou(totals: Values) -> Values:
-    """Average the IoU over classes with true pixels; totals (..., 3 x classes) as `_overlaps` counts them."""
+    """Return the mean IoU over classes with true pixels, from totals of `_overlaps`, (..., 3 x classes)."""
     both, either, true = np.moveaxis(totals.reshape(*totals.shape[:-1], 3, -1), -2, 0)
-    held = true > 0
-    iou = np.divide(both, either, out=np.zeros_like(both), where=held)
-    mean: Values = iou.sum(axis=-1) / held.sum(axis=-1)
+    present = true > 0
+    iou = np.divide(both, either, out=np.zeros_like(both), where=present)
+    mean: Values = iou.sum(axis=-1) / present.sum(axis=-1)
     return mean
 
 
 def _matches(found: Mask, there: Mask) -> Values:
-    """Count drawn pixels near a true one, drawn ones, true ones near a drawn one, and true ones: (N, 4)."""
+    """Count drawn pixels near true ones, drawn pixels, true pixels near drawn ones, and true pixels: (N, 4)."""
     return np.array(
-        [[(a & _near(b)).sum(), a.sum(), (b & _near(a)).sum(), b.sum()] for a, b in zip(found, there, strict=True)],
+        [[(a & _dilate(b)).sum(), a.sum(), (b & _dilate(a)).sum(), b.sum()] for a, b in zip(found, there, strict=True)],
         np.float64,
     )
 
 
-def _near(mask: Mask) -> Mask:
-    """Mark the pixels within REACH of a marked one."""
+def _dilate(mask: Mask) -> Mask:
+    """Mark all pixels within REACH of a marked pixel."""
     y, x = np.ogrid[-REACH : REACH + 1, -REACH : REACH + 1]
-    near: Mask = binary_dilation(mask, x * x + y * y <= REACH * REACH)
-    return near
+    dilated: Mask = binary_dilation(mask, x * x + y * y <= REACH * REACH)
+    return dilated
 
 
 def _f1(totals: Values) -> Values:
-    """Return the harmonic mean of precision and recall; NaN where neither side drew anything."""
+    """Return the harmonic mean of precision and recall; NaN if there is nothing in either map."""
     right, drawn, recalled, true = np.moveaxis(totals, -1, 0)
-    # 2 p r / (p + r) with p = right / drawn and r = recalled / true, so that an empty side gives 0.
-    below = right * true + recalled * drawn
+    # 2 p r / (p + r) with p = right / drawn and r = recalled / true, without dividing by an empty side.
+    denominator = right * true + recalled * drawn
     undefined = np.where(drawn + true > 0, 0.0, np.nan)
-    f1: Values = np.divide(2 * right * recalled, below, out=undefined, where=below > 0)
+    f1: Values = np.divide(2 * right * recalled, denominator, out=undefined, where=denominator > 0)
     return f1
 
 
 def _borders(classes: Classes) -> Mask:
-    """Mark the pixels whose right or lower neighbour is of another class."""
+    """Mark the pixels whose right or lower neighbour has another class."""
     borders = np.zeros(classes.shape, np.bool_)
     borders[:, :, :-1] |= classes[:, :, :-1] != classes[:, :, 1:]
     borders[:, :-1] |= classes[:, :-1] != classes[:, 1:]
@@ -127,7 +126,7 @@ def _borders(classes: Classes) -> Mask:
 
 
 def _class_score(name: str, colours: tuple[str, ...], overlaps: Values, *, pixels: int) -> ClassScore:
-    """Score one class from its pixels in both maps, in either, and in the true one, (N, 3)."""
+    """Score one class from its pixels in both maps, in either, and in the true map, (N, 3)."""
     _, either, true = overlaps.sum(axis=0)
     iou = bootstrap(Tally(overlaps, ratio)) if either else None
     return ClassScore(name=name, colours=colours, share=float(true / pixels), iou=iou)

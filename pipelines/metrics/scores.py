@@ -1,4 +1,4 @@
-"""What a model scores: every number with its name, its direction, its interval, and the trivial baselines beside it."""
+"""Scores of a model with their intervals, and their comparison with trivial baselines and other models."""
 
 from model.errors import DataError
 from model.spec import Direction, Frozen
@@ -9,25 +9,27 @@ NamedScores = dict[str, Score]
 """Scores by their names in METRICS."""
 
 WIDE_GAP = 0.1
-"""From this share on, the L1 that is lost between training and deployment calls for a change."""
+"""Relative increase of L1 from training to deployment above which settings should change."""
+MAX_NAMED = 3
+"""Scores that a headline names; more are counted."""
 FULL_RANK = 2049
-"""Images from which on the covariance of 2048 features has full rank (Heusel et al. 2017)."""
+"""Images needed for a covariance of full rank of 2048 features (Heusel et al. 2017)."""
 
 
 class ClassScore(Frozen):
-    """How well one class of the palette is drawn."""
+    """Score of one class of the palette."""
 
     name: str
     colours: tuple[str, ...]
-    """As `#rrggbb`."""
+    """Colours as `#rrggbb`."""
     share: float
-    """Of the true maps' pixels."""
+    """Share of the true maps' pixels."""
     iou: Score | None
-    """None where neither true nor drawn maps hold the class."""
+    """Intersection over union; None if neither true nor drawn maps contain the class."""
 
 
 class Scores(Frozen):
-    """What a model scores on the held-out pairs, and what the trivial baselines score on the same pairs."""
+    """Scores of a model and of the trivial baselines on the same held-out pairs."""
 
     run_id: str
     pairs: int
@@ -36,25 +38,25 @@ class Scores(Frozen):
     direction: Direction
     model_sha256: str
     model: NamedScores
-    """As it is deployed: with moving statistics and without dropout."""
+    """Scores as deployed: with moving statistics and without dropout."""
     as_trained: NamedScores
-    """As in the paper: with the statistics of the image itself and with dropout; paired scores only."""
+    """Scores as in the paper: with the statistics of each image and with dropout; only paired scores."""
     baselines: dict[str, NamedScores]
     classes: tuple[ClassScore, ...]
-    """Empty where photos are drawn."""
+    """Scores of the classes; empty if the model draws photos."""
     names: tuple[str, ...]
-    """Of the held-out pairs, in order."""
+    """Names of the held-out pairs, in order."""
     each: dict[str, tuple[float, ...]]
     """The model's l1, psnr and ssim of each pair, in the order of `names`."""
     notes: tuple[str, ...]
-    """What was left out, and what a reader must know."""
+    """Scores that were left out, and cautions for the reader."""
 
     def beats(self, baseline: str, name: str) -> bool:
-        """Whether the model's score is better than a baseline's."""
+        """Return whether the model's score is better than a baseline's."""
         return better(name, self.model[name].value, self.baselines[baseline][name].value)
 
     def lost(self) -> tuple[tuple[str, str], ...]:
-        """The (baseline, score) pairs in which the model is no better than what needs no learning."""
+        """Return the (baseline, score) pairs in which the model is no better than the baseline."""
         return tuple(
             (baseline, name)
             for baseline, scores in self.baselines.items()
@@ -62,17 +64,17 @@ class Scores(Frozen):
             if name in scores and not self.beats(baseline, name)
         )
 
-    def decided(self) -> bool:
-        """Whether the model beats every baseline in the scores that decide."""
+    def beats_baselines(self) -> bool:
+        """Return whether the model beats every baseline in the decisive scores."""
         return not any(name in DECISIVE for _, name in self.lost())
 
     @property
     def gap(self) -> float:
-        """How much more L1 the deployed network has than the network as trained; 0.1 is 10 % more."""
+        """Relative increase of L1 from the network as trained to the deployed one; 0.1 is 10 % more."""
         return self.model["l1"].value / self.as_trained["l1"].value - 1 if self.as_trained["l1"].value else 0.0
 
     def flat(self) -> dict[str, float]:
-        """Every number under the name that it has in MLflow: `scores/ssim`, `median_colour/ssim`, ..."""
+        """Return every number under its name in MLflow: `scores/ssim`, `median_colour/ssim`, ..."""
         tables = {"scores": self.model, "as_trained": self.as_trained, **self.baselines}
         numbers = {"scores/pairs": float(self.pairs), "scores/deployment_gap": self.gap}
         for table, scores in tables.items():
@@ -89,64 +91,66 @@ class Scores(Frozen):
 
 
 class Comparison(Frozen):
-    """What several models score on the same held-out pairs."""
+    """Scores of several models on the same held-out pairs."""
 
     runs: tuple[str, ...]
-    """Run ids; the others are compared with the first."""
+    """Run ids; the first is the reference of the others."""
     pairs: int
     data_source: str
     data_fingerprint: str
     names: tuple[str, ...]
-    """Of the held-out pairs, in order."""
+    """Names of the held-out pairs, in order."""
     scores: dict[str, NamedScores]
-    """Of each run."""
+    """Scores by run."""
     gains: dict[str, NamedScores]
-    """Of each run but the first, what it gains over the first, with a paired 95 % interval; more is better."""
+    """Gains of each other run over the first, with paired 95 % intervals; more is better."""
     each: dict[str, tuple[float, ...]]
-    """Of each run, L1 of each pair."""
+    """L1 of each pair, by run."""
     notes: tuple[str, ...]
 
 
-def better(name: str, mine: float, other: float) -> bool:
-    """Whether one value of a score is better than another."""
-    return mine < other if METRICS[name].lower_is_better else mine > other
+def better(name: str, value: float, other: float) -> bool:
+    """Return whether `value` of a score is better than `other`."""
+    return value < other if METRICS[name].lower_is_better else value > other
 
 
-def loss(name: str, mine: float, other: float) -> float:
-    """Return what share of another's value a score loses; negative where it gains."""
-    difference = mine - other if METRICS[name].lower_is_better else other - mine
-    # Of nothing, any loss is infinite; 1 is above every limit that makes sense.
+def loss(name: str, value: float, other: float) -> float:
+    """Return the loss of `value` against `other`, as a share of `other`; negative for a gain."""
+    difference = value - other if METRICS[name].lower_is_better else other - value
+    # Any loss relative to 0 is infinite; 1 is above every sensible limit.
     return difference / abs(other) if other else float(difference > 0)
 
 
 def gain(name: str, difference: Score) -> Score:
-    """Turn a difference of two scores so that more is better.
+    """Return a difference of two scores with the sign for which more is better.
 
     Raises:
         DataError: There is no such score.
     """
     if name not in METRICS:
-        raise DataError(f"{name} is no score; there are: {', '.join(METRICS)}.")
+        raise DataError(f"{name} is not a score; use one of: {', '.join(METRICS)}.")
     if not METRICS[name].lower_is_better:
         return difference
     return Score(value=0.0 - difference.value, low=0.0 - difference.high, high=0.0 - difference.low, n=difference.n)
 
 
 def headline(scores: Scores) -> str:
-    """Say in one sentence how good a model is, beside what needs no learning."""
+    """Return one sentence on how a model compares with the trivial baselines."""
     lost = scores.lost()
-    rivals = {baseline for baseline, _ in lost}
-    core = [name for name in DECISIVE if name in scores.model]
     if not lost:
         return f"Beats every trivial baseline in all {len(scores.model)} scores, on {scores.pairs} held-out pairs."
-    if scores.decided():
-        kept = f"Beats every trivial baseline in {titles(core)}"
-    else:
-        kept = "Loses to what needs no learning"
+    losses = {rival: [name for baseline, name in lost if baseline == rival] for rival in BASELINES}
     details = "; ".join(
-        f"{titles([name for baseline, name in lost if baseline == rival])} to {BASELINES[rival]}"
-        for rival in BASELINES
-        if rival in rivals
+        f"to {BASELINES[rival]} in {_named_or_counted(names, len(scores.model))}"
+        for rival, names in losses.items()
+        if names
     )
-    joined = f"{kept}, but loses {details}" if kept.startswith("Beats") else f"{kept}: {details}"
-    return f"{joined}, on {scores.pairs} held-out pairs."
+    if scores.beats_baselines():
+        core = titles([name for name in DECISIVE if name in scores.model])
+        return f"Beats every trivial baseline in {core}, but loses {details}, on {scores.pairs} held-out pairs."
+    return f"Does not beat every trivial baseline: loses {details}, on {scores.pairs} held-out pairs."
+
+
+def _named_or_counted(names: list[str], total: int) -> str:
+    """Name a few scores and count many, which would make a sentence unreadable."""
+    return titles(names) if len(names) <= MAX_NAMED else f"{len(names)} of {total} scores"

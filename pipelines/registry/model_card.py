@@ -12,7 +12,7 @@ from model.errors import MissingStepError
 from model.io.addresses import hide_passwords
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.metrics.catalogue import BASELINES, BRIEF, METRICS
+from pipelines.metrics.catalogue import BASELINES, METRICS, SUMMARY_METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import NamedScores, Scores, headline
 from pipelines.report.sheets import GAP, TITLE
@@ -110,7 +110,7 @@ def _table(scores: Scores) -> str:
     rows = {"**this model**": scores.model} | {
         BASELINES[baseline]: numbers for baseline, numbers in scores.baselines.items()
     }
-    names = [name for name in BRIEF if all(name in numbers for numbers in rows.values())]
+    names = [name for name in SUMMARY_METRICS if all(name in numbers for numbers in rows.values())]
     heads = [f"{METRICS[name].title} {'↓' if METRICS[name].lower_is_better else '↑'}" for name in names]
     lines = [_row("", heads), _row("---", ["---:"] * len(names))]
     return "\n".join(lines + [_row(row, _cells(names, numbers)) for row, numbers in rows.items()])

@@ -181,7 +181,7 @@ def _fill(template: str, **values: Any) -> str:  # noqa: ANN401 - what a templat
 def _mark(scores: Scores) -> Mark:
     if not scores.lost():
         return BEATS_ALL
-    return BEATS_MOST if scores.decided() else LOSES
+    return BEATS_MOST if scores.beats_baselines() else LOSES
 
 
 def _gap(scores: Scores, *, norm: str) -> dict[str, str]:

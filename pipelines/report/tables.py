@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from pipelines.metrics.catalogue import BASELINES, METRICS, OF_SETS, listed, titles
+from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS, join_words, titles
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import Comparison, NamedScores, Scores
 
@@ -164,7 +164,7 @@ def _outcome(labels: Mapping[str, str], marks: Mapping[str, Mapping[str, Mark]],
             if (CLEAR_GAIN in found.values(), CLEAR_LOSS in found.values()) == outcome
         ]
         if runs:
-            said.append(f"{words} {first}: {listed(runs)}")
+            said.append(f"{words} {first}: {join_words(runs)}")
     sentence = "; ".join(said)
     return sentence[0].upper() + sentence[1:]
 
@@ -195,7 +195,9 @@ def _tables(lines: list[_Line], names: Iterable[str], *, corner: str, with_sign:
     """Lay lines out as a table a group of scores; a line with none of the group's scores is left out."""
     found = []
     for of_sets, caption in GROUPS.items():
-        columns = tuple(column for column in columns_of(names, gains=with_sign) if (column.name in OF_SETS) == of_sets)
+        columns = tuple(
+            column for column in columns_of(names, gains=with_sign) if (column.name in SET_METRICS) == of_sets
+        )
         rows = tuple(
             TableRow(
                 line.name,

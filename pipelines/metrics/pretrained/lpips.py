@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look, as a network that was taught by people's answers sees it."""
+"""LPIPS: a perceptual distance of two images, learned from people's answers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,18 +17,18 @@ SOURCES = {
     ALEXNET: f"https://download.pytorch.org/models/{ALEXNET}",
     HEADS: "the wheel of PyPI's lpips, under lpips/weights/v0.1",
 }
-# AlexNet's has its first eight digits in the name that torchvision gives the file; the heads' is that of lpips 0.1.4.
+# The name of torchvision's file has the first eight digits of AlexNet's; the heads are those of lpips 0.1.4.
 OFFICIAL_SHA256 = {
     ALEXNET: "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
     HEADS: "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
 }
 
 LEAST_SIDE = 31
-"""Below this, AlexNet's second pool has no pixels left."""
+"""Least side for which AlexNet's second pool still has pixels."""
 CHANNEL_MEANS, CHANNEL_SCALES = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""ImageNet's means and deviations, in [-1, 1]."""
+"""Means and deviations of ImageNet on the scale [-1, 1]."""
 TINY = 1e-10
-"""Keeps the division by a length from dividing by zero."""
+"""Addend that keeps lengths above zero."""
 
 
 class Lpips:
@@ -40,7 +40,7 @@ class Lpips:
         """Read torchvision's AlexNet and the linear heads of PyPI's lpips from a folder, and build the network.
 
         Raises:
-            DataError: A file is missing, has another sha256, or holds no weights of this network.
+            DataError: A file is missing, has another sha256, or is of another network.
         """
         for file, source in SOURCES.items():
             if not (folder / file).is_file():
@@ -50,7 +50,7 @@ class Lpips:
                 name: value
                 for file in SOURCES
                 for name, value in read_weights(folder / file, sha256=sha256[file]).items()
-                # The classifier of AlexNet is most of its bytes.
+                # AlexNet's classifier is unused, and most of the file.
                 if not name.startswith("classifier.")
             }
         )
@@ -62,12 +62,12 @@ class Lpips:
         """Return the distance of each pair, 0 for equal images, as `lpips.LPIPS(net="alex")` does for [-1, 1].
 
         Args:
-            drawn: Generated maps, uint8 (N, H, W, 3) of 31x31 pixels or more.
+            drawn: Drawn maps, uint8 (N, H, W, 3) of 31x31 pixels or more.
             true: Their true maps, of the same shape.
-            batch: Pairs that are compared at a time.
+            batch: Pairs compared at a time.
 
         Raises:
-            DataError: The two are not uint8 RGB images of one shape, or are too small.
+            DataError: The two are not uint8 RGB images of the same shape, or are too small.
         """
         check_pairs(drawn, true)
         height, width = drawn.shape[1:3]
@@ -82,14 +82,14 @@ class Lpips:
 
 
 class _AlexNetLayers(Layers):
-    """The convolutions of AlexNet (Krizhevsky 2014) under torchvision's names, and the distances between their maps."""
+    """The convolutions of AlexNet (Krizhevsky 2014) under torchvision's names, and distances of their outputs."""
 
     def add_network(self) -> None:
-        """Add everything: drawn and true (N, H, W, 3) in [-1, 1] -> distance (N,)."""
+        """Add all layers: drawn and true (N, H, W, 3) in [-1, 1] -> distance (N,)."""
         self.constant("channels", np.array([1], np.int64))
         self.constant("pixels", np.array([2, 3], np.int64))
         self.constant("tiny", np.array(TINY, np.float32))
-        # Both go through the network as one batch: first all drawn, then all true.
+        # Both pass through the network as one batch: first all drawn maps, then all true maps.
         both = self.add("Transpose", [self.add("Concat", ["drawn", "true"], axis=0)], perm=[0, 3, 1, 2])
         centred = self.add("Sub", [both, self.colours("means", CHANNEL_MEANS)])
         x = self.add("Div", [centred, self.colours("scales", CHANNEL_SCALES)])
@@ -105,16 +105,16 @@ class _AlexNetLayers(Layers):
         self.add("Squeeze", [self.add("Sum", distances), "channels"], "distance")
 
     def colours(self, name: str, values: tuple[float, ...]) -> str:
-        """Store one number a colour."""
+        """Store one number for each colour channel."""
         return self.constant(name, np.array(values, np.float32).reshape(1, 3, 1, 1))
 
-    def distance(self, maps: str, head: str) -> str:
-        """Add the distance of the two halves of a batch, (N, 1): of maps of unit length, weighed by a linear head."""
-        length = self.add("Add", [self.add("ReduceL2", [maps, "channels"], keepdims=1), "tiny"])
-        unit = self.add("Div", [maps, length])
+    def distance(self, features: str, head: str) -> str:
+        """Add the distance of the two halves of a batch, (N, 1): normalised features weighted by a linear head."""
+        length = self.add("Add", [self.add("ReduceL2", [features, "channels"], keepdims=1), "tiny"])
+        unit = self.add("Div", [features, length])
         halves = [f"{unit}.drawn", f"{unit}.true"]
         self.nodes.append(helper.make_node("Split", [unit], halves, axis=0, num_outputs=2))
         difference = self.add("Sub", halves)
         square = self.add("Mul", [difference, difference])
-        weighed = self.add("Conv", [square, self.constant(head, self.weight(head))])
-        return self.add("ReduceMean", [weighed, "pixels"], keepdims=0)
+        weighted = self.add("Conv", [square, self.constant(head, self.weight(head))])
+        return self.add("ReduceMean", [weighted, "pixels"], keepdims=0)

@@ -1,4 +1,4 @@
-"""Networks put together as ONNX graphs from their weights, layer by layer, and run by onnxruntime."""
+"""Networks built as ONNX graphs from their weights, layer by layer, and run by onnxruntime."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,17 +15,14 @@ from pipelines.metrics.pretrained.torch_weights import Weights
 Array = NDArray[np.float32]
 
 EPSILON = 1e-3
-"""What TensorFlow's Inception and EfficientNet add to the variance in batch normalisation."""
+"""Addend to the variance in the batch normalisation of TensorFlow's Inception and EfficientNet."""
 
 
 class Layers(Graph):
-    """Layers with the weights of a checkpoint, each added to the end of a growing ONNX graph.
-
-    Images in a graph are float32 (N, channels, height, width), as ONNX has them.
-    """
+    """An ONNX graph of layers with the weights of a checkpoint; images in it are (N, channels, height, width)."""
 
     def __init__(self, weights: Weights) -> None:
-        """Begin an empty graph."""
+        """Start an empty graph."""
         super().__init__()
         self.weights = weights
 
@@ -36,7 +33,9 @@ class Layers(Graph):
             DataError: There is none of that name.
         """
         if name not in self.weights:
-            raise DataError(f"Among {len(self.weights)} weights there is no {name}: they are of another network.")
+            raise DataError(
+                f"There is no {name} among {len(self.weights)} weights; give the file of this network, not of another."
+            )
         return self.weights[name]
 
     def conv(self, source: str, layer: str, **attributes: Any) -> str:  # noqa: ANN401
@@ -56,19 +55,19 @@ class Layers(Graph):
         return self.add("Conv", [source, *constants], layer, **attributes)
 
     def open(self, name: str, inputs: Shapes, outputs: Shapes) -> Session:
-        """Load the graph into onnxruntime, on every core that this process may use.
+        """Load the graph into onnxruntime, on all cores that this process may use.
 
         Raises:
-            DataError: onnxruntime can't load it, because the weights are of other shapes than the layers need.
+            DataError: onnxruntime can't load it, because the shapes of the weights do not fit.
         """
         try:
             return open_session(self.to_model(name, inputs, outputs).SerializeToString())
         except BundleError as error:
-            raise DataError(f"The weights do not make {name}: {error}") from error
+            raise DataError(f"The weights are not those of {name}: {error}") from error
 
 
 def run(session: Session, feeds: Iterable[dict[str, Array]], *, label: str, total: int) -> list[Array]:
-    """Run a network on `total` feeds behind a bar named `label`; return each output, of all feeds together.
+    """Run a network on `total` feeds behind a bar named `label`; return each output, concatenated over the feeds.
 
     Raises:
         DataError: onnxruntime can't run it.

@@ -8,7 +8,7 @@ from model.errors import DataError
 from model.spec import Palette
 from pipelines.config.schema import EvaluationConfig
 from pipelines.evaluation.evaluator import CORE, build_evaluator, extract_features, score_pairs
-from pipelines.metrics.catalogue import METRICS, OF_SETS
+from pipelines.metrics.catalogue import METRICS, SET_METRICS
 from pipelines.metrics.intervals import bootstrap
 from pipelines.metrics.scores import better
 from pipelines.metrics.set_metrics import Features
@@ -85,13 +85,13 @@ def test_true_maps_have_perfect_scores(scores_by_damage):
 def test_scores_of_lite0_are_not_called_fid(scores_by_damage):
     for named in scores_by_damage.values():
         assert not {"fid", "kid", "inception_score"} & named.keys()
-        assert all("lite0" in name for name in OF_SETS & named.keys())
+        assert all("lite0" in name for name in SET_METRICS & named.keys())
 
 
 def test_tallies_give_the_paired_scores(evaluator, scores_by_damage, targets):
     tallies = evaluator.evaluate(damage_maps(targets)["noisy"]).tallies
     assert {name: bootstrap(tally) for name, tally in tallies.items()} == {
-        name: found for name, found in scores_by_damage["noisy"].items() if name not in OF_SETS
+        name: found for name, found in scores_by_damage["noisy"].items() if name not in SET_METRICS
     }
 
 

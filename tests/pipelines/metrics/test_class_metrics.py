@@ -1,4 +1,4 @@
-"""Scores of drawn maps, on maps small enough to count by hand."""
+"""Class scores are right on maps small enough to count by hand."""
 
 import numpy as np
 import pytest
@@ -43,12 +43,12 @@ def with_dot(y, x):
 
 
 def painted(names):
-    """Draw maps (N, H, W) of indices into the palette's classes."""
+    """Draw maps from (N, H, W) indices into the palette's classes."""
     return np.array([colour(name) for name in PALETTE.classes], np.uint8)[names]
 
 
 def random_maps(seed, *, count=3):
-    """Draw blocks of 6 pixels, each of any class."""
+    """Draw blocks of 6x6 pixels of random classes."""
     blocks = np.random.default_rng(seed).integers(0, len(PALETTE.classes), (count, SIDE // 6, SIDE // 6))
     return painted(blocks.repeat(6, axis=1).repeat(6, axis=2))
 
@@ -61,11 +61,11 @@ def ious(drawn, true):
     return {score.name: score.iou for score in measure(drawn, true, PALETTE).classes}
 
 
-# True against true
+# Equal maps
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_map_that_is_the_true_one_scores_one_in_everything(seed):
+def test_equal_maps_score_one_in_everything(seed):
     true = random_maps(seed)
     found = measure(true, true, PALETTE)
     assert {name: tally.value() for name, tally in found.tallies.items()} == {
@@ -77,7 +77,7 @@ def test_a_map_that_is_the_true_one_scores_one_in_everything(seed):
         assert (score.iou.value, score.iou.low, score.iou.high, score.iou.n) == (1, 1, 1, 3)
 
 
-def test_classes_come_in_the_palettes_order_with_colours_and_shares():
+def test_classes_have_the_palettes_order_with_colours_and_shares():
     true = with_road(10, width=6)
     true[:, :12, 24:] = colour("park")
     classes = measure(true, true, PALETTE).classes
@@ -97,7 +97,7 @@ def test_a_thin_road_is_found_within_three_pixels(shift, side, f1):
 
 @pytest.mark.parametrize(("shift", "f1"), [(3, 1), (4, 0.75), (5, 0.5), (7, 0)])
 def test_a_wide_road_is_found_in_part(shift, f1):
-    """Four columns of road, of which the nearest 7 - shift lie within 3 pixels of the other's edge."""
+    """Of four columns of road, the nearest 7 - shift lie within 3 pixels of the other's edge."""
     assert values(with_road(20 + shift, width=4), with_road(20, width=4))["road_f1"] == pytest.approx(f1)
 
 
@@ -107,19 +107,19 @@ def test_the_distance_is_euclidean(down, right, f1):
 
 
 def test_precision_and_recall_both_count():
-    """One of two drawn roads is right (1/2) and the one true road is found (1): 2 * 1/2 * 1 / (3/2)."""
+    """One of two drawn roads is right (1/2), and the only true road is found (1): 2 * 1/2 * 1 / (3/2)."""
     drawn = with_road(10)
     drawn[:, :, 30] = colour("road")
     assert values(drawn, with_road(10))["road_f1"] == pytest.approx(2 / 3)
     assert values(with_road(10), drawn)["road_f1"] == pytest.approx(2 / 3)
 
 
-def test_any_colour_of_a_road_is_a_road():
+def test_all_colours_of_a_class_count():
     assert values(with_road(10, shade=1), with_road(10))["road_f1"] == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_roads_and_borders_are_those_that_a_distance_transform_finds(seed):
+def test_roads_and_borders_agree_with_a_distance_transform(seed):
     drawn, true = random_maps(seed), random_maps(seed + 10)
     road = [(maps == colour("road")).all(axis=-1) for maps in (drawn, true)]
     borders = []
@@ -137,14 +137,14 @@ def test_roads_and_borders_are_those_that_a_distance_transform_finds(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_f1_is_the_same_from_either_side(seed):
+def test_f1_is_symmetric(seed):
     a, b = random_maps(seed), random_maps(seed + 20)
     there, back = values(a, b), values(b, a)
     assert there["road_f1"] == pytest.approx(back["road_f1"]) and 0 < there["road_f1"] < 1
     assert there["edge_f1"] == pytest.approx(back["edge_f1"]) and 0 < there["edge_f1"] < 1
 
 
-# Where there is nothing
+# Absent classes
 
 
 def test_an_image_without_roads_adds_nothing():
@@ -153,7 +153,7 @@ def test_an_image_without_roads_adds_nothing():
     assert values(*more)["road_f1"] == pytest.approx(values(drawn, true)["road_f1"]) == 0.75
 
 
-def test_a_road_where_none_is_counts_as_wrong():
+def test_a_road_where_there_is_none_counts_as_wrong():
     true = np.concatenate([with_road(10), ground()])
     assert values(with_road(10, count=4), true)["road_f1"] == pytest.approx(2 / 3)
 
@@ -162,7 +162,7 @@ def test_a_model_that_draws_no_road_scores_zero():
     assert values(ground(), with_road(10))["road_f1"] == 0
 
 
-def test_maps_without_roads_or_borders_have_no_score_of_them():
+def test_maps_without_roads_or_borders_have_no_scores_for_them():
     assert values(with_road(10), ground()) == {"mean_iou": pytest.approx(47 / 48)}
     roadless = Palette(classes={"water": ("#a3ccff",), "ground": ("#eeeae2",)})
     assert set(values(with_road(10), with_road(10), roadless)) == {"mean_iou"}
@@ -179,7 +179,7 @@ def test_a_missing_class_halves_the_mean():
     assert values(ground(), true)["mean_iou"] == 0.25
 
 
-def test_an_invented_class_has_a_score_but_no_part_in_the_mean():
+def test_a_class_only_in_drawn_maps_is_scored_but_not_in_the_mean():
     drawn = ground()
     drawn[:, :, :12] = colour("water")
     found = ious(drawn, ground())
@@ -188,7 +188,7 @@ def test_an_invented_class_has_a_score_but_no_part_in_the_mean():
 
 
 def test_totals_are_taken_before_they_are_divided():
-    """A pond of 1 pixel that is missed weighs little beside a lake of 1152 that is found."""
+    """A missed pond of 1 pixel weighs little compared with a lake of 1152 pixels that is found."""
     true = ground()
     true[0, :, :24] = true[1, 0, 0] = colour("water")
     drawn = ground()
@@ -196,7 +196,7 @@ def test_totals_are_taken_before_they_are_divided():
     assert ious(drawn, true)["water"].value == pytest.approx(1152 / 1153)
 
 
-def test_swapped_colours_lose_the_classes_but_not_the_lines():
+def test_swapped_classes_lose_overlap_but_not_borders():
     true = with_road(22, width=4)
     true[:, :, :10], true[:, :, 40:] = colour("park"), colour("water")
     drawn = with_road(22, width=4)
@@ -206,7 +206,7 @@ def test_swapped_colours_lose_the_classes_but_not_the_lines():
     assert values(drawn, true) == {"mean_iou": 0.5, "road_f1": 1, "edge_f1": 1}
 
 
-def test_a_border_counts_on_its_upper_left_side():
+def test_a_border_lies_on_the_upper_left_side():
     """Parks that begin in columns 20, 23 and 24 have their borders in columns 19, 22 and 23."""
     true, near, far = ground(), ground(), ground()
     true[:, :, 20:], near[:, :, 23:], far[:, :, 24:] = (colour("park"),) * 3
@@ -228,7 +228,7 @@ def test_scores_have_intervals_and_paired_differences():
         assert paired_difference(first.tallies[name], tally).low > 0
 
 
-def test_images_of_two_shapes_are_refused():
+def test_images_of_different_shapes_are_refused():
     with pytest.raises(DataError, match=r"\(3, 48, 48, 3\) can't be compared with true maps of shape \(2, 48, 48, 3\)"):
         measure(ground(3), ground(2), PALETTE)
 

@@ -1,4 +1,4 @@
-"""Scores of single images, against scikit-image and against the formulas written out."""
+"""Image scores agree with scikit-image and with their formulas written out."""
 
 from functools import partial
 
@@ -28,14 +28,14 @@ def noisy_pairs(rng, shape=(3, 40, 57, 3), noise=30):
     return drawn, true
 
 
-def test_l1_counts_levels_and_does_not_wrap_around():
+def test_l1_counts_levels_without_overflow():
     drawn = np.concatenate([grey(0), grey(255), grey(100)])
     true = np.concatenate([grey(255), grey(0), grey(100)])
     true[2, :8] = 110
     assert image_metrics.l1(drawn, true).tolist() == [255, 255, 5]
 
 
-def test_a_pixel_is_within_so_many_levels_if_all_its_channels_are():
+def test_a_pixel_is_within_levels_if_all_its_channels_are():
     drawn, true = grey(100), grey(100)
     true[0, :4] = 105
     true[0, 4:8] = [100, 100, 106]
@@ -51,7 +51,7 @@ def test_psnr_agrees_with_scikit_image(rng):
     np.testing.assert_allclose(image_metrics.psnr(drawn, true), expected, rtol=1e-12)
 
 
-def test_psnr_of_identical_images_is_finite_and_above_one_level_of_error():
+def test_psnr_of_identical_images_is_finite_and_higher_than_of_one_level():
     same = image_metrics.psnr(grey(9), grey(9))[0]
     assert same == pytest.approx(10 * np.log10(255**2 * 12))
     assert same > image_metrics.psnr(grey(9), grey(10))[0] == pytest.approx(48.1308, abs=1e-4)
@@ -72,7 +72,7 @@ def test_ssim_is_one_for_identical_flat_images_and_near_zero_for_noise(rng):
 
 
 def structure(x, y):
-    """Return the mean of contrast and structure of one channel, under a window that is written out."""
+    """Return the mean of contrast and structure of one channel, with the window written out."""
     ticks = np.arange(-5, 6)
     window = np.exp(-np.add.outer(ticks**2, ticks**2) / (2 * 1.5**2))
     window /= window.sum()
@@ -88,7 +88,7 @@ def structure(x, y):
 
 
 @pytest.mark.parametrize("noise", [5, 60])
-def test_ms_ssim_is_the_paper_s_product_over_five_scales(rng, noise):
+def test_ms_ssim_is_the_papers_product_over_five_scales(rng, noise):
     drawn, true = noisy_pairs(rng, shape=(2, 181, 200, 3), noise=noise)
     for a, b, found in zip(drawn, true, image_metrics.ms_ssim(drawn, true), strict=True):
         channels = []
@@ -121,7 +121,7 @@ def test_ms_ssim_is_one_for_equal_images_and_zero_for_their_negative(rng):
         (grey(1), grey(1, n=2), r"\(1, 16, 16, 3\) can't be compared with true maps of shape \(2, 16, 16, 3\)"),
     ],
 )
-def test_image_scores_refuse_what_is_no_pair_of_photos(score, drawn, true, message):
+def test_images_that_are_not_pairs_are_refused(score, drawn, true, message):
     with pytest.raises(DataError, match=message):
         score(drawn, true)
 

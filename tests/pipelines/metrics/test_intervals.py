@@ -1,4 +1,4 @@
-"""Intervals: they hold the truth as often as they say, pairs stay together, and what is no measurement is refused."""
+"""Intervals have their nominal coverage and keep pairs together; undefined scores are refused."""
 
 import numpy as np
 import pytest
@@ -26,29 +26,29 @@ def test_the_same_images_have_the_same_interval():
     assert bootstrap(Tally.mean(values)) == bootstrap(Tally.mean(values.copy()))
 
 
-def test_the_interval_holds_the_truth_19_times_out_of_20(rng):
+def test_the_interval_contains_the_truth_19_times_out_of_20(rng):
     scores = [bootstrap(Tally.mean(rng.exponential(size=60))) for _ in range(300)]
     assert np.mean([score.low <= 1 <= score.high for score in scores]) == pytest.approx(0.95, abs=0.04)
 
 
-def test_a_ratio_is_that_of_the_totals_and_not_the_mean_of_ratios():
+def test_a_ratio_is_that_of_the_totals_not_the_mean_of_ratios():
     rows = np.array([[1.0, 1.0], [0.0, 9.0], [5.0, 10.0]])
     tally = Tally(rows, ratio)
     assert tally.value() == pytest.approx(6 / 20)
     assert bootstrap(tally).value == pytest.approx(0.3)
-    assert tally.of_each().tolist() == [1, 0, 0.5]
+    assert tally.per_image().tolist() == [1, 0, 0.5]
 
 
-def test_images_without_the_thing_are_undefined_and_do_not_spoil_the_interval():
+def test_undefined_images_do_not_affect_the_interval():
     rows = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 4.0]])
     tally = Tally(rows, ratio)
-    assert np.isnan(tally.of_each()[0])
-    assert np.isnan(tally.resampled()).any()  # Some samples hold the first image alone.
+    assert np.isnan(tally.per_image()[0])
+    assert np.isnan(tally.resampled()).any()  # Some samples contain only the first image.
     score = bootstrap(tally)
     assert score.value == pytest.approx(4 / 6) and 0.5 <= score.low <= score.high <= 0.75
 
 
-def test_nothing_at_all_has_no_score():
+def test_undefined_scores_and_single_images_are_refused():
     with pytest.raises(DataError, match="is nan; measure 2 or more images in which it is defined"):
         bootstrap(Tally(np.zeros((3, 2)), ratio))
     with pytest.raises(DataError, match=r"A score of 1 image\(s\)"):
@@ -56,23 +56,23 @@ def test_nothing_at_all_has_no_score():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_no_numbers_are_named(bad):
+def test_images_with_nan_or_infinity_are_named(bad):
     with pytest.raises(DataError, match=r"values of images \[1\] are NaN or infinite"):
         Tally.mean(np.array([1.0, bad, 2.0]))
 
 
-def test_a_paired_difference_is_as_sure_as_the_pairs_agree(rng):
+def test_a_paired_difference_has_a_narrow_interval_if_the_pairs_agree(rng):
     hard = rng.normal(0, 10, 50)
     first, second = Tally.mean(hard + 1 + rng.normal(0, 0.1, 50)), Tally.mean(hard)
     found = paired_difference(first, second)
     assert 0.9 < found.low < found.value < found.high < 1.1
-    # Alone, each is known to within three levels only.
+    # Each score by itself has an interval of several levels.
     assert bootstrap(first).high - bootstrap(first).low > 4
     opposite = paired_difference(second, first)
     assert (opposite.value, opposite.low) == pytest.approx((-found.value, -found.high))
 
 
-def test_a_difference_takes_the_same_images():
+def test_a_difference_needs_the_same_images():
     with pytest.raises(DataError, match="of 3 and of 4 images have no paired difference"):
         paired_difference(Tally.mean(np.arange(3.0)), Tally.mean(np.arange(4.0)))
 
@@ -83,7 +83,7 @@ def test_many_images_are_resampled_in_blocks():
     assert bootstrap(tally).value == pytest.approx(14_999.5)
 
 
-def test_a_jackknife_s_error_of_a_mean_is_the_textbook_s(rng):
+def test_the_jackknife_error_of_a_mean_is_that_of_the_textbook(rng):
     values = rng.normal(size=200)
     score = jackknife(lambda rows: float(values[rows].mean()), 200)
     assert score.value == values.mean()
@@ -106,6 +106,6 @@ def test_a_score_survives_json():
     ("value", "low", "high", "n"),
     [(np.nan, 0, 1, 5), (1, np.nan, 1, 5), (1, 0, np.inf, 5), (1, 2, 1, 5), (1, 1, 1, 1)],
 )
-def test_a_score_that_is_no_measurement_is_refused(value, low, high, n):
+def test_a_score_without_a_valid_interval_is_refused(value, low, high, n):
     with pytest.raises(ValidationError):
         Score(value=value, low=low, high=high, n=n)

@@ -1,4 +1,4 @@
-"""Scores of sets, against textbook formulas, and their intervals against the spread of many draws."""
+"""Set scores agree with textbook formulas, and their intervals with the spread over many samples."""
 
 import itertools
 
@@ -17,7 +17,7 @@ def rng():
 
 def textbook_frechet(a, b):
     cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    # The root of the symmetric form: same trace, and it also exists without full rank.
+    # The root of the symmetric form has the same trace, and exists without full rank too.
     root_a = sqrtm(cov_a + 1e-13 * np.eye(len(cov_a))).real
     middle = np.sqrt(np.clip(np.linalg.eigvalsh(root_a @ cov_b @ root_a), 0, None)).sum()
     return np.square(a.mean(0) - b.mean(0)).sum() + np.trace(cov_a) + np.trace(cov_b) - 2 * middle
@@ -45,7 +45,7 @@ def test_frechet_distance_of_a_shift_is_its_square_and_of_equal_sets_zero(rng):
 
 
 def textbook_kernel(a, b):
-    """Return the unbiased estimate as its definition has it, one product of two images after the other."""
+    """Return the unbiased estimate by its definition, product by product."""
     n, d = a.shape
 
     def kernel(x, y):
@@ -78,9 +78,9 @@ def test_kernel_score_has_no_bias_in_the_number_of_images(rng):
     assert kernel_score(rng.normal(size=(50, 8)), 1 + rng.normal(size=(50, 8))).low > 0
 
 
-def test_set_scores_refuse_tables_that_do_not_fit(rng):
+def test_set_scores_refuse_features_that_do_not_fit(rng):
     a = rng.normal(size=(10, 4))
-    with pytest.raises(DataError, match=r"shape \(1, 4\); give one row an image, of 2 images or more"):
+    with pytest.raises(DataError, match=r"shape \(1, 4\); give one row for each of 2 or more images"):
         frechet_distance(a[:1], a)
     for score in (frechet_score, kernel_score):
         with pytest.raises(DataError, match="10 drawn and 9 true"):
@@ -91,7 +91,7 @@ def test_set_scores_refuse_tables_that_do_not_fit(rng):
             score(a, a[:, :3])
     a[3, 1] = np.nan
     for score in (frechet_score, kernel_score):
-        with pytest.raises(DataError, match="Features of 1 of 10 images hold NaN"):
+        with pytest.raises(DataError, match="Features of 1 of 10 images contain NaN"):
             score(a, np.zeros((10, 4)))
 
 
@@ -131,7 +131,7 @@ def test_inception_score_is_the_mean_of_ten_splits_with_its_spread(rng):
 
 @pytest.mark.parametrize("n", [10, 499])
 def test_inception_score_of_few_images_a_split_is_refused(n):
-    with pytest.raises(DataError, match=f"of {n} images in 10 splits would say nothing"):
+    with pytest.raises(DataError, match=f"^{n} images in 10 splits are too few"):
         inception_score(np.full((n, 4), 0.25))
 
 
@@ -140,6 +140,6 @@ def test_inception_score_refuses_logits(rng):
         inception_score(rng.normal(size=(500, 4)))
 
 
-def test_features_hold_one_row_an_image():
+def test_features_need_one_row_for_each_image():
     with pytest.raises(DataError, match=r"shape \(3, 8\) do not belong to probabilities of shape \(2, 5\)"):
         Features(pool=np.zeros((3, 8), np.float32), probabilities=np.zeros((2, 5), np.float32))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from model.errors import DataError
-from pipelines.metrics.catalogue import METRICS, OF_SETS
+from pipelines.metrics.catalogue import METRICS, SET_METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import ClassScore, headline
 from pipelines.report import pictures
@@ -179,7 +179,7 @@ def test_the_tables_hold_every_score_with_its_interval(evaluation, soup):
     rows = {"this model": scores.model, "as trained": scores.as_trained, "mean map": scores.baselines["mean_map"]}
     for row, values in rows.items():
         for name in scores.model:
-            if row == "as trained" and name in OF_SETS:
+            if row == "as trained" and name in SET_METRICS:
                 assert (row, name) not in cells
             elif name not in values:
                 assert text(cells[row, name]) == "\N{EN DASH}"

@@ -1,4 +1,4 @@
-"""Inception against TensorFlow's own layers and against pytorch-fid."""
+"""Inception computes the same as TensorFlow's own layers and as pytorch-fid."""
 
 import hashlib
 import subprocess
@@ -15,7 +15,7 @@ from tests.fixtures.torch_checkpoints import save, torch_python
 
 
 def crops(count, height, width, *, seed=0):
-    """Cut pieces of three photos that scikit-image ships, and darken or brighten each."""
+    """Cut crops from three photos of scikit-image, and darken or brighten each."""
     random = np.random.default_rng(seed)
     photos = [data.chelsea(), data.coffee(), data.astronaut()]
     pieces = []
@@ -27,9 +27,9 @@ def crops(count, height, width, *, seed=0):
 
 
 class Reference:
-    """Inception v3 in TensorFlow's words, an eighth as wide, normalisation unfolded; it makes its weights on the way.
+    """Inception v3 in TensorFlow, an eighth as wide and without folded norms; the first call makes random weights.
 
-    Written from the table of Szegedy et al. (2015) and the graph of 2015: SAME and VALID as there.
+    Written after the table of Szegedy et al. (2015) and the graph of 2015, with its SAME and VALID.
     """
 
     def __init__(self):
@@ -46,7 +46,7 @@ class Reference:
             self.weights[f"{name}.conv.weight"] = self.random.normal(0, spread, shape).astype(np.float32)
         x = tf.nn.conv2d(x, self.weights[f"{name}.conv.weight"].transpose(2, 3, 1, 0), stride, padding)
         if f"{name}.bn.weight" not in self.weights:
-            # Near what really comes, so that values neither die nor explode on their way through 94 layers.
+            # Close to the statistics of the inputs, so that values neither vanish nor explode in 94 layers.
             mean, variance = (value.numpy() for value in tf.nn.moments(x, [0, 1, 2]))
             draws = {
                 "running_mean": mean + np.sqrt(variance) * self.random.normal(0, 0.1, len(mean)),
@@ -60,13 +60,13 @@ class Reference:
         return tf.nn.relu(tf.nn.batch_normalization(x, *[self.weights[f"{name}.bn.{key}"] for key in names], 1e-3))
 
     def branch(self, x, name, *layers):
-        """Apply units one after the other: (end of the name, width, kernel, ...) each."""
+        """Apply units in sequence, each given as (end of the name, width, kernel, ...)."""
         for end, *rest in layers:
             x = self.unit(x, name + end, *rest)
         return x
 
     def __call__(self, images):
-        """Return pool and logits, without bias, of uint8 images."""
+        """Return pool and logits without bias for uint8 images."""
         import tensorflow as tf
 
         x = tf.image.resize(images.astype(np.float32) / 255, (299, 299), "bilinear", antialias=False) * 2 - 1
@@ -126,7 +126,7 @@ class Reference:
         )
 
     def forked(self, x, name, pooled):
-        """Apply the block whose branches fork."""
+        """Apply the block with forked branches."""
         import tensorflow as tf
 
         three = self.unit(x, f"{name}3x3_1", 384, (1, 1))
@@ -139,7 +139,7 @@ class Reference:
 
 @pytest.fixture(scope="module")
 def reference():
-    """Return the reference with its weights made."""
+    """Return the reference with random weights."""
     network = Reference()
     network(crops(4, 200, 260))
     return network
@@ -155,12 +155,12 @@ def network(reference, tmp_path_factory):
 def test_the_graph_computes_what_tensorflow_computes(network, reference, height, width):
     images = crops(3, height, width, seed=height)
     pool, logits = reference(images)
-    seen = network(images, batch=2)
-    # Alive: most features differ from image to image.
+    features = network(images, batch=2)
+    # Most features differ between images.
     assert (pool.std(axis=0) > 0.01).mean() > 0.8
-    np.testing.assert_allclose(seen.pool, pool, atol=1e-4 * pool.max())
+    np.testing.assert_allclose(features.pool, pool, atol=1e-4 * pool.max())
     exact = np.exp(logits - logits.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(seen.probabilities, exact / exact.sum(axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(features.probabilities, exact / exact.sum(axis=1, keepdims=True), atol=1e-4)
 
 
 def test_features_do_not_depend_on_the_batch(network):
@@ -174,27 +174,27 @@ def test_features_do_not_depend_on_the_batch(network):
 @pytest.mark.parametrize(
     "images", [np.zeros((0, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3))]
 )
-def test_only_uint8_rgb_images_are_taken(network, images):
+def test_only_uint8_rgb_images_are_accepted(network, images):
     with pytest.raises(DataError, match="uint8 in"):
         network(images)
 
 
-def test_the_network_says_which_weights_it_has(network, reference, tmp_path):
+def test_the_network_has_the_sha256_of_its_weights(network, reference, tmp_path):
     sum_ = save(tmp_path / "again.pth", reference.weights)
     assert (network.name, network.sha256) == ("inception", sum_)
 
 
-def test_only_the_official_weights_are_taken_unless_told_otherwise(reference, tmp_path):
+def test_other_weights_need_their_own_sha256(reference, tmp_path):
     found = save(tmp_path / "own.pth", reference.weights)
     with pytest.raises(DataError, match=rf"own\.pth has sha256 {found}, not {OFFICIAL_SHA256}"):
         Inception(tmp_path / "own.pth")
 
 
 def test_weights_of_another_network_are_refused(reference, tmp_path):
-    with pytest.raises(DataError, match=r"there is no Conv2d_1a_3x3\.conv\.weight"):
+    with pytest.raises(DataError, match=r"There is no Conv2d_1a_3x3\.conv\.weight among"):
         Inception(installed_file(PACKAGE, FILE), sha256=SHA256)
     few = reference.weights | {"fc.weight": np.zeros((126, 100), np.float32)}
-    with pytest.raises(DataError, match="The weights do not make inception"):
+    with pytest.raises(DataError, match="The weights are not those of inception"):
         Inception(tmp_path / "few.pth", sha256=save(tmp_path / "few.pth", few))
 
 
@@ -212,14 +212,14 @@ import pathlib, sys
 import numpy as np, torch
 from pytorch_fid import fid_score, inception
 
-# Threads that wait for each other are slow on a machine that has other work.
+# Several threads would be slow on a busy machine.
 torch.set_num_threads(1)
 folder = pathlib.Path(sys.argv[1])
 sets = [np.load(folder / f"images{number}.npy") for number in range(2)]
 inputs = [torch.from_numpy(images).permute(0, 3, 1, 2) / 255 for images in sets]
 torch.manual_seed(0)
 
-# Weights at random, statistics near what really comes.
+# Random weights, and statistics close to those of the inputs.
 inception.load_state_dict_from_url = lambda *_, **__: inception._inception_v3(
     num_classes=1008, aux_logits=False, weights=None
 ).state_dict()
@@ -258,7 +258,7 @@ np.savez(
 
 
 @pytest.mark.slow
-def test_pytorch_fid_sees_the_same_and_gives_the_same_fid(tmp_path, tmp_path_factory):
+def test_features_and_fid_agree_with_pytorch_fid(tmp_path, tmp_path_factory):
     sets = [crops(8, 120, 150), crops(8, 280, 380, seed=1)]
     for number, images in enumerate(sets):
         np.save(tmp_path / f"images{number}.npy", images)
@@ -274,7 +274,7 @@ def test_pytorch_fid_sees_the_same_and_gives_the_same_fid(tmp_path, tmp_path_fac
             features = network(images)
             expected = seen[f"pool{number}"]
             assert expected.shape == (8, 2048) and (expected.std(axis=0) > 0.01).mean() > 0.8
-            # Relative to the length of each image's features; both sides round to float32 in 94 layers.
+            # Relative to the norm of each image's features; both sides round to float32 in 94 layers.
             error = np.linalg.norm(features.pool - expected, axis=1) / np.linalg.norm(expected, axis=1)
             assert error.max() < 3e-4
             np.testing.assert_allclose(features.probabilities, seen[f"probabilities{number}"], atol=1e-3)

