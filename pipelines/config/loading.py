@@ -1,4 +1,4 @@
-"""One run's settings: typed, frozen, an unknown key is an error; the defaults stand here and nowhere else."""
+"""Reading and checking the settings of a run: YAML files, `section.key=value` overrides, and changes on resume."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -16,59 +16,57 @@ CONFIGS = Path(__file__).parent / "presets"
 
 
 def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read a YAML file and lay `section.key=value` overrides over it.
+    """Read a YAML file and apply `section.key=value` overrides.
 
     Args:
         file: A path, or the name of a shipped configuration (`default`, `sample`, `maps`). None means `sample`
-            for painted scenes, which trains a narrow net in minutes, and `default` for any other source.
-        overrides: Settings such as `training.batch_size=8`, or several in one text with spaces between them; the
-            value is read as YAML, and a key with nothing behind it (`data.source=`) stays as the file has it.
+            for painted scenes, which trains a small network in minutes, and `default` for any other source.
+        overrides: Settings such as `training.batch_size=8`, or several in one text separated by spaces. Values are
+            read as YAML; a key without a value (`data.source=`) is not changed.
 
     Raises:
         ConfigError: A key is unknown, or a value has the wrong type or is out of range.
-        DataError: `data.source` is an address that can't be used, a password in it above all.
+        DataError: `data.source` is an invalid address, or contains a password.
     """
-    settings = _settings(overrides)
-    changes = _given(settings)
+    settings = _parse(overrides)
+    changes = _with_values(settings)
     if file is None:
         file = "sample" if changes.get("data.source", "sample") == "sample" else "default"
     config = _build(_read_yaml(_find(file)), changes)
     for key in settings.keys() - changes.keys() - config.flat().keys():
-        raise ConfigError(f"{key} is no setting; allowed are: {', '.join(config.flat())}.")
+        raise ConfigError(f"{key} is not a setting; use one of: {', '.join(config.flat())}.")
     return config
 
 
 def change(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
-    """Lay `section.key=value` overrides over the settings of a training that is to go on.
+    """Apply `section.key=value` overrides to the settings of a training that is resumed.
 
     Raises:
-        ConfigError, DataError: As `load`; or a setting that decides what is trained, on what, was changed.
+        ConfigError: As for `load`; or a setting of the network, the data or the seed would change.
+        DataError: As for `load`.
     """
-    settings = dict(_parse_override(setting) for text in overrides for setting in _split(text))
-    changed = _build(
-        config.model_dump(mode="json"), {key: value for key, value in settings.items() if value is not None}
-    )
+    changed = _build(config.model_dump(mode="json"), _with_values(_parse(overrides)))
     before, after = config.flat(), changed.flat()
     for key in before:
         if before[key] != after[key] and not key.startswith(("training.", "tracking.")):
             raise ConfigError(
-                f"{key} was {before[key]} when the training began and can't become {after[key]}; a training that goes "
-                "on can change its training.* settings alone. Start a new one for the rest."
+                f"{key} was {before[key]} when the training began and can't become {after[key]}; only training.* and "
+                "tracking.* settings can be changed on resume. Start a new training to change others."
             )
     return changed
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration with other values for some dotted keys."""
+    """Return a copy of the configuration with other values for some settings, given by dotted keys."""
     return _build(config.model_dump(mode="json"), settings)
 
 
-def _settings(overrides: Iterable[str]) -> dict[str, Any]:
+def _parse(overrides: Iterable[str]) -> dict[str, Any]:
     return dict(_parse_override(setting) for text in overrides for setting in _split(text))
 
 
-def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the keys with nothing behind them."""
+def _with_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove the keys without a value."""
     return {key: value for key, value in settings.items() if value is not None}
 
 
@@ -84,7 +82,7 @@ def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
 
 
 def _check_together(config: RunConfig) -> None:
-    # Here and not where it is opened: the settings are logged by verbs that open nothing.
+    # Checked here, because verbs that never open these addresses log them too.
     refuse_password(config.data.source)
     refuse_password(config.evaluation.inception_weights)
     if is_address(config.data.source) and not config.data.source.startswith("kaggle://"):
@@ -97,8 +95,8 @@ def _check_together(config: RunConfig) -> None:
         )
     if config.training.deterministic and (config.training.gpu or config.training.precision != "float32"):
         raise ConfigError(
-            f"training.deterministic holds on CPUs in float32, not with gpu={config.training.gpu} and "
-            f"precision={config.training.precision}; change these, or set training.deterministic=false."
+            f"training.deterministic needs CPUs and float32, but training.gpu is {config.training.gpu} and "
+            f"training.precision is {config.training.precision}; change these, or set training.deterministic=false."
         )
 
 
@@ -107,7 +105,7 @@ def _find(file: str | Path) -> Path:
     path = shipped if shipped.is_file() else Path(file)
     if not path.is_file():
         names = ", ".join(sorted(known.stem for known in CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"No configuration {str(file)!r}; name a YAML file, or one of: {names}.")
+        raise ConfigError(f"There is no configuration {str(file)!r}; use a YAML file, or one of: {names}.")
     return path
 
 
@@ -115,16 +113,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise ConfigError(f"{path} can't be read as YAML: {hide_passwords(' '.join(str(error).split()))}") from error
+        raise ConfigError(f"{path} is not valid YAML: {hide_passwords(' '.join(str(error).split()))}") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} holds a {type(tree).__name__}; it must hold sections such as `training:`.")
+        raise ConfigError(f"{path} contains a {type(tree).__name__}; it must contain sections such as `training:`.")
     return tree
 
 
 def _split(text: str) -> list[str]:
-    """Cut a text before each `section.key=`; a value may hold spaces of its own."""
+    """Split a text before each `section.key=`; values may contain spaces."""
     return [setting for setting in re.split(r"\s+(?=[a-z_]\w*(?:\.\w+)*=)", text.strip()) if setting]
 
 
@@ -132,21 +130,21 @@ def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(
-            f"{hide_passwords(text)!r} is no setting; write section.key=value, for instance training.batch_size=8."
+            f"{hide_passwords(text)!r} is not a setting; write section.key=value, for instance training.batch_size=8."
         )
     try:
         return key.strip(), yaml.safe_load(value)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45.
         shown = hide_passwords(repr(value))
-        raise ConfigError(f"The value of {key.strip()} ({shown}) can't be read; quote it as in YAML.") from error
+        raise ConfigError(f"The value of {key.strip()} ({shown}) is not valid YAML; quote it.") from error
 
 
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - YAML holds anything
+def _put(tree: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - any YAML value
     *sections, name = key.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"{section} in {key!r} is a value and not a section.")
+            raise ConfigError(f"{section} in {key!r} is a value, not a section; write section.key=value.")
     tree[name] = value
 
 
@@ -155,17 +153,17 @@ def _explain(error: ValidationError) -> str:
     for detail in error.errors():
         key = ".".join(str(part) for part in detail["loc"])
         if detail["type"] == "extra_forbidden":
-            problems.append(f"{key} is no setting; {_allowed(detail['loc'][:-1])}")
+            problems.append(f"{key} is not a setting; {_allowed(detail['loc'][:-1])}")
         else:
             found = "" if isinstance(detail["input"], dict) else f" (found {hide_passwords(repr(detail['input']))})"
             problems.append(f"{key}: {detail['msg'].removeprefix('Value error, ')}{found}")
-    return "The configuration can't be used: " + "; ".join(problems) + "."
+    return "Invalid configuration: " + "; ".join(problems) + "."
 
 
 def _allowed(sections: tuple[int | str, ...]) -> str:
     model: Any = RunConfig
     for section in sections:
         annotation = model.model_fields[section].annotation
-        # `Palette | None` is a section as well.
+        # `Palette | None` is also a section.
         model = next((kind for kind in get_args(annotation) if hasattr(kind, "model_fields")), annotation)
     return "allowed here: " + ", ".join(model.model_fields)

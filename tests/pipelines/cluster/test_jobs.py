@@ -79,7 +79,7 @@ def refused(tmp_path, monkeypatch, capsys):
     [
         (["--", "paint"], "Can't submit the verb 'paint'; use one of: main, prepare, train, "),
         (["--", "submit"], "Can't submit the verb 'submit'"),
-        (["--", "train", "--set", "training.speed=9"], "training.speed is no setting"),
+        (["--", "train", "--set", "training.speed=9"], "training.speed is not a setting"),
         (["--", "train"], "workspace is 'workspace', which is relative to the job's working directory: other nodes"),
         (
             ["--", "prepare", "--set", "workspace=/tmp data.source=pairs"],

@@ -134,7 +134,7 @@ def test_a_palette_can_be_set_on_the_command_line():
     [
         ({"classes": {"lake": ["blue"], "land": ["#ebe6dc"]}}, "'blue' of the class lake is no colour"),
         ({"classes": {"lake": ["#aad2f0"]}}, r"a palette of 1 class\(es\)"),
-        ({"colours": {}}, "evaluation.palette.colours is no setting; allowed here: classes"),
+        ({"colours": {}}, "evaluation.palette.colours is not a setting; allowed here: classes"),
     ],
 )
 def test_an_invalid_palette_is_refused_with_the_reason(palette, message):

@@ -128,10 +128,10 @@ def test_a_gate_whose_score_was_not_measured_is_an_error(checked):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"promotion.primary": "beauty"}, "beauty is no score"),
-        ({"promotion.primary": "frechet_lite0"}, "a score of a whole set"),
-        ({"promotion.max_loss": {"beauty": 1}}, "beauty is no score"),
-        ({"promotion.beats": ["luck"]}, "luck is no baseline"),
+        ({"promotion.primary": "beauty"}, "beauty is not a score"),
+        ({"promotion.primary": "frechet_lite0"}, "a score of a set"),
+        ({"promotion.max_loss": {"beauty": 1}}, "beauty is not a score"),
+        ({"promotion.beats": ["luck"]}, "luck is not a baseline"),
     ],
 )
 def test_gates_on_unknown_scores_are_refused_at_once(settings, message):

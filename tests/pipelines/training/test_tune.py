@@ -60,7 +60,7 @@ def test_search_reports_the_best_trial(prepared):
     ("setting", "message"),
     [
         ("tune.cpus_per_trial=999", "A trial requests 999 CPUs and the cluster has"),
-        ("tune.learning_rate=[0.1,0.01]", "learning_rate goes from 0.1 to 0.01; write a lowest above 0"),
+        ("tune.learning_rate=[0.1,0.01]", "learning_rate ranges from 0.1 to 0.01; the lowest must be above 0"),
         ("tune.norm=[group]", "tune.norm.0: Input should be 'batch', 'sync_batch' or 'instance'"),
     ],
 )
