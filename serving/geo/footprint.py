@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DataError
+from serving.geo.geotiff import gdal_errors
 
 DEGREES = "OGC:CRS84"
 """WGS 84, longitude first (RFC 7946, section 4)."""
@@ -56,7 +57,7 @@ def measure_pixel(dataset: Any) -> PixelSize | None:  # noqa: ANN401 - a rasteri
     try:
         lons, lats = transform(dataset.crs, DEGREES, *points)
         plane = np.array(transform(dataset.crs, _equal_area(lons[0], lats[0]), *points))
-    except Exception:  # GDAL's errors have no public class; a site's own coordinate system has no degrees.
+    except gdal_errors():  # For instance, a local coordinate system has no relation to degrees.
         return None
     _, left, right, above, below = plane.T
     across, down = right - left, below - above
@@ -131,7 +132,7 @@ class Footprint:
             # In parts, because rasterio converts the points to lists.
             parts = np.array_split(points, len(points) // 100_000 + 1)
             found = np.concatenate([np.array(rasterio.warp.transform(self._crs, target, *part.T)).T for part in parts])
-        except Exception as error:  # GDAL's errors have no public class.
+        except gdal_errors() as error:
             raise DataError(f"The coordinate system of {self._name} can't be used: {error}") from error
         if not np.isfinite(found).all():
             raise DataError(

@@ -1,4 +1,4 @@
-"""GeoTIFF files: opened with nothing but GDAL's TIFF driver, and written as Cloud Optimized GeoTIFFs."""
+"""GeoTIFF files: opened with GDAL's TIFF driver only, and written as Cloud Optimized GeoTIFFs."""
 
 import math
 import re
@@ -14,16 +14,15 @@ from model.pixels import Pixels
 
 MAX_PIXELS = 4_000_000_000
 MAX_SIDE = 100_000
-"""Of height and width: memory is a few hundred rows of the whole width."""
+"""Maximum height and width: a few hundred rows of the full width are held in memory."""
 MAX_BLOCK_BYTES = 256 * 2**20
-"""Of a tile or strip of the file: the decoder has one in memory whole."""
-
+"""Maximum size of a tile or strip of a file: the decoder holds a complete one in memory."""
 BLOCK = 512
-"""Pixels a side of a map's blocks: what Cloud Optimized GeoTIFFs of GDAL's have."""
-_FOR_NOW = {"compress": "ZSTD", "zstd_level": 1, "predictor": 2, "interleave": "pixel", "photometric": "RGB"}
-"""Of files that are gone when the map is whole: twice as fast as DEFLATE, and no larger."""
+"""Side of a map's blocks in pixels, the default of GDAL's COG driver."""
+_TEMPORARY = {"compress": "ZSTD", "zstd_level": 1, "predictor": 2, "interleave": "pixel", "photometric": "RGB"}
+"""Options of files that are deleted once the map is complete: twice as fast as DEFLATE, and no larger."""
 
-# A file beside the photo is never read, nor is one written; what is decoded is kept for a few rows of tiles only.
+# Sidecar files are neither read nor written; the cache holds decoded pixels for a few rows of tiles only.
 _GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
@@ -31,56 +30,78 @@ _GDAL = {
     "PROJ_NETWORK": "OFF",
 }
 _TIFF = rb"(II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08)"
-_POSERS = {"a VRT": rb"\s*(<\?xml.*?\?>)?\s*<VRTDataset", "a web address": rb"\s*(https?|ftp|s3|gs)://|\s*/vsi"}
+_OTHER_CONTENT = {"a VRT": rb"\s*(<\?xml.*?\?>)?\s*<VRTDataset", "a web address": rb"\s*(https?|ftp|s3|gs)://|\s*/vsi"}
 
 
 @contextmanager
 def gdal() -> Iterator[None]:
-    """Run GDAL with bounded memory, without the network and without files beside the named ones."""
+    """Configure GDAL for a block: bounded cache, no network, no sidecar files."""
     import rasterio
 
     with rasterio.Env(**_GDAL), warnings.catch_warnings():
-        # What has no georeference is told in our own words.
+        # Imagery reports missing georeferences in a warning of its own.
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         yield
 
 
 @contextmanager
-def open_geotiff(path: Path, *, whole: bool = False) -> Iterator[Any]:
+def open_geotiff(path: Path, *, complete: bool = False) -> Iterator[Any]:
     """Open a GeoTIFF, inside `gdal()`, and yield its rasterio dataset.
 
     Args:
-        path: The file; nothing beside it is read.
-        whole: Every block must be there, which a file may otherwise leave out as empty.
+        path: The file; sidecar files are ignored.
+        complete: Refuse a file with missing blocks, which TIFF allows for empty ones.
 
     Raises:
-        DataError: It is no TIFF, is too large, or does not hold all that its directory lists.
+        DataError: The file is not a TIFF, is broken or too large, or lacks blocks that its directory lists.
     """
     import rasterio
 
     _check_signature(path)
     try:
-        # A Path, and absolute: rasterio and GDAL take a string as a web address, an archive or a sub-dataset too.
+        # An absolute Path: rasterio and GDAL would take a string for a web address, an archive or a sub-dataset too.
         dataset = rasterio.open(path.absolute(), driver="GTiff", sharing=False, GEOREF_SOURCES="INTERNAL")
-    except rasterio.errors.RasterioIOError as error:
-        raise DataError(f"{short_name(path)} is no readable TIFF: it is broken or truncated ({error})") from error
+    except gdal_errors() as error:
+        raise DataError(
+            f"{short_name(path)} is not a readable TIFF: it is broken or truncated ({error}); copy it again"
+        ) from error
     with dataset:
-        _check_size(dataset, path)
-        _check_blocks(dataset, path, whole=whole)
+        with metadata_errors(path):
+            _check_size(dataset, path)
+            _check_blocks(dataset, path, complete=complete)
         yield dataset
 
 
+def gdal_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that rasterio raises for files and coordinate systems that GDAL can't use."""
+    # rasterio 1.4 passes on GDAL's errors about broken tags as they are, and their class is in no public module. Texts
+    # in tags, such as coordinate systems, are decoded as UTF-8.
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import CRSError, RasterioError
+
+    return CPLE_BaseError, CRSError, RasterioError, UnicodeDecodeError
+
+
+@contextmanager
+def metadata_errors(path: Path) -> Iterator[None]:
+    """Raise GDAL's errors about the tags or pixels of an opened file as a DataError."""
+    try:
+        yield
+    except gdal_errors() as error:
+        raise DataError(f"{short_name(path)} is broken: its metadata can't be read ({error}); copy it again") from error
+
+
 def _check_signature(path: Path) -> None:
-    """Look at the first bytes before GDAL does."""
+    """Check the first bytes before GDAL sees the file."""
     if not path.is_file() or str(path.absolute()).startswith("/vsi"):
-        raise DataError(f"{short_name(path)} is missing or no regular file")
+        raise DataError(f"{short_name(path)} is missing or not a regular file; name a TIFF file")
     try:
         with path.open("rb") as file:
             begin = file.read(256)
     except OSError as error:
         raise DataError(f"{short_name(path)} can't be opened ({error.strerror})") from error
     if not re.match(_TIFF, begin):
-        found = (name for name, pattern in _POSERS.items() if re.match(pattern, begin, re.DOTALL))
+        found = (name for name, pattern in _OTHER_CONTENT.items() if re.match(pattern, begin, re.DOTALL))
         kind = next(found, "of another format" if begin else "an empty file")
         raise DataError(f"{short_name(path)} is {kind}; a scene must be a TIFF file that holds its own pixels")
 
@@ -91,7 +112,8 @@ def _check_size(dataset: Any, path: Path) -> None:  # noqa: ANN401
     height, width = dataset.shape
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
         raise DataError(
-            f"{short_name(path)} has {width}x{height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} a side"
+            f"{short_name(path)} has {width}x{height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} a side: "
+            "cut it into parts"
         )
     together = dataset.count if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else 1
     largest = max(
@@ -105,8 +127,8 @@ def _check_size(dataset: Any, path: Path) -> None:  # noqa: ANN401
         )
 
 
-def _check_blocks(dataset: Any, path: Path, *, whole: bool) -> None:  # noqa: ANN401
-    """See that every block lies inside the file: so a download that broke off is told at once, not after hours."""
+def _check_blocks(dataset: Any, path: Path, *, complete: bool) -> None:  # noqa: ANN401
+    """Check that every block lies inside the file, so that an incomplete download fails at once and not after hours."""
     size = path.stat().st_size
     rows, columns = dataset.block_shapes[0]
     apart = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND"
@@ -115,21 +137,23 @@ def _check_blocks(dataset: Any, path: Path, *, whole: bool) -> None:  # noqa: AN
             for x in range(-(-dataset.width // columns)):
                 offset = dataset.get_tag_item(f"BLOCK_OFFSET_{x}_{y}", "TIFF", bidx=band)
                 length = dataset.get_tag_item(f"BLOCK_SIZE_{x}_{y}", "TIFF", bidx=band)
-                # An empty block has neither.
-                end = int(offset) + int(length) if offset and length else size + whole
+                # A missing block has neither.
+                end = int(offset) + int(length) if offset and length else size + complete
                 if end > size:
-                    raise DataError(f"{short_name(path)} is truncated: rows from {y * rows} on lie beyond its end")
+                    raise DataError(
+                        f"{short_name(path)} is truncated: rows from {y * rows} on lie beyond its end; copy it again"
+                    )
 
 
 def encode_strip(rows: Pixels, *, note: str) -> bytes:
-    """Return rows of a map, uint8 (h, W, 3 or 4), as a compressed TIFF file that carries a note."""
+    """Return rows of a map, uint8 (h, W, 3 or 4), as a compressed TIFF file with a note in its tags."""
     import numpy as np
     from rasterio.io import MemoryFile
 
     height, width, count = rows.shape
     profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "uint8"}
     with MemoryFile() as memory:
-        with memory.open(**profile, **_FOR_NOW) as dataset:
+        with memory.open(**profile, **_TEMPORARY) as dataset:
             dataset.write(np.moveaxis(rows, -1, 0))
             dataset.update_tags(NOTE=note)
         return bytes(memory.getbuffer())
@@ -139,12 +163,12 @@ def read_note(strip: Path) -> str:
     """Return the note in a strip that `encode_strip` made, inside `gdal()`.
 
     Raises:
-        DataError: The file is not whole, or it has no note.
+        DataError: The file is truncated or broken, or has no note.
     """
     with open_geotiff(strip) as dataset:
         note = dataset.tags().get("NOTE")
     if note is None:
-        raise DataError(f"{short_name(strip)} is no strip of a map")
+        raise DataError(f"{short_name(strip)} is not a strip of a map: it has no note")
     return str(note)
 
 
@@ -157,10 +181,10 @@ def join_strips(
     transform: Any,  # noqa: ANN401 - affine's
     tags: Mapping[str, str],
 ) -> None:
-    """Join strips, from top to bottom and in one folder, to a Cloud Optimized GeoTIFF, inside `gdal()`.
+    """Join strips of one folder, in order from top to bottom, to a Cloud Optimized GeoTIFF, inside `gdal()`.
 
-    Its shape is (height, width, 3 or 4). It is tiled, compressed without loss, and has overviews by averaging. For the
-    moment all pixels lie beside it: of a VRT of the strips, GDAL takes three times as long to make it.
+    The file of `shape` (height, width, 3 or 4) is tiled, compressed without loss, and has averaged overviews. All
+    pixels are first copied to a temporary file in the folder: from a VRT of the strips, GDAL takes three times as long.
 
     Raises:
         OSError: The file can't be written.
@@ -169,10 +193,10 @@ def join_strips(
 
     mosaic = strips[0].with_name("mosaic.tif")
     try:
-        place = {"crs": crs, "transform": None if transform.is_identity else transform}
-        _write_mosaic(strips, mosaic, shape=shape, tags=tags, **place)
-        # GDAL does not tell of every write that failed, of all blocks of this file for instance.
-        with open_geotiff(mosaic, whole=True) as dataset:
+        georeference = {"crs": crs, "transform": None if transform.is_identity else transform}
+        _write_mosaic(strips, mosaic, shape=shape, tags=tags, **georeference)
+        # GDAL doesn't report every write that fails.
+        with open_geotiff(mosaic, complete=True) as dataset:
             rasterio.shutil.copy(
                 dataset,
                 target.absolute(),
@@ -183,9 +207,9 @@ def join_strips(
                 OVERVIEW_RESAMPLING="AVERAGE",
                 NUM_THREADS="ALL_CPUS",
             )
-        with open_geotiff(target, whole=True):
+        with open_geotiff(target, complete=True):
             pass
-    except Exception as error:  # GDAL's errors have no public class.
+    except (DataError, OSError, *gdal_errors()) as error:
         raise OSError(f"{target.name}: {error}") from error
 
 
@@ -195,28 +219,28 @@ def _write_mosaic(
     *,
     shape: tuple[int, int, int],
     tags: Mapping[str, str],
-    **place: Any,  # noqa: ANN401 - rasterio's and affine's
+    **georeference: Any,  # noqa: ANN401 - rasterio's and affine's
 ) -> None:
-    """Write strips into one tiled file."""
+    """Write strips into a tiled file."""
     import rasterio
     from rasterio.windows import Window
 
     height, width, count = shape
     profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "uint8"}
-    # Blocks no larger than the map: 16 pixels are their unit.
+    # Blocks are no larger than the map, rounded up to a multiple of 16, which TIFF requires.
     down, across = (min(BLOCK, math.ceil(length / 16) * 16) for length in (height, width))
     layout = {"tiled": True, "blockxsize": across, "blockysize": down, "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
     alpha = {"alpha": "NON-PREMULTIPLIED"} if count == 4 else {}
-    with rasterio.open(mosaic.absolute(), "w", **profile, **layout, **_FOR_NOW, **alpha, **place) as whole:
-        whole.update_tags(**tags)
+    with rasterio.open(mosaic.absolute(), "w", **profile, **layout, **_TEMPORARY, **alpha, **georeference) as dataset:
+        dataset.update_tags(**tags)
         top = 0
-        for rows in _whole_blocks(strips, down):
-            whole.write(rows, window=Window(0, top, width, rows.shape[1]))
+        for rows in _block_rows(strips, down):
+            dataset.write(rows, window=Window(0, top, width, rows.shape[1]))
             top += rows.shape[1]
 
 
-def _whole_blocks(strips: Sequence[Path], down: int) -> Iterator[Pixels]:
-    """Yield the rows of strips, (bands, h, W), in whole blocks: one that is written twice takes its place twice."""
+def _block_rows(strips: Sequence[Path], down: int) -> Iterator[Pixels]:
+    """Yield the rows of strips, (bands, h, W), in complete blocks: a block written twice takes up space twice."""
     import numpy as np
 
     held: list[Pixels] = []
@@ -224,9 +248,9 @@ def _whole_blocks(strips: Sequence[Path], down: int) -> Iterator[Pixels]:
         with open_geotiff(strip) as dataset:
             held.append(dataset.read())
         rows = np.concatenate(held, axis=1)
-        whole = rows.shape[1] // down * down
-        if whole:
-            yield rows[:, :whole]
-        held = [rows[:, whole:]]
+        count = rows.shape[1] // down * down
+        if count:
+            yield rows[:, :count]
+        held = [rows[:, count:]]
     if held[0].size:
         yield held[0]

@@ -15,7 +15,7 @@ from model.io.images import short_name
 from model.pixels import Pixels
 from serving.geo.bands import Colours, choose_colours
 from serving.geo.footprint import PixelSize, measure_pixel
-from serving.geo.geotiff import MAX_PIXELS, MAX_SIDE, open_geotiff
+from serving.geo.geotiff import MAX_PIXELS, MAX_SIDE, gdal_errors, metadata_errors, open_geotiff
 from serving.geo.reflection import reflect
 
 FAR_OFF = 2
@@ -143,13 +143,11 @@ class Imagery:
 
     @contextmanager
     def _reading(self, top: int, height: int) -> Iterator[None]:
-        from rasterio.errors import RasterioIOError
-
         try:
             # One thread reads ahead, another wants the alpha of what is drawn: GDAL serves one at a time.
             with self._lock:
                 yield
-        except RasterioIOError as error:
+        except gdal_errors() as error:
             first, last = int(top * self._down), math.ceil((top + height) * self._down)
             raise DataError(f"{self._name} is broken or truncated in rows {first} to {last} ({error})") from error
 
@@ -206,16 +204,12 @@ def open_imagery(
         ConfigError: A setting is out of range.
         DataError: The file is no TIFF, broken, truncated or too large.
     """
-    from rasterio.errors import RasterioIOError
-
     with open_geotiff(path) as dataset:
-        try:
+        with metadata_errors(path):
             colours = choose_colours(dataset, bands=bands, stretch=stretch)
-        except RasterioIOError as error:
-            raise DataError(f"{short_name(path)} is broken or truncated ({error})") from error
-        imagery = Imagery(dataset, short_name(path), resolution=resolution, colours=colours)
-        if pages := len(dataset.subdatasets):
-            imagery.warnings.append(f"{short_name(path)} has {pages} pages; the first is drawn.")
+            imagery = Imagery(dataset, short_name(path), resolution=resolution, colours=colours)
+            if pages := len(dataset.subdatasets):
+                imagery.warnings.append(f"{short_name(path)} has {pages} pages; the first is drawn.")
         yield imagery
 
 

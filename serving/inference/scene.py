@@ -8,16 +8,15 @@ alpha band. Finished strips are kept in a hidden folder next to the map until it
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.errors import DataError, Sat2mapError, StorageError
+from model.errors import DataError, StorageError
 from model.io.files import write_bytes
-from model.io.images import short_name
 from model.io.prefetch import run_ahead
 from model.io.progress import SILENT, Progress
 from model.pixels import Pixels
@@ -115,7 +114,7 @@ def draw_scene(
     """
     began = time.perf_counter()
     _check_paths(source, out)
-    with gdal(), _open(source, resolution=resolution, bands=bands, stretch=stretch) as imagery:
+    with gdal(), open_imagery(source, resolution=resolution, bands=bands, stretch=stretch) as imagery:
         tile_starts(1, side, overlap)  # Raises if `overlap` is out of range, before a folder is created.
         found = source.stat()
         key = [found.st_size, found.st_mtime_ns, model, side, overlap, resolution, bands, stretch]
@@ -137,18 +136,6 @@ def draw_scene(
         milliseconds=round(1000 * (time.perf_counter() - began)),
         **_describe(imagery),
     )
-
-
-@contextmanager
-def _open(source: Path, **reading: Any) -> Iterator[Imagery]:  # noqa: ANN401 - as open_imagery has them
-    with ExitStack() as opened:
-        try:
-            imagery = opened.enter_context(open_imagery(source, **reading))
-        except Sat2mapError:
-            raise
-        except Exception as error:  # GDAL's errors on broken tags have no public class.
-            raise DataError(f"{short_name(source)} is broken: its description can't be read ({error})") from error
-        yield imagery
 
 
 def _describe(imagery: Imagery) -> dict[str, Any]:

@@ -375,7 +375,7 @@ def test_other_content_is_told(tmp_path, content, kind):
 def test_addresses_and_sub_datasets_are_no_files(write, tmp_path):
     path = write(noise(3))
     for address in (f"GTIFF_DIR:1:{path}", f"/vsizip/{path}", "https://example.org/scene.tif"):
-        assert refusal(tmp_path.__class__(address)).endswith("is missing or no regular file")
+        assert refusal(tmp_path.__class__(address)).endswith("is missing or not a regular file; name a TIFF file")
 
 
 def test_files_beside_the_scene_are_not_read(write, tmp_path):
@@ -392,7 +392,7 @@ def test_a_truncated_file_is_told_at_once(write):
     path.write_bytes(whole[: len(whole) // 2])
     assert "scene.tif is truncated: rows from" in refusal(path)
     path.write_bytes(whole[:6])
-    assert "is no readable TIFF: it is broken or truncated" in refusal(path)
+    assert "is not a readable TIFF: it is broken or truncated" in refusal(path)
 
 
 def test_broken_pixels_are_told_with_their_rows(write):
