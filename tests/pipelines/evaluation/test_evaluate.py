@@ -146,7 +146,7 @@ def test_two_pairs_are_too_few(negatives, make_bundle, tmp_path):
     few = negatives.model_copy(update={"val": negatives.val[:2]})
     bundle = Bundle.open(make_bundle())
     held_out = load_held_out(few, bundle.manifest, EvaluationConfig(), cache=tmp_path)
-    with pytest.raises(DataError, match="takes 3 or more"):
+    with pytest.raises(DataError, match="needs 3 or more"):
         measure(bundle, held_out, few, as_trained=held_out.targets)
 
 
