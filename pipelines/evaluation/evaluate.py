@@ -194,7 +194,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
             record=record,
             manifest=bundle.manifest,
             pairs=pairs,
-            curve=LossCurve.newest(run.checkpoints).steps,
+            curve=LossCurve.newest(run.checkpoints),
             sources=measured.sources,
             drawn=measured.drawn,
             targets=measured.targets,

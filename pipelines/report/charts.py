@@ -1,7 +1,7 @@
-"""Charts for a page, as SVG shapes in plain numbers.
+"""Charts of a page, as coordinates of SVG shapes.
 
-The shapes are few, so a template draws them itself: their colours then follow the reader's light or dark mode, and
-their text is the page's own, which a picture made elsewhere could not do.
+The shapes are few, so a template draws them: their colours follow the reader's light or dark mode, and their text has
+the font of the page, which a ready-made picture could not do.
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,27 @@ from numpy.typing import NDArray
 from model.errors import DataError
 
 WIDTH, HEIGHT = 340, 202
-"""Of a panel, in its own units: about CSS pixels, so that its text is as large as the page's."""
+"""Size of a panel in its own units, about CSS pixels, so that its text is as large as the page's."""
 LEFT, RIGHT, TOP, BOTTOM = 44, 318, 14, 160
-"""Edges of the plot in a panel."""
+"""Edges of the plot inside a panel."""
 MAX_POINTS = 400
-"""Points that a curve is thinned to."""
+"""Points of a curve at most; longer ones are averaged."""
 TREND_POINTS = 40
-"""Points of the calm line through a restless curve."""
+"""Points of the smooth line through a noisy curve."""
 MAX_BINS = 24
+"""Bars of a histogram at most."""
 Values = NDArray[np.float64]
 
 
 class Tick(NamedTuple):
-    """A labelled place on an axis, in units of the panel."""
+    """A labelled position on an axis, in units of the panel."""
 
-    place: float
+    position: float
     label: str
 
 
 class Bar(NamedTuple):
-    """A bar that stands on the x axis, in units of the panel, and what it says."""
+    """A labelled bar on the x axis, in units of the panel."""
 
     x: float
     y: float
@@ -50,13 +51,13 @@ class Line(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The points as SVG takes them."""
+        """The points in SVG's notation."""
         return " ".join(f"{x:g},{y:g}" for x, y in self.points)
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One small chart; `summary` says in words what it shows, for those who can't see it."""
+    """A small chart; `summary` describes it for screen readers."""
 
     title: str
     summary: str
@@ -66,17 +67,17 @@ class Panel:
     bars: tuple[Bar, ...] = ()
     lines: tuple[Line, ...] = ()
     mark: Tick | None = None
-    """A place on the x axis that is marked with its label."""
+    """A marked position on the x axis."""
     note: str = ""
 
 
-def thin(steps: Sequence[float], values: Sequence[float], *, points: int = MAX_POINTS) -> tuple[Values, Values]:
-    """Return at most `points` means of neighbours of a curve; values that are not finite are left out.
+def downsample(steps: Sequence[float], values: Sequence[float], *, points: int = MAX_POINTS) -> tuple[Values, Values]:
+    """Average neighbouring points of a curve so that at most `points` are left; values that are not finite are dropped.
 
     Args:
-        steps: (N,), rising.
-        values: (N,).
-        points: Bins of equally many neighbours.
+        steps: Increasing steps, (N,).
+        values: Values at these steps, (N,).
+        points: Number of bins, which hold equally many points.
     """
     x, y = np.asarray(steps, np.float64), np.asarray(values, np.float64)
     known = np.isfinite(y)
@@ -89,15 +90,15 @@ def thin(steps: Sequence[float], values: Sequence[float], *, points: int = MAX_P
 
 
 def curve(x: Sequence[int], y: Sequence[float], *, title: str) -> Panel:
-    """Draw a value over the training steps: the means of up to 400 bins, and a calm line through them.
+    """Plot a value over the training steps: the means of up to MAX_POINTS bins, and a smooth line through them.
 
     Raises:
         DataError: No value is finite.
     """
-    steps, values = thin(x, y)
+    steps, values = downsample(x, y)
     if not len(values):
-        raise DataError(f"The curve {title!r} holds no finite value of {len(y)}; the training diverged from the start.")
-    # Losses are easier to compare where the axis begins at zero, unless that would flatten them.
+        raise DataError(f"None of the {len(y)} values of {title!r} is finite; the training diverged from the start.")
+    # Losses are easier to compare if the axis begins at zero, unless that would flatten them.
     low, high = float(values.min()), float(values.max())
     low = 0.0 if 0 <= low < high / 2 else low
     last = max(x)
@@ -108,24 +109,24 @@ def curve(x: Sequence[int], y: Sequence[float], *, title: str) -> Panel:
         return tuple(zip(_scale_x(xs, 0, last), _scale_y(ys, bottom, top), strict=True))
 
     if len(values) > TREND_POINTS:
-        trend = points(*thin(x, y, points=TREND_POINTS))
+        trend = points(*downsample(x, y, points=TREND_POINTS))
         lines = (Line("raw", points(steps, values)), Line("trend", trend))
     else:
         lines = (Line("trend", points(steps, values)), Line("dots", points(steps, values)))
-    lost = len(y) - int(np.isfinite(np.asarray(y, np.float64)).sum())
+    dropped = len(y) - int(np.isfinite(np.asarray(y, np.float64)).sum())
     return Panel(
         title=title,
-        summary=f"{title}: {values[0]:.4g} at first, {values[-1]:.4g} at the end of {last:,} steps",
+        summary=f"{title}: {values[0]:.4g} at the start, {values[-1]:.4g} after {last:,} steps",
         x_label="step",
-        x_ticks=_on(x_ticks, _scale_x(np.array(x_ticks), 0, last)),
-        y_ticks=_on(y_ticks, _scale_y(np.array(y_ticks), bottom, top)),
+        x_ticks=_labelled(x_ticks, _scale_x(np.array(x_ticks), 0, last)),
+        y_ticks=_labelled(y_ticks, _scale_y(np.array(y_ticks), bottom, top)),
         lines=lines,
-        note=f"{lost} of {len(y)} values are not finite and are left out." if lost else "",
+        note=f"{dropped} of {len(y)} values are not finite and are left out." if dropped else "",
     )
 
 
 def histogram(values: Sequence[float], *, title: str, digits: int) -> Panel:
-    """Draw how often which value of a score is met over the pairs, with the median marked."""
+    """Plot the distribution of a score over the pairs, with the median marked."""
     numbers = np.asarray(values, np.float64)
     low, high = float(numbers.min()), float(numbers.max())
     if low == high:
@@ -154,9 +155,9 @@ def histogram(values: Sequence[float], *, title: str, digits: int) -> Panel:
     return Panel(
         title=title,
         summary=f"{title} of {len(numbers)} pairs: {min(numbers):.{digits}f} to {max(numbers):.{digits}f}, {label}",
-        x_label=f"{title} of a pair (N = {len(numbers)})",
-        x_ticks=_on(x_ticks, _scale_x(np.array(x_ticks), low, high)),
-        y_ticks=_on(y_ticks, _scale_y(np.array(y_ticks), 0, top)),
+        x_label=f"{title} (N = {len(numbers)})",
+        x_ticks=_labelled(x_ticks, _scale_x(np.array(x_ticks), low, high)),
+        y_ticks=_labelled(y_ticks, _scale_y(np.array(y_ticks), 0, top)),
         bars=bars,
         mark=Tick(_scale_x(np.array([median]), low, high)[0], label),
     )
@@ -171,18 +172,18 @@ def _ticks(low: float, high: float, *, most: int = 5) -> list[float]:
     return [float(number * step) for number in np.arange(first, max(last, first + 1) + 1)]
 
 
-def _on(ticks: Sequence[float], places: Sequence[float]) -> tuple[Tick, ...]:
+def _labelled(ticks: Sequence[float], positions: Sequence[float]) -> tuple[Tick, ...]:
     return tuple(
-        Tick(place, f"{tick:,.0f}" if abs(tick) >= 1000 else f"{round(tick, 10):g}")
-        for tick, place in zip(ticks, places, strict=True)
+        Tick(position, f"{tick:,.0f}" if abs(tick) >= 1000 else f"{round(tick, 10):g}")
+        for tick, position in zip(ticks, positions, strict=True)
     )
 
 
 def _scale_x(values: Values, low: float, high: float) -> list[float]:
-    places: list[float] = np.round(LEFT + (values - low) / (high - low) * (RIGHT - LEFT), 1).tolist()
-    return places
+    positions: list[float] = np.round(LEFT + (values - low) / (high - low) * (RIGHT - LEFT), 1).tolist()
+    return positions
 
 
 def _scale_y(values: Values, low: float, high: float) -> list[float]:
-    places: list[float] = np.round(BOTTOM - (values - low) / (high - low) * (BOTTOM - TOP), 1).tolist()
-    return places
+    positions: list[float] = np.round(BOTTOM - (values - low) / (high - low) * (BOTTOM - TOP), 1).tolist()
+    return positions

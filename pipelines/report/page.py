@@ -1,4 +1,4 @@
-"""The evaluation as a page to look at: one HTML file with its pictures in it, and no script, font or request."""
+"""HTML pages of evaluations and comparisons: self-contained files without scripts, fonts or requests."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,24 +11,26 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from model.bundle import BundleManifest
 from model.errors import DataError
 from model.pixels import Pixels, check_images
-from pipelines.config.schema import RunConfig
+from model.spec import LossName
+from pipelines.config.schema import RunConfig, ValidationScore
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import METRICS
 from pipelines.metrics.scores import WIDE_GAP, Comparison, Scores, headline
 from pipelines.report import charts, pictures
-from pipelines.report.pictures import SHOWN, different_pairs, telling_pairs
+from pipelines.report.pictures import SHOWN, most_different_pairs, selected_pairs
 from pipelines.report.tables import NOT_BEATEN, Mark, columns_of, gain_tables, score_tables, signed, tables_of_runs
-from pipelines.tracking.loss_curve import StepLosses
+from pipelines.tracking.loss_curve import LossCurve
 from pipelines.workspace import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
-CURVES = {
+CURVES: dict[LossName | ValidationScore, str] = {
     "generator_adversarial_loss": "Generator: adversarial loss",
-    "generator_l1_loss": "Generator: L1 loss, of values in [-1, 1]",
+    "generator_l1_loss": "Generator: L1 loss, on the scale [-1, 1]",
     "discriminator_loss": "Discriminator: loss",
-    "val_l1": "Held out: L1, in levels of 255",
-    "val_ssim": "Held out: SSIM",
+    "val_l1": "Held-out pairs: L1, in levels of 255",
+    "val_ssim": "Held-out pairs: SSIM",
 }
+"""Curves of the training, and their titles."""
 SETTINGS = {
     "network": ("image_size", "width", "depth", "dropout", "norm"),
     "training": (
@@ -36,33 +38,33 @@ SETTINGS = {
         *("jitter", "mirror", "turn", "precision", "result"),
     ),
 }
-"""What decides how a model draws, by the sections of the configuration."""
+"""Settings on the page, by the sections of the configuration."""
 BEATS_ALL = Mark("good", "✓", "Beats every baseline")
 BEATS_MOST = Mark("mixed", "!", "Beats the baselines, but not in every score")
-LOSES = Mark("bad", "✗", "Does not beat what needs no learning")
+LOSES = Mark("bad", "✗", "Does not beat the baselines")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that the page of an evaluation tells.
+    """Contents of the page of an evaluation.
 
     Attributes:
-        scores: Of the model and of the baselines.
-        record: The training: settings, steps, seconds.
-        manifest: The exported model.
-        pairs: The data.
-        curve: The losses of every step, in order; empty if they were not kept.
-        sources: What was drawn from, uint8 (N, H, W, 3), in the order of `scores.names`.
-        drawn: What the model drew.
-        targets: What it should have drawn.
-        command: What repeats the evaluation.
+        scores: Scores of the model and of the baselines.
+        record: Record of the training: settings, steps, seconds.
+        manifest: Manifest of the exported model.
+        pairs: Index of the pairs.
+        curve: Losses and held-out scores of the training; empty if the checkpoints are gone.
+        sources: Inputs, uint8 (N, H, W, 3), in the order of `scores.names`.
+        drawn: Maps that the model drew.
+        targets: True maps.
+        command: Command that repeats the evaluation.
     """
 
     scores: Scores
     record: RunRecord
     manifest: BundleManifest
     pairs: PairIndex
-    curve: Sequence[StepLosses]
+    curve: LossCurve
     sources: Pixels
     drawn: Pixels
     targets: Pixels
@@ -70,19 +72,19 @@ class Evaluation:
 
 
 def render(evaluation: Evaluation) -> str:
-    """Return the page of an evaluation: HTML, the same for the same input, byte for byte.
+    """Return the page of an evaluation as HTML, the same bytes for the same input.
 
     Raises:
-        DataError: The pictures, the names and the scores are not of the same pairs, or a colour of a class is none.
+        DataError: Pictures, names and scores differ in number, or a class has an invalid colour.
     """
     scores = evaluation.scores
     _check_pictures(scores.names, sources=evaluation.sources, drawn=evaluation.drawn, targets=evaluation.targets)
     _check_values(scores.names, scores.each)
     _check_colours(scores)
-    return _fill(
+    return _render_template(
         "evaluation.html",
         heading=f"Evaluation of {scores.run_id}",
-        mark=_mark(scores),
+        mark=_badge(scores),
         headline=headline(scores),
         NOT_BEATEN=NOT_BEATEN,
         head=(
@@ -92,8 +94,8 @@ def render(evaluation: Evaluation) -> str:
         ),
         tables=score_tables(scores),
         gap=_gap(scores, norm=evaluation.record.config.network.norm),
-        pairs_shown=_count(scores.pairs),
-        pairs=telling_pairs(scores, sources=evaluation.sources, drawn=evaluation.drawn, targets=evaluation.targets),
+        pairs_shown=_pairs_shown(scores.pairs),
+        pairs=selected_pairs(scores, sources=evaluation.sources, drawn=evaluation.drawn, targets=evaluation.targets),
         strip=pictures.error_legend(),
         legend_ticks=[pictures.WORST_ERROR * part // 4 for part in range(5)],
         histograms=[
@@ -106,7 +108,7 @@ def render(evaluation: Evaluation) -> str:
             for found in scores.classes
         ],
         curves=_curves(evaluation.curve),
-        training=_training(evaluation.record),
+        training=_training(evaluation),
         data=_data(evaluation.pairs),
         model=_model(evaluation.manifest),
         settings=_settings(evaluation.record.config),
@@ -117,28 +119,28 @@ def render(evaluation: Evaluation) -> str:
 
 
 def render_comparison(comparison: Comparison, sources: Pixels, targets: Pixels, drawn: Mapping[str, Pixels]) -> str:
-    """Return the page of a comparison: HTML, the same for the same input, byte for byte.
+    """Return the page of a comparison as HTML, the same bytes for the same input.
 
     Args:
         comparison: The scores.
-        sources: What was drawn from, uint8 (N, H, W, 3), in the order of `comparison.names`.
-        targets: What should have been drawn.
-        drawn: What each run drew.
+        sources: Inputs, uint8 (N, H, W, 3), in the order of `comparison.names`.
+        targets: True maps.
+        drawn: Maps that each run drew.
 
     Raises:
-        DataError: The pictures, the names and the scores are not of the same pairs and runs.
+        DataError: Pictures, names and scores are not of the same pairs and runs.
     """
     runs = comparison.runs
     if set(drawn) != set(runs) or set(comparison.each) != set(runs):
         raise DataError(
-            f"Found drawings of {', '.join(drawn) or 'no run'} and values of {', '.join(comparison.each) or 'none'}; "
-            f"give those of {', '.join(runs)}."
+            f"Found maps of {', '.join(drawn) or 'no run'} and scores of {', '.join(comparison.each) or 'no run'}; "
+            f"pass those of {', '.join(runs)}."
         )
     _check_pictures(comparison.names, sources=sources, targets=targets, **drawn)
     _check_values(comparison.names, comparison.each)
     labels = _labels(runs)
     tables = gain_tables(comparison, labels)
-    return _fill(
+    return _render_template(
         "comparison.html",
         heading=f"Comparison of {len(runs)} runs",
         runs=runs,
@@ -149,10 +151,10 @@ def render_comparison(comparison: Comparison, sources: Pixels, targets: Pixels, 
         tables=tables_of_runs(comparison, labels),
         gains=tables.tables,
         pairs_shown=(
-            f"Of {comparison.pairs:,} pairs those whose L1 differs most between the runs; L1 in levels of 255, "
-            "less is better."
+            f"The pairs, of {comparison.pairs:,}, whose L1 differs most between the runs. L1 is in levels of 255; "
+            "lower is better."
         ),
-        pairs=different_pairs(comparison, labels, sources=sources, targets=targets, drawn=drawn),
+        pairs=most_different_pairs(comparison, labels, sources=sources, targets=targets, drawn=drawn),
         facts=(
             *((f"Run {labels[run]}", run) for run in runs),
             ("Source", comparison.data_source),
@@ -163,7 +165,7 @@ def render_comparison(comparison: Comparison, sources: Pixels, targets: Pixels, 
     )
 
 
-def _fill(template: str, **values: Any) -> str:  # noqa: ANN401 - what a template shows
+def _render_template(template: str, **values: Any) -> str:  # noqa: ANN401 - variables of a template
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -178,60 +180,66 @@ def _fill(template: str, **values: Any) -> str:  # noqa: ANN401 - what a templat
     return environment.get_template(template).render(**values)
 
 
-def _mark(scores: Scores) -> Mark:
+def _badge(scores: Scores) -> Mark:
     if not scores.lost():
         return BEATS_ALL
     return BEATS_MOST if scores.beats_baselines() else LOSES
 
 
 def _gap(scores: Scores, *, norm: str) -> dict[str, str]:
+    """Return the texts about the L1 that is lost between training and deployment."""
     wide = scores.gap > WIDE_GAP
-    number = f"{signed(100 * scores.gap, 1)} %"
     meaning = (
-        "Deployed, the network normalises with the statistics of its training and drops nothing out; in training, with "
-        "those of the image itself and with dropout."
+        "The deployed model normalises with the moving statistics of its training and has no dropout; as trained, it "
+        "normalises with the statistics of the image itself and has dropout."
     )
-    cures = (
-        *(() if norm == "instance" else ("network.norm=instance, which normalises alike in both",)),
+    remedies = [
+        *(() if norm == "instance" else ("network.norm=instance (the same normalisation in both)",)),
         "network.dropout=0",
         *(() if norm == "instance" else ("a larger training.batch_size",)),
         "more training.epochs",
-    )
-    advice = f"This is more than {100 * WIDE_GAP:.0f} %. What narrows it: {'; '.join(cures)}." if wide else ""
+    ]
+    advice = f"This is more than {100 * WIDE_GAP:.0f} %. To narrow the gap, try {', '.join(remedies)}." if wide else ""
+    number = f"{signed(100 * scores.gap, 1)} %"
     return {"number": number, "kind": "mixed" if wide else "fine", "meaning": meaning, "advice": advice}
 
 
-def _count(pairs: int) -> str:
+def _pairs_shown(pairs: int) -> str:
     if pairs <= 3 * SHOWN:
-        return f"All {pairs} held-out pairs, by L1: the best first."
-    return f"Of {pairs:,} held-out pairs, by L1: the {SHOWN} best, the {SHOWN} in the middle and the {SHOWN} worst."
+        return f"All {pairs} held-out pairs, lowest L1 first."
+    return f"The {SHOWN} best, {SHOWN} middle and {SHOWN} worst of {pairs:,} held-out pairs by L1."
 
 
-def _curves(curve: Sequence[StepLosses]) -> list[charts.Panel]:
-    """Draw the losses of a training, and the held-out scores where the curve has them."""
+def _curves(curve: LossCurve) -> list[charts.Panel]:
+    """Draw the losses of a training, and the held-out scores of its checkpoints."""
+    tables = {taken.step: taken.losses for taken in curve.steps}, curve.scores
     panels = []
     for name, title in CURVES.items():
-        # Held-out scores are measured at some steps alone.
-        points = [(taken.step, taken.losses[name]) for taken in curve if name in taken.losses]
+        points = [(step, values[name]) for table in tables for step, values in table.items() if name in values]
         if points:
             steps, values = zip(*points, strict=True)
             panels.append(charts.curve(steps, values, title=title))
     return panels
 
 
-def _training(record: RunRecord) -> str:
-    return (
-        f"{record.steps:,} steps, {record.config.training.epochs:,} epochs, {record.seconds:,.0f} s at "
+def _training(evaluation: Evaluation) -> str:
+    record, training = evaluation.record, evaluation.record.config.training
+    amount = (
+        f"{record.steps:,} steps in {training.epochs:,} epochs, {record.seconds:,.0f} s at "
         f"{record.images_per_second:.1f} images/s."
     )
+    if not evaluation.curve.scores:
+        return amount
+    scored = min(training.validation_pairs, evaluation.scores.pairs)
+    return f"{amount} Each checkpoint was scored on {scored} held-out pairs."
 
 
 def _data(pairs: PairIndex) -> tuple[tuple[str, str], ...]:
     return (
         ("Source", pairs.source),
-        ("Pairs trained on", f"{len(pairs.train):,}"),
-        ("Pairs held out", f"{len(pairs.val):,}"),
-        ("Pairs refused", f"{len(pairs.rejected):,}"),
+        ("Training pairs", f"{len(pairs.train):,}"),
+        ("Held-out pairs", f"{len(pairs.val):,}"),
+        ("Rejected pairs", f"{len(pairs.rejected):,}"),
         ("Fingerprint", pairs.fingerprint),
     )
 
@@ -243,9 +251,9 @@ def _model(manifest: BundleManifest) -> tuple[tuple[str, str], ...]:
         ("Model sha256", manifest.sha256),
         ("Code revision", manifest.code_revision),
         (
-            "ONNX against TensorFlow",
-            f"differ by at most {parity.max_difference:.1e} on the scale [-1, 1] (allowed: {parity.limit:g}), "
-            f"on {parity.photos} held-out inputs",
+            "ONNX and TensorFlow",
+            f"differ by at most {parity.max_difference:.1e} on the scale [-1, 1] for {parity.photos} held-out inputs "
+            f"(limit: {parity.limit:g})",
         ),
     )
 
@@ -265,7 +273,7 @@ def _network(manifest: BundleManifest) -> str:
 
 
 def _labels(runs: Iterable[str]) -> dict[str, str]:
-    """Return short names of runs: what they begin with, as long as that tells them apart."""
+    """Return the first 8 or 16 characters of the runs' ids if these differ, else the complete ids."""
     names = list(runs)
     length = next((size for size in (8, 16) if len({name[:size] for name in names}) == len(names)), None)
     return {name: name[:length] for name in names}
@@ -277,17 +285,19 @@ def _check_pictures(names: Sequence[str], **images: Pixels) -> None:
         check_images(pixels, f"Pictures ({what})")
     if len(set(shapes.values())) > 1 or any(shape[0] != len(names) for shape in shapes.values()):
         found = ", ".join(f"{what} {shape}" for what, shape in shapes.items())
-        raise DataError(f"Found pictures of {found} for {len(names)} names; give one of each for every pair.")
+        raise DataError(f"Found pictures of {found} for {len(names)} names; pass one of each for every pair.")
 
 
 def _check_values(names: Sequence[str], each: Mapping[str, Sequence[float]]) -> None:
     for what, values in each.items():
         if len(values) != len(names):
-            raise DataError(f"Found {len(values)} values of {what} for {len(names)} pairs; give one for every pair.")
+            raise DataError(f"Found {len(values)} values of {what} for {len(names)} pairs; pass one for every pair.")
 
 
 def _check_colours(scores: Scores) -> None:
     for found in scores.classes:
         for colour in found.colours:
             if not re.fullmatch("#[0-9a-fA-F]{6}", colour):
-                raise DataError(f"{colour!r} of class {found.name} is no colour; write it as #rrggbb, such as #aadaff.")
+                raise DataError(
+                    f"{colour!r} of class {found.name} is not a colour; write it as #rrggbb, such as #aadaff."
+                )

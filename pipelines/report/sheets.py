@@ -1,4 +1,4 @@
-"""Pictures to look at: rows of pairs under column titles."""
+"""Sheets of pictures: one pair a row, under column titles."""
 
 from collections.abc import Sequence
 
@@ -9,21 +9,23 @@ from model.pixels import Pixels
 from model.spec import Direction
 
 GAP = 8
+"""Pixels between two images."""
 TITLE = 30
+"""Height of the column titles in pixels."""
 PAPER, INK = (255, 255, 255), (40, 44, 52)
 
 
 def comparison(source: Pixels, drawn: Pixels, target: Pixels, *, direction: Direction) -> Image.Image:
-    """Lay out what was given, what was drawn and what is true, each (N, H, W, 3), one pair a row."""
-    given, wanted = ("photo", "map") if direction == "photo_to_map" else ("map", "photo")
-    return sheet([(given, source), (f"drawn {wanted}", drawn), (f"true {wanted}", target)])
+    """Lay out inputs, drawn and true images, each (N, H, W, 3), one pair a row."""
+    given, expected = ("photo", "map") if direction == "photo_to_map" else ("map", "photo")
+    return sheet([(given, source), (f"drawn {expected}", drawn), (f"true {expected}", target)])
 
 
 def sheet(columns: Sequence[tuple[str, Pixels]]) -> Image.Image:
     """Lay image columns side by side, one pair a row.
 
     Args:
-        columns: A title and its images (N, H, W, 3), the same N, H and W in every column.
+        columns: Titles and images (N, H, W, 3), with the same N, H and W in every column.
     """
     rows, height, width, _ = columns[0][1].shape
     canvas = Image.new("RGB", (len(columns) * (width + GAP) + GAP, TITLE + rows * (height + GAP)), PAPER)

@@ -1,4 +1,4 @@
-"""Scores as the tables of a page: models down, scores across, and in words where a number must not be overlooked."""
+"""Tables of scores: a row for each model, a column for each score, and marks with words where they matter."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from pipelines.metrics.scores import Comparison, NamedScores, Scores
 
 
 class Mark(NamedTuple):
-    """A judgement that is seen by its colour (`kind`), its sign and its word."""
+    """A mark that shows an outcome by colour (`kind`), sign and word."""
 
     kind: str
     sign: str
@@ -28,14 +28,14 @@ OUTCOMES = {
     (False, False): "not clearly different from",
     (False, True): "worse than",
 }
-"""What is said of a run with or without clear gains, and with or without clear losses."""
-LESS, MORE = ("↓", "less"), ("↑", "more")
-GROUPS = {False: "Pair by pair", True: "Whole sets of images, knowing nothing of single pairs"}
-"""Tables by whether a score is of a set."""
+"""Words for a run, by whether it has clear gains and whether it has clear losses."""
+LOWER, HIGHER = ("↓", "lower"), ("↑", "higher")
+GROUPS = {False: "Each drawn map against its true map", True: "All drawn maps against all true maps, as sets"}
+"""Captions of the tables, by whether their scores are of sets."""
 
 
 class Column(NamedTuple):
-    """A score as the head of a column."""
+    """Heading of a column of scores."""
 
     name: str
     title: str
@@ -54,7 +54,7 @@ class Cell(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """The scores of a model; None where it has none."""
+    """Scores of a model; None where a score was not measured."""
 
     name: str
     below: str
@@ -73,15 +73,15 @@ class Table(NamedTuple):
 
 
 class Gains(NamedTuple):
-    """What runs gain over the first: in tables, as a judgement, and in one sentence."""
+    """Gains of runs over the first: tables, an overall mark, and one sentence."""
 
     tables: tuple[Table, ...]
     mark: Mark
     sentence: str
 
 
-class _Line(NamedTuple):
-    """A row in the making."""
+class _Scored(NamedTuple):
+    """A model and its scores, before they are split into tables."""
 
     name: str
     scores: NamedScores
@@ -92,63 +92,65 @@ class _Line(NamedTuple):
 
 
 def columns_of(scores: Iterable[str], *, gains: bool = False) -> tuple[Column, ...]:
-    """Return the heads of the columns of some scores, or of gains in them, in the order of METRICS."""
+    """Return the column headings of scores, or of gains in them, in the order of METRICS."""
     given = set(scores)
     return tuple(
-        Column(name, metric.title, *(LESS if metric.lower_is_better and not gains else MORE), metric.meaning)
+        Column(name, metric.title, *(LOWER if metric.lower_is_better and not gains else HIGHER), metric.meaning)
         for name, metric in METRICS.items()
         if name in given
     )
 
 
 def score_tables(scores: Scores) -> tuple[Table, ...]:
-    """Return the scores of a model, as deployed and as trained, above those of the baselines.
+    """Return tables of the scores of a model, deployed and as trained, and of the baselines.
 
-    A baseline's score is marked where the model is no better.
+    A baseline's score is marked if the model's is no better.
     """
     lost = scores.lost()
-    lines = [
-        _Line("this model", scores.model, "as deployed", "with moving statistics and without dropout", own=True),
-        _Line(
+    models = [
+        _Scored("this model", scores.model, "deployed", "normalised with moving statistics, without dropout", own=True),
+        _Scored(
             "as trained",
             scores.as_trained,
             "as in the paper",
-            "with the statistics of the image itself and with dropout",
+            "normalised with the statistics of the image itself, with dropout",
         ),
         *(
-            _Line(
+            _Scored(
                 BASELINES[baseline],
                 found,
-                meaning="what needs no learning",
+                meaning="a baseline that needs no learning",
                 marks={name: NOT_BEATEN for rival, name in lost if rival == baseline},
             )
             for baseline, found in scores.baselines.items()
         ),
     ]
-    return _tables(lines, scores.model, corner="model", with_sign=False)
+    return _tables(models, scores.model, corner="model", with_sign=False)
 
 
 def tables_of_runs(comparison: Comparison, labels: Mapping[str, str]) -> tuple[Table, ...]:
-    """Return the scores of all runs of a comparison, by their labels."""
-    lines = [_Line(labels[run], comparison.scores[run], meaning=run) for run in comparison.runs]
-    return _tables(lines, _names(comparison.scores.values()), corner="run", with_sign=False)
+    """Return tables of the scores of all runs of a comparison, by their labels."""
+    models = [_Scored(labels[run], comparison.scores[run], meaning=run) for run in comparison.runs]
+    return _tables(models, _names(comparison.scores.values()), corner="run", with_sign=False)
 
 
 def gain_tables(comparison: Comparison, labels: Mapping[str, str]) -> Gains:
-    """Return what each run gains over the first, each gain with its judgement."""
-    marks = {run: {name: judged(gain) for name, gain in comparison.gains[run].items()} for run in comparison.runs[1:]}
-    lines = [
-        _Line(labels[run], comparison.gains[run], f"over {labels[comparison.runs[0]]}", run, marks=marks[run])
+    """Return tables of what each run gains over the first, every gain with its mark."""
+    marks = {
+        run: {name: mark_gain(gain) for name, gain in comparison.gains[run].items()} for run in comparison.runs[1:]
+    }
+    models = [
+        _Scored(labels[run], comparison.gains[run], f"over {labels[comparison.runs[0]]}", run, marks=marks[run])
         for run in comparison.runs[1:]
     ]
-    tables = _tables(lines, _names(comparison.gains.values()), corner="run", with_sign=True)
+    tables = _tables(models, _names(comparison.gains.values()), corner="run", with_sign=True)
     first = labels[comparison.runs[0]]
     sentence = _outcome(labels, marks, first)
     return Gains(tables, _overall(marks), f"{sentence}, on {comparison.pairs} held-out pairs.")
 
 
-def judged(gain: Score) -> Mark:
-    """Call a gain clear if its interval leaves out zero."""
+def mark_gain(gain: Score) -> Mark:
+    """Return the mark of a gain, which is clear if its interval excludes zero."""
     return CLEAR_GAIN if gain.low > 0 else CLEAR_LOSS if gain.high < 0 else UNCLEAR
 
 
@@ -156,7 +158,7 @@ def _outcome(labels: Mapping[str, str], marks: Mapping[str, Mapping[str, Mark]],
     if len(marks) == 1:
         run, found = next(iter(marks.items()))
         return _outcome_of_two(labels[run], first, found)
-    said = []
+    parts = []
     for outcome, words in OUTCOMES.items():
         runs = [
             labels[run]
@@ -164,8 +166,8 @@ def _outcome(labels: Mapping[str, str], marks: Mapping[str, Mapping[str, Mark]],
             if (CLEAR_GAIN in found.values(), CLEAR_LOSS in found.values()) == outcome
         ]
         if runs:
-            said.append(f"{words} {first}: {join_words(runs)}")
-    sentence = "; ".join(said)
+            parts.append(f"{words} {first}: {join_words(runs)}")
+    sentence = "; ".join(parts)
     return sentence[0].upper() + sentence[1:]
 
 
@@ -177,41 +179,41 @@ def _outcome_of_two(run: str, first: str, marks: Mapping[str, Mark]) -> str:
         return f"{run} is better than {first}: a clear gain in {better}, and no clear loss"
     if worse:
         return f"{run} is worse than {first}: a clear loss in {worse}, and no clear gain"
-    return f"{run} and {first} differ clearly in none of {len(marks)} scores"
+    return f"{run} and {first} do not differ clearly in any of {len(marks)} scores"
 
 
 def _overall(marks: Mapping[str, Mapping[str, Mark]]) -> Mark:
-    seen = {mark for found in marks.values() for mark in found.values()}
-    if {CLEAR_GAIN, CLEAR_LOSS} <= seen:
+    found = {mark for of_run in marks.values() for mark in of_run.values()}
+    if {CLEAR_GAIN, CLEAR_LOSS} <= found:
         return Mark("mixed", "!", "Gains and losses")
-    if CLEAR_GAIN in seen:
+    if CLEAR_GAIN in found:
         return Mark("good", "✓", "A clear gain over the first")
-    if CLEAR_LOSS in seen:
+    if CLEAR_LOSS in found:
         return Mark("bad", "✗", "The first is clearly better")
     return Mark("unclear", "≈", "No clear difference")
 
 
-def _tables(lines: list[_Line], names: Iterable[str], *, corner: str, with_sign: bool) -> tuple[Table, ...]:
-    """Lay lines out as a table a group of scores; a line with none of the group's scores is left out."""
-    found = []
+def _tables(models: list[_Scored], names: Iterable[str], *, corner: str, with_sign: bool) -> tuple[Table, ...]:
+    """Return a table for each group of scores; rows with none of a group's scores are left out."""
+    tables = []
     for of_sets, caption in GROUPS.items():
         columns = tuple(
             column for column in columns_of(names, gains=with_sign) if (column.name in SET_METRICS) == of_sets
         )
         rows = tuple(
             TableRow(
-                line.name,
-                line.below,
-                line.meaning,
-                line.own,
-                tuple(_cell(column.name, line.scores, line.marks, with_sign=with_sign) for column in columns),
+                model.name,
+                model.below,
+                model.meaning,
+                model.own,
+                tuple(_cell(column.name, model.scores, model.marks, with_sign=with_sign) for column in columns),
             )
-            for line in lines
-            if any(column.name in line.scores for column in columns)
+            for model in models
+            if any(column.name in model.scores for column in columns)
         )
         if columns:
-            found.append(Table(caption, corner, columns, rows))
-    return tuple(found)
+            tables.append(Table(caption, corner, columns, rows))
+    return tuple(tables)
 
 
 def _cell(name: str, scores: NamedScores, marks: Mapping[str, Mark], *, with_sign: bool) -> Cell | None:
@@ -220,19 +222,19 @@ def _cell(name: str, scores: NamedScores, marks: Mapping[str, Mark], *, with_sig
     score, digits = scores[name], METRICS[name].digits
     numbers = (score.value, score.low, score.high)
     value, low, high = (signed(number, digits) if with_sign else plain(number, digits) for number in numbers)
-    # Between signed numbers a dash would be read as one more sign.
+    # Between signed numbers a dash would look like another sign.
     return Cell(
         value, f"{low} to {high}" if with_sign or score.low < 0 else f"{low}{DASH}{high}", score.n, marks.get(name)
     )
 
 
 def plain(number: float, digits: int) -> str:
-    """Write a number with a minus as wide as a plus, and none before a zero."""
+    """Format a number with a minus as wide as a plus, and without one before zero."""
     return f"{number:z.{digits}f}".replace("-", MINUS)
 
 
 def signed(number: float, digits: int) -> str:
-    """Write a number with its sign."""
+    """Format a number with its sign."""
     return f"{number:+z.{digits}f}".replace("-", MINUS)
 
 

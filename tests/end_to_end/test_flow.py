@@ -1,4 +1,4 @@
-"""The whole road, gone once by `mlflow run`, and what is at its end."""
+"""The complete flow, run once by `mlflow run`, and the use of its results."""
 
 import csv
 import json
@@ -19,7 +19,10 @@ from model.translator import Translator
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.scores import Scores
+from pipelines.tracking.loss_curve import LossCurve
+from pipelines.training.checkpoint import read_manifest
 from pipelines.workspace import Workspace
+from tests.fixtures import html_pages
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +30,9 @@ def run(finished_flow):
     return Workspace(finished_flow.folder / "workspace").run()
 
 
-def test_the_closing_block_says_what_was_made_where_and_what_next(finished_flow, run):
+def test_the_summary_names_results_files_and_next_commands(finished_flow, run):
     for words in (
-        "sat2map has drawn its maps",
+        "The model is trained, evaluated and registered",
         str(run.evaluation / "report.html"),
         run.run_id,
         "version 1",
@@ -47,12 +50,12 @@ def test_the_closing_block_says_what_was_made_where_and_what_next(finished_flow,
         assert command in finished_flow.output
 
 
-def test_nothing_but_news_is_printed(finished_flow):
+def test_no_noise_of_libraries_is_printed(finished_flow):
     for noise in ("absl", "oneDNN", "cuInit", "Traceback", "libcublas", "(pid=", "Controller actor state"):
         assert noise not in finished_flow.output
 
 
-def test_the_bundle_draws_what_the_evaluation_drew(run):
+def test_the_bundle_draws_the_maps_of_the_evaluation(run):
     bundle = Bundle.open(run.bundle)
     assert bundle.manifest.parity.max_difference <= 1e-4
     assert bundle.manifest.parity.photos == 6
@@ -64,7 +67,7 @@ def test_the_bundle_draws_what_the_evaluation_drew(run):
         assert np.array_equal(np.asarray(Image.open(run.evaluation / "maps" / f"{pair.name}.png")), image)
 
 
-def test_the_model_keeps_the_contract_that_services_rely_on(run):
+def test_the_model_keeps_the_contract_for_services(run):
     session = onnxruntime.InferenceSession(run.bundle / "generator.onnx", providers=["CPUExecutionProvider"])
     (photo,), (street_map,) = session.get_inputs(), session.get_outputs()
     assert (photo.name, photo.type, photo.shape) == ("photo", "tensor(float)", ["batch", 64, 64, 3])
@@ -73,11 +76,11 @@ def test_the_model_keeps_the_contract_that_services_rely_on(run):
     (drawn,) = session.run(None, {"photo": noise})
     assert drawn.shape == noise.shape
     assert np.abs(drawn).max() <= 1
-    (alone,) = session.run(None, {"photo": noise[1:2]})
-    np.testing.assert_allclose(drawn[1:2], alone, atol=1e-5)
+    (single,) = session.run(None, {"photo": noise[1:2]})
+    np.testing.assert_allclose(drawn[1:2], single, atol=1e-5)
 
 
-def test_the_scores_stand_in_the_workspace_with_baselines_and_number_of_pairs(run):
+def test_scores_list_baselines_classes_and_number_of_pairs(run):
     scores = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
     assert scores.pairs == 6
     assert scores.model.keys() >= {
@@ -96,7 +99,7 @@ def test_the_scores_stand_in_the_workspace_with_baselines_and_number_of_pairs(ru
     assert scores.model_sha256 == Bundle.open(run.bundle).manifest.sha256
 
 
-def test_the_scores_of_each_pair_stand_in_a_table(run):
+def test_the_table_of_pairs_averages_to_the_scores(run):
     with (run.evaluation / "pairs.csv").open() as file:
         rows = list(csv.DictReader(file))
     scores = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
@@ -106,7 +109,19 @@ def test_the_scores_of_each_pair_stand_in_a_table(run):
     assert {"mean_iou", "edge_f1"} <= rows[0].keys()
 
 
-def test_export_and_evaluate_can_be_done_again_alone(finished_flow, run):
+def test_the_report_plots_the_held_out_scores_of_all_checkpoints(run):
+    """The newest checkpoint carries the scores of all four, of which fewer are kept."""
+    scores = LossCurve.newest(run.checkpoints).scores
+    assert list(scores) == [6, 12, 18, 24]
+    kept = {read_manifest(folder).position.step: read_manifest(folder).scores for folder in run.checkpoints.iterdir()}
+    assert 24 in kept and len(kept) < 4 and all(scores[step] == found for step, found in kept.items())
+    report = html_pages.read((run.evaluation / "report.html").read_text())
+    panels = {html_pages.text(panel.figcaption): panel for panel in report.select("#training ~ .charts figure.chart")}
+    for title in ("Held-out pairs: L1, in levels of 255", "Held-out pairs: SSIM"):
+        assert len(panels[title].select("circle")) == 4
+
+
+def test_export_and_evaluate_can_be_repeated(finished_flow, run):
     before = json.loads((run.bundle / "bundle.json").read_text())
     exported = finished_flow.sat2map("export", "--set", "workspace=workspace", "--json")
     assert exported.returncode == 0, exported.stderr
@@ -135,7 +150,7 @@ def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(finished_flow
     assert rows["0.png"]["model"] == f"runs:/{run.run_id}" and "broken" in rows["broken.jpg"]["error"]
 
 
-def test_every_variant_is_in_the_bundle_or_it_is_told_why_not(run):
+def test_every_variant_is_in_the_bundle_or_left_out_with_a_reason(run):
     manifest = Bundle.open(run.bundle).manifest
     assert {*manifest.variants, *manifest.left_out} == {"fp16", "int8", "int8-openvino"}
     assert manifest.variants["fp16"].ssim > 0.99
@@ -144,18 +159,18 @@ def test_every_variant_is_in_the_bundle_or_it_is_told_why_not(run):
     assert manifest.palette is not None and "road" in manifest.palette.classes
 
 
-def test_a_champion_is_made_defended_and_pulled(finished_flow, run):
-    place = ("--set", "workspace=workspace")
-    promoted = finished_flow.sat2map("promote", *place, "--set", "promotion.beats=[]")
+def test_a_champion_is_promoted_defended_and_pulled(finished_flow, run):
+    workspace = ("--set", "workspace=workspace")
+    promoted = finished_flow.sat2map("promote", *workspace, "--set", "promotion.beats=[]")
     assert promoted.returncode == 0, promoted.stderr
-    assert "is the champion now" in promoted.stdout
-    assert finished_flow.sat2map("register", *place).returncode == 0
-    refused = finished_flow.sat2map("promote", "challenger", *place)
-    assert refused.returncode == 3 and "was not promoted, and nothing moved. L1" in refused.stderr
-    assert finished_flow.sat2map("pull", "champion", "--out", "champion", *place).returncode == 0
+    assert "is now the champion" in promoted.stdout
+    assert finished_flow.sat2map("register", *workspace).returncode == 0
+    refused = finished_flow.sat2map("promote", "challenger", *workspace)
+    assert refused.returncode == 3 and "was not promoted; no alias was moved. L1" in refused.stderr
+    assert finished_flow.sat2map("pull", "champion", "--out", "champion", *workspace).returncode == 0
     champion = Bundle.open(finished_flow.folder / "champion").manifest
     assert champion.run_id == run.run_id and champion.data_fingerprint == PairIndex.load(run.pairs_file).fingerprint
-    back = finished_flow.sat2map("rollback", *place)
+    back = finished_flow.sat2map("rollback", *workspace)
     assert back.returncode == 2 and "no previous champion" in back.stderr
 
 
@@ -190,7 +205,7 @@ def test_mlflow_serves_the_registered_model(finished_flow, run):
 def _wait_for(address, server):
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        assert server.poll() is None, "the server has ended"
+        assert server.poll() is None, "the server has exited"
         try:
             with urllib.request.urlopen(address, timeout=5) as answer:
                 if answer.status == 200:

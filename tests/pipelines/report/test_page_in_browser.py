@@ -1,4 +1,4 @@
-"""The pages in a real browser: nothing is asked for, nothing overlaps or runs over, everything can be seen."""
+"""The pages in a real browser: no requests, nothing overlaps or overflows, everything is visible."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 HOSTILE = (
     '<img src="https://evil.example/x.png" onerror="document.title=\'broken\'"><script>document.title="broken"</script>'
 )
-LONG = "a-name-without-any-place-to-break-it-" * 8
+LONG = "a-name-without-any-space-to-break-at-" * 8
 WIDTHS = (375, 768, 1440)
 
 
@@ -28,7 +28,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Return the files of both pages, and of one of each whose texts want to break out and run over."""
+    """Return the files of both pages, and of one of each with hostile and very long texts."""
     folder = tmp_path_factory.mktemp("pages")
     names = [HOSTILE, LONG, "c"]
     hostile = reports.evaluation(3, names=names, notes=(HOSTILE, LONG), run_id=LONG)
@@ -50,29 +50,29 @@ PAGES = ("evaluation", "comparison", "hostile evaluation", "hostile comparison")
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_asks_for_nothing_and_complains_of_nothing(chromium, pages, name):
+def test_a_page_makes_no_requests_and_logs_no_errors(chromium, pages, name):
     with browser_of_tests.visit(chromium, pages[name]) as seen:
         seen.page.wait_for_timeout(100)
         assert seen.requests == [pages[name].as_uri()]
-        assert seen.complaints == [] and "broken" not in seen.page.title().replace(HOSTILE, "")
+        assert seen.errors == [] and "broken" not in seen.page.title().replace(HOSTILE, "")
 
 
-def test_the_policy_stops_what_gets_into_a_page_all_the_same(chromium, tmp_path, pages):
+def test_content_policy_stops_scripts_that_get_into_a_page(chromium, tmp_path, pages):
     text = pages["evaluation"].read_text(encoding="utf-8")
     file = tmp_path / "altered.html"
     file.write_text(text.replace("<main>", f"<main>{HOSTILE}"), encoding="utf-8")
     with browser_of_tests.visit(chromium, file) as seen:
         seen.page.wait_for_timeout(100)
         assert seen.requests == [file.as_uri()] and seen.page.title().startswith("Evaluation of")
-        assert any("Content Security Policy" in complaint for complaint in seen.complaints)
+        assert any("Content Security Policy" in error for error in seen.errors)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", PAGES)
-def test_the_page_is_never_wider_than_the_window(chromium, pages, name, width):
+def test_page_is_never_wider_than_the_window(chromium, pages, name, width):
     with browser_of_tests.visit(chromium, pages[name], width=width) as seen:
         assert seen.page.evaluate("document.documentElement.scrollWidth") == width
-        # Only the boxes of the tables may hide a part, and scroll.
+        # Only the boxes around tables may scroll.
         assert seen.page.evaluate(OUTSIDE) == []
 
 
@@ -96,9 +96,9 @@ OVERLAPS = """(selector) => {
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", PAGES)
-def test_nothing_lies_on_anything_else(chromium, pages, name, width):
+def test_nothing_overlaps(chromium, pages, name, width):
     with browser_of_tests.visit(chromium, pages[name], width=width) as seen:
-        # A head of a row stays in sight while its table scrolls: it may lie on cells only then.
+        # The row headings are sticky, and may cover cells only while a table is scrolled.
         for selector in ("section > *, header > *", "figure", ".shot", ".shot > *", "td, th", ".facts > div"):
             assert seen.page.evaluate(OVERLAPS, selector) == [], selector
         for number in range(seen.page.locator("svg[role=img]").count()):
@@ -107,10 +107,10 @@ def test_nothing_lies_on_anything_else(chromium, pages, name, width):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_all_pictures_are_decoded_and_seen(chromium, pages, name):
+def test_all_pictures_are_decoded_and_visible(chromium, pages, name):
     with browser_of_tests.visit(chromium, pages[name], width=375) as seen:
         images = seen.page.evaluate("[...document.images].map(i => [i.complete, i.naturalWidth, i.clientWidth])")
-        assert len(images) >= 12 and all(whole and real > 0 and shown > 20 for whole, real, shown in images)
+        assert len(images) >= 12 and all(complete and width > 0 and shown > 20 for complete, width, shown in images)
         assert seen.page.evaluate("getComputedStyle(document.querySelector('.shot img')).imageRendering") == "pixelated"
 
 
@@ -127,7 +127,7 @@ def test_a_wide_table_scrolls_in_its_own_box(chromium, pages, width):
         assert last["x"] + last["width"] <= box["x"] + box["width"]
 
 
-def test_marks_are_seen_by_colour_and_by_word(chromium, pages):
+def test_marks_have_a_colour_and_words(chromium, pages):
     with browser_of_tests.visit(chromium, pages["evaluation"]) as seen:
         page = seen.page
         assert page.locator("header .badge").is_visible() and page.locator(".mark").first.is_visible()
@@ -174,7 +174,7 @@ CONTRASTS = """() => {
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("name", PAGES[:2])
-def test_text_can_be_read_by_day_and_by_night(chromium, pages, name, dark):
+def test_text_has_contrast_in_light_and_dark_mode(chromium, pages, name, dark):
     """WCAG 2.2, criterion 1.4.3: a contrast of 4.5 to 1."""
     with browser_of_tests.visit(chromium, pages[name], dark=dark) as seen:
         found = seen.page.evaluate(CONTRASTS)
@@ -183,7 +183,7 @@ def test_text_can_be_read_by_day_and_by_night(chromium, pages, name, dark):
         assert (sum(map(int, paper[4:-1].split(","))) < 128) == dark
 
 
-def test_a_printed_page_shows_whole_tables_and_whole_pairs(chromium, pages):
+def test_a_printed_page_splits_neither_tables_nor_pairs(chromium, pages):
     with browser_of_tests.visit(chromium, pages["evaluation"], width=1000) as seen:
         seen.page.emulate_media(media="print")
         assert seen.page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"

@@ -1,4 +1,4 @@
-"""Pictures on a page: which pairs are shown, and how an image gets into a page."""
+"""Pictures of a page: the choice of pairs, and the encoding of images."""
 
 import numpy as np
 import pytest
@@ -8,18 +8,18 @@ from tests.fixtures.html_pages import decoded
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 8, 9, 10, 48])
-def test_no_pair_is_chosen_twice_and_the_ends_are(count):
+def test_lowest_and_highest_are_chosen_and_none_twice(count):
     values = np.random.default_rng(count).permutation(count).astype(float)
     low, middle, high = pictures.choose(values)
-    places = [*low, *middle, *high]
-    assert len(places) == len(set(places)) == min(9, count)
-    assert values[places].tolist() == sorted(values[places])
-    assert values[low[0]] == 0 and values[places[-1]] == count - 1
+    indices = [*low, *middle, *high]
+    assert len(indices) == len(set(indices)) == min(9, count)
+    assert values[indices].tolist() == sorted(values[indices])
+    assert values[low[0]] == 0 and values[indices[-1]] == count - 1
     if count >= 9:
         assert len(low) == len(middle) == len(high) == 3 and abs(values[middle].mean() - (count - 1) / 2) <= 0.5
 
 
-def test_large_pictures_are_made_smaller_and_photos_lose_what_no_eye_sees():
+def test_large_pictures_are_scaled_down_and_photos_become_webp():
     random = np.random.default_rng(0)
     photo = random.integers(0, 256, (600, 1200, 3), np.uint8)
     image = decoded({"src": pictures.picture(photo)})

@@ -1,4 +1,4 @@
-"""Sheets: every picture stands where it belongs, under the right title."""
+"""Sheets: every image is in its row and column, under the right title."""
 
 import numpy as np
 import pytest
@@ -10,22 +10,22 @@ def images(count, height=48, width=64, seed=0):
     return np.random.default_rng(seed).integers(0, 200, (count, height, width, 3), dtype=np.uint8)
 
 
-def place(picture, column, row, height=48, width=64):
-    """Cut one image out of a sheet."""
+def cell(picture, column, row, height=48, width=64):
+    """Crop one image from a sheet."""
     left, top = GAP + column * (width + GAP), TITLE + row * (height + GAP)
     return np.asarray(picture)[top : top + height, left : left + width]
 
 
-def test_every_image_stands_in_its_row_and_column():
+def test_every_image_is_in_its_row_and_column():
     columns = [images(3, seed=seed) for seed in range(2)]
     picture = sheet([("one", columns[0]), ("two", columns[1])])
     assert (picture.mode, picture.size) == ("RGB", (2 * (64 + GAP) + GAP, TITLE + 3 * (48 + GAP)))
     for column, expected in enumerate(columns):
         for row in range(3):
-            assert np.array_equal(place(picture, column, row), expected[row])
+            assert np.array_equal(cell(picture, column, row), expected[row])
 
 
-def test_between_the_images_there_is_paper():
+def test_gaps_between_images_are_blank():
     pixels = np.asarray(sheet([("one", images(2)), ("two", images(2))])).copy()
     for column in range(2):
         for row in range(2):
@@ -46,11 +46,11 @@ def titles(picture):
         ("map_to_photo", ("map", "drawn photo", "true photo")),
     ],
 )
-def test_a_comparison_is_given_drawn_true(direction, names):
+def test_comparison_has_columns_input_drawn_true(direction, names):
     given, drawn, true = (images(2, width=256, seed=seed) for seed in range(3))
     picture = comparison(given, drawn, true, direction=direction)
     assert all(
-        np.array_equal(place(picture, column, 1, width=256), expected[1])
+        np.array_equal(cell(picture, column, 1, width=256), expected[1])
         for column, expected in enumerate((given, drawn, true))
     )
     expected = sheet([(name, given) for name in names])
@@ -59,7 +59,7 @@ def test_a_comparison_is_given_drawn_true(direction, names):
 
 
 @pytest.mark.parametrize("side", [64, 256, 512])
-def test_a_title_stays_above_its_column(side):
+def test_titles_stay_above_their_columns(side):
     blank = np.full((1, side, side, 3), 255, np.uint8)
     strip = titles(sheet([("", blank), ("drawn map", blank), ("", blank)]))
     inked = np.flatnonzero((strip != PAPER).any(axis=(0, 2)))
@@ -69,6 +69,6 @@ def test_a_title_stays_above_its_column(side):
 
 
 def test_read_only_views_can_be_laid_out():
-    """A baseline is one colour that numpy only pretends to repeat."""
+    """A baseline is one colour, broadcast by NumPy."""
     flat = np.broadcast_to(np.array([10, 20, 30], np.uint8), (2, 48, 64, 3))
-    assert np.array_equal(place(sheet([("one", flat)]), 0, 1), flat[1])
+    assert np.array_equal(cell(sheet([("one", flat)]), 0, 1), flat[1])
