@@ -32,8 +32,8 @@ class Recorder:
 def trained(tmp_path):
     """Return a function that trains in this process, and returns its updates and the run's folder."""
 
-    def run():
-        config, channel, folder = load("default", [SETTINGS]), Recorder(), RunFolder(tmp_path / "run")
+    def run(*settings):
+        config, channel, folder = load("default", [SETTINGS, *settings]), Recorder(), RunFolder(tmp_path / "run")
         pairs = index(side_by_side(tmp_path / "pairs"))
         loop.TrainingLoop(
             config,
@@ -92,3 +92,13 @@ def test_finished_training_is_resumed_without_a_step(trained):
     assert notes == ["Resuming from checkpoint step-00000004 (epoch 2)."]
     assert [losses.step for update in updates for losses in update.curve] == [1, 2, 3, 4]
     assert not any(update.losses for update in updates)
+
+
+def test_resumed_training_keeps_the_scores_of_earlier_checkpoints(trained):
+    settings = ("training.checkpoint_every=1", "training.keep_checkpoints=1")
+    trained("training.epochs=1", *settings)
+    updates, folder = trained("training.epochs=3", *settings)
+    scores = LossCurve.newest(folder.checkpoints).scores
+    assert list(scores) == [2, 4, 6] and all(found.keys() == {"val_l1", "val_ssim"} for found in scores.values())
+    logged = {update.step: update.metrics for update in updates if "val_l1" in update.metrics}
+    assert logged == {4: scores[4], 6: scores[6]}
