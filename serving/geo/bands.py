@@ -1,10 +1,10 @@
-"""Which bands of a GeoTIFF are red, green and blue, and which of their values are black and white.
+"""The bands of a GeoTIFF that become red, green and blue, and the values that become black and white.
 
-Bands: those asked for; else those that the file calls red, green and blue; else the first three; of fewer than three,
-the first for all. Alpha is never one of them. A palette is looked up, and CMYK comes as RGB from the decoder.
+Bands: the requested ones; or those that the file marks as red, green and blue; or the first three; or, of fewer than
+three, the first for all colours. Alpha is never chosen. Palettes are looked up, and GDAL decodes CMYK to RGB.
 
-Values: 8 bits stay what they are. Anything else is stretched, each band between two percentiles of its valid values,
-by default 2 and 98, as maps of 16-bit scenes are usually shown.
+Values: 8 bits are kept. Others are stretched, each band between two percentiles of its valid values, by default 2
+and 98, as GIS viewers usually show 16-bit scenes.
 """
 
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from model.pixels import Pixels
 
 STRETCH = (2.0, 98.0)
 SAMPLE_SIDE = 2048
-"""Percentiles are taken of a reading of at most this height and width."""
+"""Maximum height and width of the decimated reading that percentiles are taken from."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """How values become colours.
+    """The conversion of values to colours.
 
     Attributes:
         bands: One or three band numbers, from 1.
-        levels: float64 (bands, 2): the values that become 0 and 255; None: they are levels already.
-        palette: uint8 (K, 3): the colours that values of one band number; None: there is no palette.
+        levels: The values that become 0 and 255, float64 (bands, 2); None to keep values of 8 bits.
+        palette: The colours numbered by the values of a single band, uint8 (K, 3); None without a palette.
         inverted: Whether 0 is white.
     """
 
@@ -40,7 +40,7 @@ class Colours:
     inverted: bool = False
 
     def __call__(self, values: NDArray[Any]) -> Pixels:
-        """Turn values (bands, h, w) into uint8 (h, w, 3); what is no number becomes 0."""
+        """Convert values (bands, h, w) to uint8 (h, w, 3); NaN becomes 0."""
         if self.palette is not None:
             looked_up: Pixels = self.palette[np.minimum(values[0], len(self.palette) - 1)]
             return looked_up
@@ -62,21 +62,23 @@ def choose_colours(
     """Apply this module's rules to an opened file; with `stretch`, 8 bits are stretched too.
 
     Raises:
-        ConfigError: There are no such bands, or `stretch` is no pair of rising percentiles.
+        ConfigError: The file lacks one of `bands`, or `stretch` is not a pair of rising percentiles.
         DataError: The values are complex, or none is valid.
     """
     if stretch is not None and not 0 <= stretch[0] < stretch[1] <= 100:
-        raise ConfigError(f"A stretch from {stretch[0]:g} to {stretch[1]:g} % is none; take two rising percentages.")
+        raise ConfigError(
+            f"A stretch from {stretch[0]:g} to {stretch[1]:g} % can't be used; give two rising percentages of 0 to 100."
+        )
     kinds = [kind.name for kind in dataset.colorinterp]
     if kinds[0] == "palette" and bands in (None, (1,)):
         entries = dataset.colormap(1)
         palette = np.array([entries.get(number, (0, 0, 0))[:3] for number in range(max(entries) + 1)], np.uint8)
         return Colours((1,), palette=palette)
-    chosen = _default(kinds) if bands is None else _check(bands, dataset.count)
+    chosen = _default_bands(kinds) if bands is None else _check_bands(bands, dataset.count)
     types = {np.dtype(dataset.dtypes[band - 1]) for band in chosen}
     if any(type.kind == "c" for type in types):
         raise DataError(
-            f"{short_name(Path(dataset.name))}: bands {chosen} hold complex numbers; a photo needs real ones."
+            f"{short_name(Path(dataset.name))}: bands {chosen} hold complex numbers; choose bands of real numbers."
         )
     inverted = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
     bits = int(dataset.tags(chosen[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
@@ -87,7 +89,7 @@ def choose_colours(
     return Colours(chosen, levels, inverted=inverted)
 
 
-def _default(kinds: list[str]) -> tuple[int, ...]:
+def _default_bands(kinds: list[str]) -> tuple[int, ...]:
     named = [kinds.index(kind) + 1 for kind in ("red", "green", "blue") if kind in kinds]
     others = [number for number, kind in enumerate(kinds, 1) if kind != "alpha"]
     if len(named) == 3:
@@ -95,7 +97,7 @@ def _default(kinds: list[str]) -> tuple[int, ...]:
     return tuple(others[:3] if len(others) >= 3 else others[:1] or [1])
 
 
-def _check(bands: tuple[int, ...], count: int) -> tuple[int, ...]:
+def _check_bands(bands: tuple[int, ...], count: int) -> tuple[int, ...]:
     if len(bands) not in (1, 3) or not all(1 <= band <= count for band in bands):
         raise ConfigError(f"Bands {bands} can't be drawn; name one or three of 1 to {count}.")
     return bands
@@ -111,10 +113,12 @@ def _percentiles(
 
     step = max(1.0, max(dataset.height, dataset.width) / SAMPLE_SIDE)
     shape = max(1, round(dataset.height / step)), max(1, round(dataset.width / step))
-    # By averages: GDAL picks single pixels out of blocks far more slowly.
+    # GDAL reads averages much faster than single pixels.
     values = dataset.read(list(bands), out_shape=(len(bands), *shape), resampling=Resampling.average)
     valid = np.isfinite(values).all(axis=0)
     valid &= dataset.dataset_mask(out_shape=shape, resampling=Resampling.average) > 0
     if not valid.any():
-        raise DataError(f"{short_name(Path(dataset.name))} has no valid pixel, and so no levels to stretch.")
+        raise DataError(
+            f"{short_name(Path(dataset.name))} has no valid pixel to take levels from; check its nodata value."
+        )
     return np.asarray(np.percentile(values[:, valid], stretch, axis=1).T, np.float64)

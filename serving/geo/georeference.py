@@ -1,4 +1,4 @@
-"""Whether a TIFF says where on Earth it lies, told from its tags alone: no pixel is decoded, and GDAL is not needed."""
+"""Detection of georeferenced TIFFs by their tags, without GDAL and without decoding pixels."""
 
 import io
 import struct
@@ -7,28 +7,28 @@ from typing import IO
 
 PIXEL_SCALE, TRANSFORMATION, GEO_KEYS = 33550, 34264, 34735
 MAX_TAGS = 4096
-"""Of a page; those of GeoTIFFs are a few dozen."""
+"""Maximum number of tags read from a page; GeoTIFFs have a few dozen."""
 
 
 def is_georeferenced(tiff: Path | bytes) -> bool:
-    """Tell whether the first page of a TIFF has a coordinate system and a grid in it (OGC 19-008r4, sections 7.1, 7.2).
+    """Return whether the first page of a TIFF has a coordinate system and a grid (OGC 19-008r4, sections 7.1 and 7.2).
 
     Args:
-        tiff: The file, of which a few kilobytes are read, or all it holds. Of anything else the answer is no.
+        tiff: The file, of which a few kilobytes are read, or its content. For anything but a TIFF the result is False.
     """
     try:
         if isinstance(tiff, bytes):
-            return _is_placed(_read_tags(io.BytesIO(tiff)))
+            return _is_located(_read_tags(io.BytesIO(tiff)))
         if not tiff.is_file():
             return False
         with tiff.open("rb") as file:
-            return _is_placed(_read_tags(file))
+            return _is_located(_read_tags(file))
     except (OSError, struct.error, OverflowError, ValueError):
-        # Broken, or not to be opened: whoever reads its pixels tells so.
+        # A broken or unreadable file is reported when its pixels are read.
         return False
 
 
-def _is_placed(tags: set[int]) -> bool:
+def _is_located(tags: set[int]) -> bool:
     return GEO_KEYS in tags and bool({PIXEL_SCALE, TRANSFORMATION} & tags)
 
 
@@ -39,9 +39,9 @@ def _read_tags(file: IO[bytes]) -> set[int]:
     version = struct.unpack(f"{order}H", start[2:4])[0] if order else None
     if version not in (42, 43):
         return set()
-    # Where the page begins, how many tags it has, and how long each entry is.
-    place, number, length = (("I", "H", 12), ("Q", "Q", 20))[version - 42]
-    (offset,) = struct.unpack_from(f"{order}{place}", start, struct.calcsize(place))
+    # The types of the page's offset and of its number of tags, and the length of each entry.
+    address, number, length = (("I", "H", 12), ("Q", "Q", 20))[version - 42]
+    (offset,) = struct.unpack_from(f"{order}{address}", start, struct.calcsize(address))
     file.seek(offset)
     (count,) = struct.unpack(f"{order}{number}", file.read(struct.calcsize(number)))
     entries = file.read(min(count, MAX_TAGS) * length)

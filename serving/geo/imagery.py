@@ -1,4 +1,4 @@
-"""Scenes: GeoTIFFs read window by window as RGB photos, at the ground resolution that the model knows."""
+"""Scenes: GeoTIFFs read window by window as RGB photos, at the ground resolution of the model."""
 
 import math
 from collections.abc import Iterator
@@ -18,25 +18,25 @@ from serving.geo.footprint import PixelSize, measure_pixel
 from serving.geo.geotiff import MAX_PIXELS, MAX_SIDE, gdal_errors, metadata_errors, open_geotiff
 from serving.geo.reflection import reflect
 
-FAR_OFF = 2
-"""Times that the model's ground resolution may be coarser or finer than the scene's without a warning."""
+WARN_SCALE = 2
+"""Factor between the ground resolutions of scene and model above which a warning is given."""
 MAX_SCALE = 16
-"""Times that it may be at all."""
+"""Factor above which a scene is refused."""
 
 
 class Imagery:
     """A scene as a photo of `height` x `width` pixels, at the model's ground resolution.
 
     Attributes:
-        height: In pixels of the map.
-        width: Likewise.
+        height: Height of the map in pixels.
+        width: Width of the map in pixels.
         crs: The scene's coordinate system, or None.
-        transform: From pixels of the map to the coordinate system; the scene's extent is kept.
+        transform: Transform from pixels of the map to the coordinate system; it keeps the scene's extent.
         pixel: Size on the ground of the scene's own pixels; None if unknown.
         map_pixel: Size on the ground of the map's pixels; None if unknown.
-        colours: Which values become which colours.
-        taken: The TIFF tag that says when the photo was taken, if there is one.
-        masked: Whether the scene has alpha, a mask, nodata or numbers that are none.
+        colours: The conversion of values to colours.
+        taken: The TIFF tag with the time the photo was taken, if there is one.
+        masked: Whether the scene may have invalid pixels: it has alpha, a mask, nodata or floating-point values.
         warnings: Sentences for the user.
     """
 
@@ -48,7 +48,7 @@ class Imagery:
         resolution: float | None,
         colours: Colours,
     ) -> None:
-        """Lay the map's grid over an opened scene."""
+        """Fit the grid of the map to an opened scene; `name` is used in messages."""
         from rasterio.enums import MaskFlags, Resampling
 
         self._dataset, self._name, self._lock = dataset, name, Lock()
@@ -63,28 +63,28 @@ class Imagery:
         if max(self.height, self.width) > MAX_SIDE or self.height * self.width > MAX_PIXELS:
             raise DataError(
                 f"{name} at {resolution} m a pixel would be {self.width}x{self.height} pixels; at most {MAX_PIXELS} "
-                f"are allowed, and {MAX_SIDE} a side: take a coarser resolution"
+                f"are allowed, and {MAX_SIDE} a side: choose a coarser resolution"
             )
-        # Pixels of the scene in one of the map.
+        # Sides of a pixel of the map, in pixels of the scene.
         self._down, self._across = dataset.height / self.height, dataset.width / self.width
         self.map_pixel = self.pixel.scaled(self._across, self._down) if self.pixel else None
         self.transform = dataset.transform @ dataset.transform.scale(self._across, self._down)
         self._floats = any(np.dtype(dataset.dtypes[band - 1]).kind == "f" for band in colours.bands)
-        # The alpha that GDAL adds to what it turns from CMYK to RGB is its own.
-        plain = _is_cmyk(dataset)
-        self._flagged = not plain and any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
+        # GDAL adds an alpha band of its own when it converts CMYK to RGB.
+        cmyk = _is_cmyk(dataset)
+        self._flagged = not cmyk and any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
         kinds = [kind.name for kind in dataset.colorinterp]
-        self._opacity = kinds.index("alpha") + 1 if "alpha" in kinds and not plain else None
+        self._opacity = kinds.index("alpha") + 1 if "alpha" in kinds and not cmyk else None
         self.masked = self._flagged or self._floats or self._opacity is not None
         self._resampling = Resampling.nearest if colours.palette is not None else Resampling.bilinear
 
     def read(self, top: int, left: int, height: int, width: int) -> Pixels | None:
-        """Return a window of the photo, uint8 (height, width, 3), or None if nothing in it is valid.
+        """Return a window of the photo, uint8 (height, width, 3), or None if it has no valid pixel.
 
-        Pixels that are not valid mirror those that are.
+        Invalid pixels are filled by reflecting the valid ones.
 
         Raises:
-            DataError: The file is broken there.
+            DataError: The file is broken in these rows.
         """
         valid = self.alpha(top, left, height, width) > 0 if self.masked else np.ones((height, width), np.bool_)
         if not valid.any():
@@ -98,15 +98,15 @@ class Imagery:
         return photo if valid.all() else reflect(photo, valid)
 
     def alpha(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
-        """Return how opaque a window of the map is, uint8 (height, width): 0 where the scene has no pixels.
+        """Return the alpha of a window of the map, uint8 (height, width): 0 where the scene has no valid pixel.
 
         Raises:
-            DataError: The file is broken there.
+            DataError: The file is broken in these rows.
         """
         from rasterio.enums import Resampling
 
-        # By averages: alpha stays smooth, and GDAL picks single pixels out of blocks far more slowly.
-        place = {
+        # Averages keep alpha smooth, and GDAL reads them much faster than single pixels.
+        selection = {
             "out_shape": (height, width),
             "window": self._window(top, left, height, width),
             "resampling": Resampling.average,
@@ -114,11 +114,11 @@ class Imagery:
         alpha = np.full((height, width), 255, np.uint8)
         with self._reading(top, height):
             if self._opacity is not None:
-                levels = self._dataset.read(self._opacity, **place)
-                # Rounded up: what is visible at all stays so.
-                alpha = levels if levels.dtype == np.uint8 else np.ceil(levels * (255 / _most(levels.dtype)))
+                levels = self._dataset.read(self._opacity, **selection)
+                # Rounded up, so that no visible pixel becomes transparent.
+                alpha = levels if levels.dtype == np.uint8 else np.ceil(levels * (255 / _full_opacity(levels.dtype)))
             elif self._flagged:
-                alpha = self._dataset.dataset_mask(**place)
+                alpha = self._dataset.dataset_mask(**selection)
         if self._floats:
             values = self._values(top, left, height, width)
             alpha = np.where(np.isfinite(values).all(axis=0), alpha, 0)
@@ -144,12 +144,14 @@ class Imagery:
     @contextmanager
     def _reading(self, top: int, height: int) -> Iterator[None]:
         try:
-            # One thread reads ahead, another wants the alpha of what is drawn: GDAL serves one at a time.
+            # One thread reads ahead while another reads alpha, and a GDAL dataset serves only one at a time.
             with self._lock:
                 yield
         except gdal_errors() as error:
             first, last = int(top * self._down), math.ceil((top + height) * self._down)
-            raise DataError(f"{self._name} is broken or truncated in rows {first} to {last} ({error})") from error
+            raise DataError(
+                f"{self._name} is broken or truncated in rows {first} to {last} ({error}); copy it again"
+            ) from error
 
     def _measure_pixel(self) -> PixelSize | None:
         if self.crs is None or self._dataset.transform.is_identity:
@@ -164,23 +166,24 @@ class Imagery:
         return pixel
 
     def _steps(self, resolution: float | None) -> tuple[float, float]:
-        """Return how many pixels of the scene go down and across one of the map."""
+        """Return the height and width of a pixel of the map, in pixels of the scene."""
         if resolution is None:
             return 1, 1
         if not 0 < resolution < math.inf:
             raise ConfigError(
-                f"A pixel can't be {resolution:g} m; give the metres on the ground of the model's photos."
+                f"A resolution of {resolution:g} m can't be used; give the metres on the ground, more than 0, of a pixel "
+                "in the model's photos."
             )
         if self.pixel is None:
-            self.warnings.append(f"{self._name} is drawn in its own pixels, which may not be {resolution:g} m.")
+            self.warnings.append(f"{self._name} is drawn at its own resolution, which may not be {resolution:g} m.")
             return 1, 1
         across, down = self.pixel.across, self.pixel.down
         factor = max(resolution / min(across, down), max(across, down) / resolution)
-        told = f"{self._name} has pixels of {self.pixel.mean:.3g} m; the model was trained on {resolution:.3g} m"
+        found = f"{self._name} has pixels of {self.pixel.mean:.3g} m; the model was trained on {resolution:.3g} m"
         if factor > MAX_SCALE:
-            raise DataError(f"{told}, more than {MAX_SCALE} times off: take a scene that is nearer.")
-        if factor > FAR_OFF:
-            self.warnings.append(f"{told}, {factor:.1f} times off: what looks different is drawn badly.")
+            raise DataError(f"{found}, more than {MAX_SCALE} times off: choose a scene of a closer resolution.")
+        if factor > WARN_SCALE:
+            self.warnings.append(f"{found}, {factor:.1f} times off: expect a poor map.")
         return resolution / down, resolution / across
 
 
@@ -195,14 +198,14 @@ def open_imagery(
     """Open a GeoTIFF as a photo, inside `gdal()`.
 
     Args:
-        path: The file; nothing beside it is read.
-        resolution: Metres on the ground of one pixel of the photo; None: the file's own pixels.
-        bands: One or three band numbers, from 1; None: by the rule of `serving.geo.bands`.
-        stretch: Two percentiles that become black and white; None: by the same rule.
+        path: The file; sidecar files are ignored.
+        resolution: Metres on the ground of a pixel of the photo; None for the file's own pixels.
+        bands: One or three band numbers, from 1; None for the rule of `serving.geo.bands`.
+        stretch: Two percentiles that become black and white; None for the same rule.
 
     Raises:
         ConfigError: A setting is out of range.
-        DataError: The file is no TIFF, broken, truncated or too large.
+        DataError: The file is not a TIFF, broken, truncated or too large.
     """
     with open_geotiff(path) as dataset:
         with metadata_errors(path):
@@ -213,8 +216,8 @@ def open_imagery(
         yield imagery
 
 
-def _most(kind: np.dtype[Any]) -> float:
-    """Return the value of full opacity in an alpha band."""
+def _full_opacity(kind: np.dtype[Any]) -> float:
+    """Return the value of full opacity in an alpha band of this type."""
     return float(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
 
 

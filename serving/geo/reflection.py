@@ -1,4 +1,4 @@
-"""A photo continued beyond its valid pixels, so that a network draws their edge as it draws what it was trained on."""
+"""Reflection of a photo at the edge of its valid pixels, so that the network sees no artificial edge there."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,15 +6,17 @@ from numpy.typing import NDArray
 from model.pixels import Pixels
 
 ROUNDS = 10
-"""Each about doubles how far the photo goes."""
+"""Maximum number of reflections; each about doubles the width that is filled."""
 
 
 def reflect(photo: Pixels, valid: NDArray[np.bool_]) -> Pixels:
-    """Fill what is not valid by mirroring the photo at the nearest valid pixel, again and again where that is too thin.
+    """Fill invalid pixels by reflecting the photo at the nearest valid pixel, repeatedly where valid areas are narrow.
+
+    Pixels that no reflection reaches get the colour of the nearest valid pixel.
 
     Args:
         photo: uint8 (h, w, 3).
-        valid: (h, w), true at least once. What mirrors do not reach has the colour of the nearest valid pixel.
+        valid: (h, w), true for at least one pixel.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -27,7 +29,7 @@ def reflect(photo: Pixels, valid: NDArray[np.bool_]) -> Pixels:
         nearest = indices[:, empty[:, 0], empty[:, 1]].T
         mirrored = 2 * nearest - empty
         inside = ((mirrored >= 0) & (mirrored < known.shape)).all(axis=1)
-        # Where the mirror shows what is not known either, another round may know it.
+        # Where the mirrored pixel is unknown too, another round may fill it.
         inside[inside] = known[tuple(mirrored[inside].T)]
         if not rounds_left or not inside.any():
             inside[:], mirrored = True, nearest

@@ -1,4 +1,4 @@
-"""Which TIFFs say where they lie: told from tags that rasterio wrote, and never by an error."""
+"""Detection of georeferenced TIFFs, with tags written by rasterio; broken files raise no error."""
 
 import io
 import struct
@@ -12,12 +12,12 @@ from serving.geo.georeference import is_georeferenced
 from serving.geo.geotiff import gdal
 
 GRID = rasterio.Affine(2, 0, 400_000, 0, -2, 5_800_000)
-TURNED = GRID @ rasterio.Affine.rotation(20)
+ROTATED = GRID @ rasterio.Affine.rotation(20)
 
 
 @pytest.fixture
 def write(tmp_path):
-    """Return a function that writes a small TIFF by rasterio."""
+    """Return a function that writes a small TIFF with rasterio."""
 
     def write(crs="EPSG:32633", transform=GRID, **options):
         path = tmp_path / "scene.tif"
@@ -29,32 +29,32 @@ def write(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("options", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, {"transform": TURNED}])
-def test_a_geotiff_is_known_by_its_tags(write, options):
+@pytest.mark.parametrize("options", [{}, {"BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}, {"transform": ROTATED}])
+def test_a_geotiff_is_recognised(write, options):
     path = write(**options)
     assert is_georeferenced(path) and is_georeferenced(path.read_bytes())
 
 
-def test_big_tiffs_of_the_other_byte_order_are_known_too(write):
+def test_a_big_endian_bigtiff_is_recognised(write):
     assert is_georeferenced(write(BIGTIFF="YES", ENDIANNESS="BIG"))
 
 
 @pytest.mark.parametrize("options", [{"crs": None}, {"transform": None}])
-def test_half_a_georeference_is_none(write, options):
+def test_half_a_georeference_is_not_enough(write, options):
     assert not is_georeferenced(write(**options))
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PNG", "JPEG"])
-def test_photos_have_none(kind):
+def test_plain_photos_are_not_georeferenced(kind):
     target = io.BytesIO()
     Image.new("RGB", (40, 50)).save(target, kind)
     assert not is_georeferenced(target.getvalue())
 
 
-def test_what_is_broken_or_missing_has_none(write, tmp_path):
-    whole = write().read_bytes()
-    assert not any(is_georeferenced(whole[:length]) for length in range(40))
-    for content in (
+def test_broken_and_missing_files_are_not_georeferenced(write, tmp_path):
+    content = write().read_bytes()
+    assert not any(is_georeferenced(content[:length]) for length in range(40))
+    for fragment in (
         b"",
         b"II",
         b"II*\0",
@@ -62,7 +62,7 @@ def test_what_is_broken_or_missing_has_none(write, tmp_path):
         b"II+\0\x08\0\0\0" + b"\xff" * 8,
         b"MM\0*" + bytes(12),
     ):
-        assert not is_georeferenced(content)
-    # More tags than a page can have are not read.
+        assert not is_georeferenced(fragment)
+    # The number of tags is limited.
     assert not is_georeferenced(b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**63) + bytes(100))
     assert not is_georeferenced(tmp_path / "nowhere.tif") and not is_georeferenced(tmp_path)
