@@ -1,4 +1,4 @@
-"""The seam to the files of a registered version: listed first, then fetched one by one, never more than a limit."""
+"""Files of a registered version: listed first, then fetched one by one, each up to a limit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,29 +22,29 @@ from model.io.progress import quiet_stderr
 MAX_FILES = 1000
 BLOCK = 1 << 20
 SERVED = ("mlflow-artifacts", "http", "https")
-"""Schemes of files that an MLflow server hands out; a request for them carries this machine's credentials for it."""
+"""Schemes of files served by an MLflow server; requests for them carry this machine's credentials for it."""
 STORED = ("", "file", "s3", "gs", "wasbs", "abfss", "hdfs")
-"""Schemes of files that are read where they are stored."""
+"""Schemes of files that are read directly from their storage."""
 
 
 class Artifacts:
-    """The files below one location: a folder, a bucket, or what an MLflow server hands out."""
+    """The files below one location: a folder, a bucket or a path on an MLflow server."""
 
     def __init__(self, location: str) -> None:
-        """Look at a location that a registry names.
+        """Open a location that the registry names.
 
         Raises:
-            BundleError: It is on another server than MLflow's, or of an unknown kind.
+            BundleError: The location is on a server other than MLflow's, or has an unknown scheme.
         """
         _check_location(location)
         self._repository = get_artifact_repository(location)
 
     def sizes(self) -> dict[str, int]:
-        """List all files, however deep: relative path -> bytes, as the registry says.
+        """Return the size in bytes of every file, by relative path, as the registry reports it.
 
         Raises:
-            BundleError: There are more than MAX_FILES, one has no size, or one lies outside.
-            TrackingError: They can't be listed.
+            BundleError: There are more than MAX_FILES files and folders, a size is missing, or a path leads outside.
+            TrackingError: The files can't be listed.
         """
         found: dict[str, int] = {}
         folders: list[str | None] = [None]
@@ -53,25 +53,27 @@ class Artifacts:
                 if entry.is_dir:
                     folders.append(entry.path)
                 elif entry.file_size is None:
-                    raise BundleError(f"The registry does not say how large {entry.path!r} is; nothing was fetched.")
+                    raise BundleError(f"The registry reports no size for {entry.path!r}; nothing was fetched.")
                 else:
                     found[entry.path] = int(entry.file_size)
             if listed + len(found) > MAX_FILES:
-                raise BundleError(f"The version has more than {MAX_FILES} files and folders; this is no sat2map model.")
+                raise BundleError(
+                    f"The version has more than {MAX_FILES} files and folders; this is not a sat2map model."
+                )
         return found
 
     def fetch(self, path: str, file: Path, *, limit: int) -> None:
-        """Copy one artifact to `file`, at most `limit` bytes of it, whatever was listed.
+        """Copy an artifact to `file`, at most `limit` bytes of it, whatever size was listed.
 
         Raises:
-            BundleError: It is larger; what was written is left to the caller to remove.
-            TrackingError: It can't be fetched.
+            BundleError: The artifact is larger; the caller removes the partial file.
+            TrackingError: The artifact can't be fetched.
         """
         with transfer(f"{path} can't be fetched"):
             if isinstance(self._repository, HttpArtifactRepository):
                 _stream(self._repository.artifact_uri, path, file, limit)
                 return
-            # MLflow draws a bar for every file.
+            # MLflow prints a progress bar for every file.
             with TemporaryDirectory(dir=file.parent) as scratch, quiet_stderr():
                 fetched = self._repository.download_artifacts(path, dst_path=scratch)  # type: ignore[no-untyped-call]
                 Path(fetched).replace(file)
@@ -83,22 +85,20 @@ class Artifacts:
             try:
                 entries = self._repository.list_artifacts(folder)
             except MlflowException as error:
-                # What MLflow's client says of `..` and of absolute paths.
+                # MLflow's client raises this for `..` and for absolute paths.
                 if error.error_code != "INVALID_PARAMETER_VALUE":
                     raise
-                raise BundleError(
-                    f"The version lists a file outside of its own folder: {error}. Don't use it."
-                ) from error
+                raise BundleError(f"The version lists a file outside its own folder: {error}. Don't use it.") from error
         for entry in entries:
             path = PurePosixPath(entry.path)
             if path.is_absolute() or ".." in path.parts or "\\" in entry.path:
-                raise BundleError(f"The version lists a file outside of its own folder: {entry.path!r}. Don't use it.")
+                raise BundleError(f"The version lists a file outside its own folder: {entry.path!r}. Don't use it.")
         return [entry for entry in entries if entry.path != folder]
 
 
 @contextmanager
 def transfer(failure: str) -> Iterator[None]:
-    """Turn what happens to files on their way into TrackingError; MLflow's own patience holds, for files are large."""
+    """Turn errors during a transfer into TrackingError; files are large, so MLflow's own time limits stay in force."""
     try:
         yield
     except (MlflowException, OSError) as error:
@@ -106,31 +106,35 @@ def transfer(failure: str) -> Iterator[None]:
 
 
 def _check_location(location: str) -> None:
-    place, server = urlsplit(location), urlsplit(mlflow.get_tracking_uri())
-    host, own = (address.netloc.rpartition("@")[2] for address in (place, server))
-    if place.scheme in SERVED and host and host != own:
+    found, server = urlsplit(location), urlsplit(mlflow.get_tracking_uri())
+    host, own = (address.netloc.rpartition("@")[2] for address in (found, server))
+    if found.scheme in SERVED and host and host != own:
         raise BundleError(
-            f"The version's files lie on {host}, which is not the MLflow server ({own or 'a database'}) but would "
-            "be sent the credentials for it; nothing was fetched."
+            f"The version's files are on {host}, which is not the MLflow server ({own or 'a database'}) and must not "
+            "receive its credentials; nothing was fetched. Register the run again."
         )
-    if place.scheme not in SERVED + STORED:
+    if found.scheme not in SERVED + STORED:
         allowed = ", ".join(f"{scheme}:" for scheme in (*SERVED, *STORED) if scheme)
         raise BundleError(
-            f"The version's files lie at {hide_passwords(location)!r}; files are fetched from {allowed} and folders."
+            f"The version's files are at {hide_passwords(location)!r}; only {allowed} and folders are supported. "
+            "Register the run again."
         )
 
 
 def _stream(address: str, path: str, file: Path, limit: int) -> None:
-    # MLflow's own download takes whatever a server sends. Packed answers are refused: a small one may unpack to much.
-    asked = {"extra_headers": {"Accept-Encoding": "identity"}, "stream": True}
+    # MLflow's own download has no size limit. Compressed responses are refused: a small one may expand without limit.
+    options = {"extra_headers": {"Accept-Encoding": "identity"}, "stream": True}
     server = get_default_host_creds(address)  # type: ignore[no-untyped-call]
-    with http_request(server, f"/{quote(path)}", "GET", **asked) as answer:  # type: ignore[no-untyped-call]
-        augmented_raise_for_status(answer)  # type: ignore[no-untyped-call]
-        if answer.headers.get("Content-Encoding", "identity") != "identity":
-            raise BundleError(f"{path} comes as {answer.headers['Content-Encoding']}, unasked; nothing was fetched.")
+    with http_request(server, f"/{quote(path)}", "GET", **options) as response:  # type: ignore[no-untyped-call]
+        augmented_raise_for_status(response)  # type: ignore[no-untyped-call]
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise BundleError(
+                f"The server sent {path} compressed ({response.headers['Content-Encoding']}), which was not requested; "
+                "nothing was fetched."
+            )
         written = 0
         with file.open("wb") as out:
-            for block in answer.iter_content(BLOCK):
+            for block in response.iter_content(BLOCK):
                 written += len(block)
                 if written > limit:
                     raise _too_large(path, limit)
@@ -138,4 +142,4 @@ def _stream(address: str, path: str, file: Path, limit: int) -> None:
 
 
 def _too_large(path: str, limit: int) -> BundleError:
-    return BundleError(f"{path} is larger than {limit:,} bytes, the most that is fetched; this is no sat2map model.")
+    return BundleError(f"{path} is larger than {limit:,} bytes, the limit for this file; this is not a sat2map model.")

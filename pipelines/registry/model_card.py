@@ -1,4 +1,4 @@
-"""What the registry's page says of a version, in Markdown: how good it is, what it was made from, how to use it."""
+"""Model cards: descriptions of versions for MLflow's pages, in Markdown, with scores, origin and usage."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,57 +19,57 @@ from pipelines.report.sheets import GAP, TITLE
 from pipelines.workspace import REPORT_FILE
 
 LIMIT = 5000
-"""Characters that MLflow's database keeps of a description; PostgreSQL refuses more."""
+"""Maximum characters of a description in MLflow's database; PostgreSQL refuses more."""
 PICTURE_FILE = "card.png"
 ROWS = 2
-"""Of the sheet, that the page shows: it can't make a picture smaller than it is."""
+"""Rows of the sheet on the page, which can't scale pictures down."""
 DECISION = "\n### Promotion\n"
 
 
 def read_scores(file: Path) -> Scores:
-    """Read the scores that `evaluate` left.
+    """Read the scores written by `evaluate`.
 
     Raises:
-        MissingStepError: There are none, or they are of another version.
+        MissingStepError: The file is missing, or incompatible with this version.
     """
     try:
         return Scores.model_validate_json(file.read_bytes())
     except FileNotFoundError as error:
         raise MissingStepError(f"{file} is missing; run `evaluate` first.") from error
     except ValidationError as error:
-        raise MissingStepError(f"{file} is of another version of sat2map; run `evaluate` again.") from error
+        raise MissingStepError(f"{file} is incompatible with this version of sat2map; run `evaluate` again.") from error
 
 
 def describe(
     scores: Scores, manifest: BundleManifest, *, config: RunConfig, pairs: PairIndex, name: str, version: int
 ) -> str:
-    """Write the description of a version, at most LIMIT characters of Markdown.
+    """Return the description of a version, at most LIMIT characters of Markdown.
 
-    The page of MLflow shows tables and pictures, and leaves out everything that HTML could do beyond.
+    MLflow's page renders tables and pictures, and drops HTML.
     """
     training, network = config.training, config.network
     source = _code(hide_passwords(pairs.source))
     rows = {
-        "Data": f"{source}, {len(pairs.train)} pairs to train on and {len(pairs.val)} held out, fingerprint "
+        "Data": f"{source}, {len(pairs.train)} training pairs and {len(pairs.val)} held out, fingerprint "
         f"{_code(pairs.fingerprint[:12])}",
-        "Draws": f"{manifest.direction.replace('_', ' ')}, {network.image_size} x {network.image_size} pixels",
-        "Network": f"{network.depth} levels, {network.width} filters in the first, {network.norm} norm",
+        "Task": f"{manifest.direction.replace('_', ' ')}, {network.image_size} x {network.image_size} pixels",
+        "Network": f"{network.depth} levels, {network.width} filters in the first layer, {network.norm} norm",
         "Training": f"{training.epochs} epochs in batches of {training.batch_size}, learning rate "
         f"{training.learning_rate:g}, L1 weight {training.l1_weight:g}, seed {config.seed}, {training.precision}",
-        "ONNX": f"opset {manifest.opset}, at most {manifest.parity.max_difference:.1g} from TensorFlow on the scale "
-        f"[-1, 1], sha256 {_code(manifest.sha256[:12])}",
+        "ONNX": f"opset {manifest.opset}, within {manifest.parity.max_difference:.1g} of TensorFlow in [-1, 1], "
+        f"sha256 {_code(manifest.sha256[:12])}",
         "Variants": _variants(manifest),
         "Code": _code(manifest.code_revision),
     }
-    facts = "\n".join(f"- **{what}**: {told}" for what, told in rows.items())
+    facts = "\n".join(f"- **{name}**: {value}" for name, value in rows.items())
     return f"""**{headline(scores)}**
 
 {_table(scores)}
 
-In brackets: 95 % intervals. L1 in levels of 255, PSNR in dB. Fréchet Lite0 has FID's formula and another network: it
-is not FID. [The whole report]({_address(REPORT_FILE, name, version)})
+In brackets: 95 % confidence intervals. L1 is in levels of 255, PSNR in dB. Fréchet Lite0 uses FID's formula with
+another network; it is not FID. [Full report]({_address(REPORT_FILE, name, version)})
 
-![Photo, drawn map, true map]({_address(PICTURE_FILE, name, version)})
+![Photo, generated map, true map]({_address(PICTURE_FILE, name, version)})
 
 {facts}
 
@@ -82,28 +82,28 @@ mlflow models serve -m "models:/{name}/{version}" --env-manager local
 
 
 def introduce(name: str) -> str:
-    """Write the description of a registered model: what its versions are, and what its aliases mean."""
-    return f"""Pix2Pix generators (Isola et al. 2017) between satellite photos and street maps, as ONNX.
+    """Return the description of a registered model: its purpose, and the meaning of its aliases."""
+    return f"""Pix2Pix generators (Isola et al. 2017) for satellite photos and street maps, as ONNX.
 
-- **champion**: what services draw with; `sat2map pull champion --out model`, or `models:/{name}@champion`
-- **challenger**: the newest; `sat2map promote challenger` makes it the champion if it is better on the same pairs
-- **previous**: the champion before; `sat2map rollback` puts it back
+- **champion**: the version for services; `sat2map pull champion --out model`, or `models:/{name}@champion`
+- **challenger**: the newest version; `sat2map promote challenger` makes it the champion if it passes the gates
+- **previous**: the last champion; `sat2map rollback` restores it
 
-Each version tells its scores, data and settings on its page, and what came of its promotion.
+The page of each version lists its scores, data and settings, and the result of its promotion.
 """
 
 
 def picture(sheet: Path, side: int) -> Image.Image:
-    """Cut the first rows out of a sheet of pairs of `side` pixels."""
-    with Image.open(sheet) as whole:
-        return whole.crop((0, 0, whole.width, min(whole.height, TITLE + ROWS * (side + GAP))))
+    """Return the first rows of a sheet of pairs of `side` pixels."""
+    with Image.open(sheet) as image:
+        return image.crop((0, 0, image.width, min(image.height, TITLE + ROWS * (side + GAP))))
 
 
 def with_decision(description: str, decision: str, sentences: Iterable[str]) -> str:
-    """Put what became of a version at the end of its description, in the place of what stood there before."""
+    """Return the description with a decision at its end, in place of an earlier one."""
     before = description.partition(DECISION)[0]
-    told = "\n".join(f"- {sentence}" for sentence in sentences)
-    return f"{before}{DECISION}\n**{decision}**\n\n{told}\n"[:LIMIT]
+    reasons = "\n".join(f"- {sentence}" for sentence in sentences)
+    return f"{before}{DECISION}\n**{decision}**\n\n{reasons}\n"[:LIMIT]
 
 
 def _table(scores: Scores) -> str:
@@ -117,9 +117,9 @@ def _table(scores: Scores) -> str:
 
 
 def _row(first: str, cells: list[str]) -> str:
-    # The page leaves no space between columns.
-    wide = cells if first == "---" else [f"&emsp;{cell}" for cell in cells]
-    return f"| {' | '.join([first, *wide])} |"
+    # The page puts no space between columns.
+    padded = cells if first == "---" else [f"&emsp;{cell}" for cell in cells]
+    return f"| {' | '.join([first, *padded])} |"
 
 
 def _cells(names: list[str], numbers: NamedScores) -> list[str]:
@@ -131,18 +131,18 @@ def _cell(score: Score, digits: int) -> str:
 
 
 def _variants(manifest: BundleManifest) -> str:
-    """Name the files beside fp32, and how alike they draw."""
-    told = [f"{name} (SSIM {variant.ssim:.4f} to fp32)" for name, variant in manifest.variants.items()]
-    return ", ".join(["fp32", *told])
+    """List the variants of the model with their similarity to fp32."""
+    others = [f"{name} (SSIM {variant.ssim:.4f} to fp32)" for name, variant in manifest.variants.items()]
+    return ", ".join(["fp32", *others])
 
 
 def _address(file: str, name: str, version: int) -> str:
-    """Name a file of the version, relative to MLflow's page, so that it holds wherever the server is mounted."""
+    """Return the address of a file of the version, relative to MLflow's page, so that any server address works."""
     query = urlencode({"path": f"sat2map/{file}", "name": name, "version": version})
     return f"model-versions/get-artifact?{query}"
 
 
 def _code(text: str) -> str:
-    """Show text as it is, on one line and in one cell of a table."""
+    """Return text as inline code, safe for one line and one table cell."""
     plain = " ".join(text.replace("`", "'").replace("|", "/").split())
     return f"`{plain if len(plain) <= 160 else plain[:159] + '…'}`"

@@ -1,7 +1,7 @@
-"""Promote and roll back: which version of the registered model is the champion, and why.
+"""Promotion and rollback of registered versions.
 
-Judging takes minutes and happens before the lock; the switch takes a second and happens under it, after another look
-at what has moved meanwhile.
+The comparison with the champion takes minutes and runs without the lock. The aliases are moved under the lock, within
+a second, after a check that the champion is still the same.
 """
 
 import time
@@ -27,33 +27,34 @@ from pipelines.tracking import mlflow_runs
 from pipelines.workspace import Workspace
 
 GateCheck = Callable[..., GateReport]
-"""As `gates.check_gates`."""
+"""Same signature as `gates.check_gates`."""
 
 
 class Promotion(Frozen):
-    """A decision, with all that was measured."""
+    """Decision on a version, with all measurements."""
 
     name: str
     version: int
     champion: int | None
-    """The version that it was judged against; None if there was no champion."""
+    """Version of the champion that it was compared with; None if there was none."""
     decision: Literal["promoted", "forced", "refused"]
     reason: str
-    """Why it was forced."""
+    """Reason given for a forced promotion."""
     when: str
-    """UTC, as in ISO 8601."""
+    """Time of the decision, UTC in ISO 8601."""
     judgement: GateReport
 
 
 class Rollback(Frozen):
-    """A champion that was put back."""
+    """Result of a rollback."""
 
     name: str
     version: int
-    """The champion now."""
+    """Version that is the champion again."""
     rolled_back: int
-    """The version that was the champion before."""
+    """Version that was the champion until the rollback."""
     when: str
+    """Time of the rollback, UTC in ISO 8601."""
 
 
 def promote(
@@ -64,35 +65,35 @@ def promote(
     reason: str = "",
     check: GateCheck = gates.check_gates,
 ) -> Promotion:
-    """Judge a version beside the champion on the same pairs, and make it the champion if it passes every gate.
+    """Compare a version with the champion on the same pairs, and make it the champion if it passes every gate.
 
-    The old champion becomes `previous`. Decision and numbers are written into the version's tags and description, and
-    as an artifact of its run, also when it is refused.
+    The old champion becomes `previous`. The decision and its numbers are recorded in the version's tags and
+    description and as an artifact of its run, whether it is promoted or refused.
 
     Args:
-        config: Its `tracking.model_name`, and its `promotion` with the gates and the frozen pairs.
+        config: Settings; `tracking.model_name` and `promotion` (gates and frozen pairs) are used.
         version: A number or an alias.
-        force: Move it whatever the gates say; they are measured and recorded all the same.
-        reason: Why, if it is forced.
-        check: Measures the challenger beside the champion.
+        force: Promote even if a gate fails; the gates are measured and recorded all the same.
+        reason: Reason for a forced promotion, which is recorded.
+        check: Function that compares the challenger with the champion.
 
     Raises:
-        PromotionRefused: It failed a gate; nothing moved.
-        ConfigError: It is to be forced without a reason.
-        MissingStepError: There is no such version, or it is the champion.
-        BundleError: What the registry holds can't be trusted.
-        DataError: The pairs can't be read here, or a model was trained on them.
-        TrackingError: MLflow does not answer, or another promotion was faster.
+        PromotionRefused: A gate failed; no alias was moved.
+        ConfigError: `force` is given without a reason.
+        MissingStepError: There is no such version, or it is the champion already.
+        BundleError: The content of the registry can't be trusted.
+        DataError: The pairs can't be read on this machine, or a model was trained on them.
+        TrackingError: MLflow does not answer, or another promotion moved the champion first.
     """
     if force and not reason.strip():
-        raise ConfigError('A forced promotion needs a reason, which is recorded: --reason "...".')
+        raise ConfigError('A forced promotion needs a reason, which is recorded; add --reason "...".')
     mlflow_runs.connect()
     name = config.tracking.model_name
     challenger = registry.find(name, version)
     champion = _champion(name)
     if champion is not None and champion.number == challenger.number:
         raise MissingStepError(
-            f"Version {champion.number} of {name} is the champion already; register a new one first."
+            f"Version {champion.number} of {name} is the champion already; register another version first."
         )
     judgement = _check_gates(config, challenger, champion, check)
     promotion = Promotion(
@@ -107,22 +108,24 @@ def promote(
     if promotion.decision == "refused":
         _record(challenger, promotion)
         failures = " ".join(f"{gate.sentence}." for gate in judgement.failures)
-        raise PromotionRefused(f"Version {challenger.number} of {name} was not promoted, and nothing moved. {failures}")
+        raise PromotionRefused(
+            f"Version {challenger.number} of {name} was not promoted; no alias was moved. {failures}"
+        )
     _switch(promotion)
     _record(challenger, promotion)
     return promotion
 
 
 def rollback(config: RunConfig) -> Rollback:
-    """Make `previous` the champion again; the version that is the champion now keeps no alias, but a tag that says so.
+    """Make `previous` the champion again; the current champion loses its alias and is tagged as rolled back.
 
     Raises:
         MissingStepError: There is no previous champion.
-        TrackingError: MLflow does not answer, or others move aliases.
+        TrackingError: MLflow does not answer, or another promotion holds the lock.
     """
     mlflow_runs.connect()
     name = config.tracking.model_name
-    with hold_lock(name) as own:
+    with hold_lock(name) as lock:
         found = registry.aliases(name)
         champion, previous = found.get(CHAMPION), found.get(PREVIOUS)
         if champion is None or previous in (None, champion):
@@ -130,7 +133,7 @@ def rollback(config: RunConfig) -> Rollback:
                 f"{name} has no previous champion to go back to (the champion is {_version_text(champion)}); "
                 "promote a version instead."
             )
-        own.check()
+        lock.check()
         registry.move(name, CHAMPION, previous)
         registry.move(name, PREVIOUS, None)
     done = Rollback(name=name, version=previous, rolled_back=champion, when=_now())
@@ -144,7 +147,7 @@ def _champion(name: str) -> Version | None:
 
 
 def _check_gates(config: RunConfig, challenger: Version, champion: Version | None, check: GateCheck) -> GateReport:
-    """Fetch both models, checked, and measure them on the frozen pairs, which neither was trained on."""
+    """Fetch and verify both models, and compare them on pairs that neither was trained on."""
     versions = [version for version in (challenger, champion) if version is not None]
     with TemporaryDirectory(prefix="sat2map-") as scratch:
         bundles: dict[int, Bundle] = {}
@@ -158,7 +161,7 @@ def _check_gates(config: RunConfig, challenger: Version, champion: Version | Non
         for number, index in trained.items():
             check_unseen(index, pairs, f"Version {number}")
         if not chosen:
-            _check_here(pairs, challenger)
+            _check_readable(pairs, challenger)
         return check(
             bundles[challenger.number],
             bundles[champion.number] if champion else None,
@@ -168,30 +171,30 @@ def _check_gates(config: RunConfig, challenger: Version, champion: Version | Non
         )
 
 
-def _check_here(pairs: PairIndex, challenger: Version) -> None:
+def _check_readable(pairs: PairIndex, challenger: Version) -> None:
     try:
         read(pairs.val[0])
     except DataError as error:
         raise DataError(
-            f"The held-out pairs of version {challenger.number} can't be read on this machine: {error} Promote where "
-            "they lie, or name the index of pairs that do: --set promotion.pairs=FILE."
+            f"The held-out pairs of version {challenger.number} can't be read on this machine: {error} Promote on a "
+            "machine that has them, or use other pairs: --set promotion.pairs=FILE."
         ) from error
 
 
 def _switch(promotion: Promotion) -> None:
-    """Move the aliases, if the champion is still the one that was judged against."""
+    """Move the aliases, if the champion is still the one of the comparison."""
     name, number = promotion.name, promotion.version
-    with hold_lock(name) as own:
+    with hold_lock(name) as lock:
         found = registry.aliases(name)
         if found.get(CHAMPION) != promotion.champion:
             raise TrackingError(
-                f"The champion became {_version_text(found.get(CHAMPION))} while version {number} was judged against "
-                f"{_version_text(promotion.champion)}; nothing moved. Run promote again."
+                f"The champion became {_version_text(found.get(CHAMPION))} while version {number} was compared with "
+                f"{_version_text(promotion.champion)}; no alias was moved. Run `promote` again."
             )
-        # `previous` first: if all ends after it, there is nothing to go back to, and never a wrong version.
+        # `previous` first: if the process dies in between, `rollback` refuses rather than restoring a wrong version.
         if promotion.champion is not None:
             registry.move(name, PREVIOUS, promotion.champion)
-        own.check()
+        lock.check()
         registry.move(name, CHAMPION, number)
         if found.get(CHALLENGER) == number:
             registry.move(name, CHALLENGER, None)
@@ -211,11 +214,11 @@ def _record(version: Version, promotion: Promotion) -> None:
     path = registry.log_decision(version, promotion.model_dump_json(indent=2) + "\n")
     registry.note(version, tags | {"promotion.artifact": path})
     heading = (
-        f"{promotion.decision.capitalize()} on {promotion.when}, judged against {_version_text(promotion.champion)}"
+        f"{promotion.decision.capitalize()} on {promotion.when}, compared with {_version_text(promotion.champion)}"
     )
     sentences = [f"{'✓' if gate.passed else '✗'} {gate.sentence}" for gate in promotion.judgement.gates]
-    told = [f"Reason given: {promotion.reason}", *sentences] if promotion.reason else sentences
-    registry.describe(version.name, version.number, model_card.with_decision(version.description, heading, told))
+    reasons = [f"Reason given: {promotion.reason}", *sentences] if promotion.reason else sentences
+    registry.describe(version.name, version.number, model_card.with_decision(version.description, heading, reasons))
 
 
 def _version_text(number: int | None) -> str:

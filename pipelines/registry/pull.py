@@ -1,7 +1,7 @@
-"""Fetch a registered version as a bundle, and believe nothing that the registry says before it is checked.
+"""Download of a registered version as a bundle, with the content of the registry treated as untrusted.
 
-Nothing here unpickles, and nothing loads the model: what is fetched is JSON, HTML and one ONNX file, each up to a
-limit, and the ONNX file is parsed by itself, without the files that it may name.
+Nothing is unpickled, and no model is loaded: only JSON, HTML and ONNX files are fetched, each up to a limit, and ONNX
+files are parsed on their own, without the files that they may refer to.
 """
 
 import re
@@ -26,22 +26,22 @@ from pipelines.workspace import REPORT_FILE, SCORES_FILE
 
 FLAVOURS_FILE = "MLmodel"
 TINY, SMALL, PAGE, MODEL = 1 << 15, 1 << 20, 64 << 20, 1 << 30
-"""Limits in bytes; a generator of the paper's width has 218 MB, and protobuf ends at 2 GiB."""
+"""Size limits in bytes; a generator of the paper's width has 218 MB, and protobuf's limit is 2 GiB."""
 MANIFEST = f"{OWN}/{MANIFEST_FILE}"
 EXTRAS = {f"{OWN}/{SCORES_FILE}": (SCORES_FILE, PAGE), f"{OWN}/{REPORT_FILE}": (REPORT_FILE, PAGE)}
 MODEL_NAME = re.compile(r"generator(\.[a-z0-9-]+)?\.onnx")
 PICKLES = {".bin", ".cloudpickle", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth", ".torch"}
-"""Files that Python may unpickle; NumPy's too, which hold pickles wherever an array is of objects."""
+"""Suffixes of files that may contain pickles; NumPy's files do if an array holds objects."""
 
 
 def pull(name: str, which: str | int, out: Path) -> Bundle:
-    """Fetch a version, by number or alias, into the folder `out`: a bundle, with its scores and report if it has them.
+    """Fetch a version, by number or alias, as a bundle into the folder `out`, with its scores and report if present.
 
-    A bundle that was pulled to `out` before is replaced when the new one is whole and checked.
+    A bundle that was pulled to `out` before is replaced once the new one is complete and checked.
 
     Raises:
-        BundleError: The version's content can't be trusted, or something else is at `out`; nothing was changed.
-        MissingStepError: There is no such version, or `register` did not make it.
+        BundleError: The version's content can't be trusted, or `out` holds something else; nothing was changed.
+        MissingStepError: There is no such version, or it was not created by `register`.
         TrackingError: MLflow does not answer.
     """
     _check_replaceable(out)
@@ -55,10 +55,10 @@ def pull(name: str, which: str | int, out: Path) -> Bundle:
 
 
 def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bundle:
-    """Fetch a version into an existing folder and check everything that can be checked without running it.
+    """Fetch a version into an existing folder, and check everything that can be checked without running the model.
 
     Raises:
-        BundleError: Something is not as it should be; the message says what.
+        BundleError: A check failed; the message names it.
     """
     artifacts = version.artifacts()
     sizes = artifacts.sizes()
@@ -69,13 +69,14 @@ def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bun
     manifest = read_manifest(folder)
     if manifest.run_id != version.run_id:
         raise BundleError(
-            f"{_called(version)} belongs to run {version.run_id!r}, and its bundle to run {manifest.run_id!r}."
+            f"{_title(version)} belongs to run {version.run_id!r}, but its bundle to run {manifest.run_id!r}. "
+            "Register the run again."
         )
-    wanted = {in_version(name): (variant_file(name), MODEL) for name in manifest.hashes()}
+    files = {in_version(name): (variant_file(name), MODEL) for name in manifest.hashes()}
     if extras:
-        wanted |= {path: target for path, target in EXTRAS.items() if path in sizes}
-    _check_listing(version, sizes, {path: limit for path, (_, limit) in wanted.items()})
-    for path, (name, limit) in wanted.items():
+        files |= {path: target for path, target in EXTRAS.items() if path in sizes}
+    _check_listing(version, sizes, {path: limit for path, (_, limit) in files.items()})
+    for path, (name, limit) in files.items():
         artifacts.fetch(path, folder / name, limit=limit)
     _check_same(version, ONNX_FILE, folder / MODEL_FILE, version.sha256)
     bundle = Bundle.open(folder)
@@ -85,11 +86,11 @@ def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bun
 
 
 def fetch_pairs(version: Version) -> PairIndex:
-    """Read the index of the pairs that a version was trained and measured on; the pairs themselves lie elsewhere.
+    """Fetch the index of the pairs that a version was trained and evaluated on, without the images themselves.
 
     Raises:
-        BundleError: The version has none, or it is too large.
-        DataError: It is no index of pairs.
+        BundleError: The index is too large or invalid, or was altered.
+        TrackingError: The index can't be fetched.
     """
     path = f"{OWN}/{PAIRS_FILE}"
     with TemporaryDirectory(prefix="sat2map-") as scratch:
@@ -98,41 +99,46 @@ def fetch_pairs(version: Version) -> PairIndex:
         try:
             pairs = PairIndex.load(file)
         except DataError as error:
-            raise BundleError(f"{path} of {_called(version)} is no index of pairs, or was altered.") from error
+            raise BundleError(
+                f"{path} of {_title(version)} is not an index of pairs, or was altered; register the run again."
+            ) from error
     if pairs.fingerprint != version.tags.get("data.fingerprint"):
-        raise BundleError(f"{path} of {_called(version)} is not of the data that its tags name.")
+        raise BundleError(
+            f"{path} of {_title(version)} does not match the tag data.fingerprint; register the run again."
+        )
     return pairs
 
 
 def check_model(bundle: Bundle, variant: str) -> None:
-    """Parse an ONNX file of a bundle by itself, and refuse one that names other files or has other tensors.
+    """Parse an ONNX file of a bundle on its own, and check that it holds all its tensors and matches the manifest.
 
     Raises:
-        BundleError: It was altered, is no ONNX model, refers to files, or its tensors are not those of the manifest.
+        BundleError: The file was altered, is not an ONNX model, refers to other files, or has other inputs or outputs
+            than the manifest.
     """
-    called = PurePosixPath(in_version(variant)).name
+    file = PurePosixPath(in_version(variant)).name
     try:
         model = onnx.load_model_from_string(bundle.verified(variant).read_bytes())
     except DecodeError as error:
-        raise BundleError(f"The fetched {called} is no ONNX model: {error}.") from error
+        raise BundleError(f"The fetched {file} is not an ONNX model: {error}. Register the run again.") from error
     for tensor in _tensors(model):
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+            external = [entry.value for entry in tensor.external_data if entry.key == "location"]
             raise BundleError(
-                f"The fetched {called} takes the tensor {tensor.name!r} from another file ({', '.join(places)!r}); "
-                "a bundle's model holds all its tensors itself."
+                f"The fetched {file} stores the tensor {tensor.name!r} in another file ({', '.join(external)!r}); "
+                "a bundle's model must contain all its tensors. Don't use it."
             )
     tensors = bundle.manifest.signature
     found = [[value.name for value in ends] for ends in (model.graph.input, model.graph.output)]
     if found != [[tensors.input], [tensors.output]]:
         raise BundleError(
-            f"The fetched {called} has inputs and outputs {found}; its manifest says {tensors.input!r} and "
-            f"{tensors.output!r}."
+            f"The fetched {file} has inputs and outputs {found}; its manifest names {tensors.input!r} and "
+            f"{tensors.output!r}. Register the run again."
         )
 
 
 def _tensors(message: Message) -> Iterator[onnx.TensorProto]:
-    """Find every tensor, wherever it stands: initialisers, attributes of nodes, subgraphs, functions, sparse ones."""
+    """Yield every tensor of a message: initialisers, attributes of nodes, subgraphs, functions and sparse tensors."""
     if isinstance(message, onnx.TensorProto):
         yield message
     for _, value in message.ListFields():
@@ -149,66 +155,66 @@ def _check_replaceable(out: Path) -> None:
     if not out.exists() and not out.is_symlink():
         return
     if out.is_symlink() or not out.is_dir():
-        raise BundleError(f"{out} is not a folder; name another one.")
+        raise BundleError(f"{out} is not a folder; choose another one.")
     names = {path.name for path in out.iterdir()}
     own = {PULLED_FILE, MANIFEST_FILE, *(name for name, _ in EXTRAS.values())}
     own |= {name for name in names if MODEL_NAME.fullmatch(name)}
     if names and (PULLED_FILE not in names or names - own):
         raise BundleError(
-            f"{out} holds {', '.join(sorted(names - own)) or 'a bundle that was not pulled'}; only what `pull` made is "
-            "replaced. Name another folder."
+            f"{out} contains {', '.join(sorted(names - own)) or 'a bundle that was not pulled'}; only folders made by "
+            "`pull` are replaced. Choose another folder."
         )
 
 
-def _check_listing(version: Version, sizes: dict[str, int], wanted: dict[str, int]) -> None:
+def _check_listing(version: Version, sizes: dict[str, int], limits: dict[str, int]) -> None:
     for path in sorted(sizes):
         if PurePosixPath(path).suffix.lower() in PICKLES:
-            raise BundleError(f"{_called(version)} holds {path!r}, which may be a pickle; `register` writes none.")
-    for path, limit in wanted.items():
+            raise BundleError(
+                f"{_title(version)} contains {path!r}, which may be a pickle; `register` writes none. Don't use it."
+            )
+    for path, limit in limits.items():
         if path not in sizes:
-            raise BundleError(f"{_called(version)} has no {path}; register the run again.")
+            raise BundleError(f"{_title(version)} has no {path}; register the run again.")
         if sizes[path] > limit:
             raise BundleError(
-                f"{path} of {_called(version)} has {sizes[path]:,} bytes; at most {limit:,} are fetched. "
-                "This is no sat2map model."
+                f"{path} of {_title(version)} has {sizes[path]:,} bytes; the limit is {limit:,}. "
+                "This is not a sat2map model."
             )
 
 
 def _check_same(version: Version, path: str, file: Path, expected: str) -> None:
     if (found := sha256(file)) != expected:
         raise BundleError(
-            f"{path} of {_called(version)} was altered: its sha256 is {found}, and {expected} was registered. "
+            f"{path} of {_title(version)} was altered: its sha256 is {found}, not {expected} as registered. "
             "Don't use it; register the run again."
         )
 
 
 def _check_flavours(version: Version, artifacts: Artifacts) -> None:
-    """Read MLmodel, and refuse what MLflow would run as anything but plain ONNX."""
+    """Read MLmodel, and check that MLflow would load the version as plain ONNX."""
     with TemporaryDirectory(prefix="sat2map-") as scratch:
         file = Path(scratch, FLAVOURS_FILE)
         artifacts.fetch(FLAVOURS_FILE, file, limit=TINY)
         try:
             content: Any = yaml.safe_load(file.read_bytes())
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise BundleError(
-                f"{FLAVOURS_FILE} of {_called(version)} can't be read; register the run again."
-            ) from error
+            raise BundleError(f"{FLAVOURS_FILE} of {_title(version)} can't be read; register the run again.") from error
     flavours = content.get("flavors") if isinstance(content, dict) else None
     if not isinstance(flavours, dict) or not all(isinstance(flavour, dict) for flavour in flavours.values()):
-        raise BundleError(f"{FLAVOURS_FILE} of {_called(version)} names no flavours; register the run again.")
+        raise BundleError(f"{FLAVOURS_FILE} of {_title(version)} names no flavours; register the run again.")
     others = sorted(str(name) for name in flavours.keys() - {"onnx", "python_function"})
     if others or "onnx" not in flavours:
         raise BundleError(
-            f"{_called(version)} has the flavours {', '.join(others) or 'python_function'}; only onnx is fetched."
+            f"{_title(version)} has the flavours {', '.join(others) or 'python_function'}; only onnx is supported."
         )
     loader = flavours.get("python_function", {}).get("loader_module", "mlflow.onnx")
     if loader != "mlflow.onnx":
-        # Not the value itself, unless it is text: YAML can describe more than fits into memory.
+        # The value itself only if it is text: a short YAML file can expand beyond the memory.
         shown = repr(loader[:100]) if isinstance(loader, str) else f"a {type(loader).__name__}"
-        raise BundleError(f"{_called(version)} is loaded by {shown}; only what mlflow.onnx loads is fetched.")
+        raise BundleError(f"{_title(version)} is loaded by {shown}; only mlflow.onnx is supported.")
     if any(flavour.get("code") for flavour in flavours.values()):
-        raise BundleError(f"{_called(version)} brings code of its own, which would be run; only plain ONNX is fetched.")
+        raise BundleError(f"{_title(version)} contains code that MLflow would run; only plain ONNX is supported.")
 
 
-def _called(version: Version) -> str:
+def _title(version: Version) -> str:
     return f"version {version.number} of {version.name}"

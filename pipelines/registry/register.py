@@ -1,4 +1,4 @@
-"""Register an exported run as a version of the model."""
+"""Registration of an exported run as a version of the model."""
 
 import shutil
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime")
 
 
 class RegisteredVersion(Frozen):
-    """A version in the registry."""
+    """A newly registered version."""
 
     name: str
     version: int
@@ -40,18 +40,18 @@ class RegisteredVersion(Frozen):
 
     @property
     def uri(self) -> str:
-        """The address that MLflow's own commands take."""
+        """URI of the version for MLflow's own commands."""
         return f"models:/{self.name}@{self.alias}"
 
 
 def register(run: RunFolder) -> RegisteredVersion:
-    """Make a run's bundle a version with all that belongs to it, and point the alias `challenger` at it.
+    """Register a run's bundle with all files that belong to it, and point the alias `challenger` at the new version.
 
-    The version appears when its files are in place and were read back, together with its tags.
+    The version is created, with its tags, after its files were stored and the model was read back.
 
     Raises:
-        MissingStepError: The run has not been exported or not been evaluated.
-        TrackingError: MLflow does not answer, or does not know the run, or did not keep the model as it was.
+        MissingStepError: The run has not been exported or evaluated.
+        TrackingError: MLflow does not answer, does not know the run, or altered the model.
     """
     config, pairs, bundle = run.record().config, PairIndex.load(run.pairs_file), run.open_bundle()
     scores = model_card.read_scores(run.evaluation / SCORES_FILE)
@@ -84,7 +84,7 @@ def _verb_of(file: Path) -> str:
 
 
 def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> str:
-    """Store a model with everything that belongs to it; return its id in MLflow."""
+    """Store the model with all files that belong to it; return its id in MLflow."""
     client = mlflow.MlflowClient()
     with mlflow_runs.server_errors():
         experiment = client.get_run(run_id).info.experiment_id
@@ -99,7 +99,7 @@ def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) 
         Artifacts(logged.artifact_location).fetch(ONNX_FILE, stored, limit=bundle.model_file.stat().st_size)
         if sha256(stored) != bundle.manifest.sha256:
             raise TrackingError(
-                f"MLflow did not keep {ONNX_FILE} of run {run_id} as it was; look at its artifact store."
+                f"MLflow's artifact store altered {ONNX_FILE} of run {run_id}; nothing was registered. Check the store."
             )
     with mlflow_runs.server_errors():
         client.finalize_logged_model(logged.model_id, "READY")
@@ -108,7 +108,7 @@ def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) 
 
 
 def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> None:
-    """Write a version's folder: what MLflow needs to serve the model, and below `sat2map` the rest."""
+    """Write a version's folder: the files that MLflow serves, and all others below `sat2map`."""
     tensors = bundle.manifest.signature
     with quiet_stderr():
         mlflow.onnx.save_model(
@@ -117,11 +117,11 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
             mlflow_model=description,
             signature=_signature(tensors),
             input_example={tensors.input: photos if tensors.dtype == "uint8" else np.round(to_tensor(photos), 4)},
-            # Named, so that MLflow does not load the model in a process of its own to find them out.
+            # Given, so that MLflow does not load the model in a separate process to infer them.
             pip_requirements=_requirements(),
             save_as_external_data=False,
         )
-    # MLflow writes the model anew; what is served must be the file that was exported and measured.
+    # MLflow serialises the model again, but the version must hold the file that was exported and evaluated.
     shutil.copyfile(bundle.verified(), folder / ONNX_FILE)
     (folder / OWN).mkdir()
     for file in own_files:
@@ -131,11 +131,11 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
 
 
 def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:
-    # MLflow's remarks on what it has created go to stderr.
+    # MLflow prints what it has created.
     with mlflow_runs.server_errors(), quiet_stderr():
         number = int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
         client = mlflow.MlflowClient()
-        # What a person has written there stays.
+        # Keep a description that a person has written.
         if not client.get_registered_model(name).description:
             client.update_registered_model(name, model_card.introduce(name))
     return number
@@ -151,7 +151,7 @@ def _signature(tensors: TensorSignature) -> ModelSignature:
 
 
 def _requirements() -> list[str]:
-    """Pin what serving the model takes, as installed here."""
+    """Return the requirements for serving the model, pinned to the versions installed here."""
     installed = {name.lower() for name in (entry.metadata["Name"] for entry in metadata.distributions())}
     return [f"{name}=={metadata.version(name)}" for name in SERVED_WITH if name in installed]
 

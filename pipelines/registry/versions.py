@@ -1,4 +1,4 @@
-"""The seam to MLflow's model registry: make a version of a run, find versions, move aliases, write down decisions."""
+"""Access to MLflow's model registry: find versions, move aliases, record decisions."""
 
 import time
 import uuid
@@ -17,16 +17,16 @@ from pipelines.tracking import mlflow_runs
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ONNX_FILE = "model.onnx"
-"""The bundle's model in a version, byte for byte, where MLflow looks for it."""
+"""File of the bundle's model in a version, byte for byte, where MLflow looks for it."""
 OWN = "sat2map"
-"""Folder of a version for what MLflow knows nothing of."""
+"""Folder of a version for the files that MLflow itself does not use."""
 PAIRS_FILE = "pairs.json"
 SHA256_TAG = "model.sha256"
 BUNDLE_TAG = "bundle.sha256"
 
 
 class Version(Frozen):
-    """What the registry knows of a version."""
+    """A version in the registry."""
 
     name: str
     number: int
@@ -36,7 +36,7 @@ class Version(Frozen):
 
     @property
     def sha256(self) -> str:
-        """Of the model file, as it was when the version was made.
+        """The sha256 of the model file when the version was registered.
 
         Raises:
             MissingStepError: `register` did not make this version.
@@ -45,7 +45,7 @@ class Version(Frozen):
 
     @property
     def bundle_sha256(self) -> str:
-        """Of the bundle's manifest, which names the sha256 of every variant.
+        """The sha256 of the bundle's manifest, which holds the sha256 of every variant.
 
         Raises:
             MissingStepError: `register` did not make this version.
@@ -55,20 +55,20 @@ class Version(Frozen):
     def _registered(self, tag: str) -> str:
         if tag not in self.tags:
             raise MissingStepError(
-                f"Version {self.number} of {self.name} has no tag {tag}, so `sat2map register` did not make it; "
-                "register the run that it comes from."
+                f"Version {self.number} of {self.name} has no tag {tag}, so it was not created by `sat2map register`; "
+                "register its run."
             )
         return self.tags[tag]
 
     def artifacts(self) -> Artifacts:
-        """Open its files."""
+        """Open the version's files."""
         with mlflow_runs.server_errors():
             location = mlflow.MlflowClient().get_model_version_download_uri(self.name, str(self.number))
         return Artifacts(location)
 
 
 def in_version(variant: str) -> str:
-    """Return where a version keeps the file of a bundle's variant."""
+    """Return the path of a bundle's variant in a version."""
     return ONNX_FILE if variant == FP32 else f"{OWN}/{variant_file(variant)}"
 
 
@@ -79,9 +79,9 @@ def find(name: str, which: str | int) -> Version:
         MissingStepError: There is no such version.
         TrackingError: MLflow does not answer.
     """
-    client, wanted = mlflow.MlflowClient(), str(which)
+    client, requested = mlflow.MlflowClient(), str(which)
     known = aliases(name)
-    number = int(wanted) if wanted.isdecimal() else known.get(wanted)
+    number = int(requested) if requested.isdecimal() else known.get(requested)
     with mlflow_runs.server_errors():
         try:
             if number is not None:
@@ -89,13 +89,15 @@ def find(name: str, which: str | int) -> Version:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-    told = ", ".join(f"{alias} is version {number}" for alias, number in sorted(known.items())) or "there are none"
+    listed = ", ".join(f"{alias} is version {number}" for alias, number in sorted(known.items())) or "none"
     kind = "version" if number is not None else "alias"
-    raise MissingStepError(f"{name} has no {kind} {wanted!r} in the registry; of the aliases, {told}.")
+    raise MissingStepError(
+        f"{name} has no {kind} {requested!r} in the registry; aliases: {listed}. Use one of them or a version number."
+    )
 
 
 def aliases(name: str) -> dict[str, int]:
-    """Return where a registered model's aliases point now.
+    """Return the aliases of a registered model and the versions that they point to.
 
     Raises:
         MissingStepError: There is no such model.
@@ -108,13 +110,13 @@ def aliases(name: str) -> dict[str, int]:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise MissingStepError(
-                f"The registry holds no model {name!r} (mlflow_runs.model_name); register one."
+                f"The registry has no model {name!r} (tracking.model_name); register a run first."
             ) from error
     return {alias: int(number) for alias, number in found.items()}
 
 
 def move(name: str, alias: str, number: int | None) -> None:
-    """Let an alias point at a version, or at nothing."""
+    """Point an alias at a version, or delete it if `number` is None."""
     client = mlflow.MlflowClient()
     with mlflow_runs.server_errors():
         if number is None:
@@ -124,7 +126,7 @@ def move(name: str, alias: str, number: int | None) -> None:
 
 
 def describe(name: str, number: int, text: str) -> None:
-    """Write the Markdown that the registry's page shows of a version."""
+    """Set the description of a version, Markdown that MLflow's page shows."""
     with mlflow_runs.server_errors():
         mlflow.MlflowClient().update_model_version(name, str(number), text)
 
@@ -137,8 +139,8 @@ def note(version: Version, tags: Mapping[str, str]) -> None:
 
 
 def log_decision(version: Version, text: str) -> str:
-    """Keep a decision as an artifact of the version's run; return its path there."""
-    # Two decisions may fall in one second.
+    """Store a decision as an artifact of the version's run; return the artifact's path."""
+    # Unique, because two decisions may be made in the same second.
     when = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
     path = f"promotion/version-{version.number}-{when}.json"
     with mlflow_runs.server_errors():

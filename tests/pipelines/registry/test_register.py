@@ -1,4 +1,4 @@
-"""What a registered version holds, on SQLite and on a server with PostgreSQL, and what registering refuses."""
+"""Registered versions, on SQLite and on a server with PostgreSQL: files, tags, description, and refusals."""
 
 import os
 import shutil
@@ -32,13 +32,13 @@ OWN_FILES = {
 
 
 @pytest.fixture(scope="module")
-def registered(place):
+def registered(mlflow_folder):
     """Register a small run once."""
-    run = runs.make_run(runs.configure(place, "shown"))
+    run = runs.make_run(runs.configure(mlflow_folder, "shown"))
     return run, register(run)
 
 
-def test_a_version_is_the_challenger_and_says_what_it_is_made_of(registered):
+def test_a_version_is_the_challenger_and_its_tags_name_its_origin(registered):
     run, made = registered
     version = mlflow.MlflowClient().get_model_version_by_alias("shown", "challenger")
     assert (made.version, made.uri) == (int(version.version), "models:/shown@challenger") == (1, made.uri)
@@ -50,7 +50,7 @@ def test_a_version_is_the_challenger_and_says_what_it_is_made_of(registered):
     assert float(version.tags["parity.max_difference"]) == 1e-6
 
 
-def test_everything_lies_in_the_version_byte_for_byte(registered, tmp_path):
+def test_a_version_contains_all_files_byte_for_byte(registered, tmp_path):
     run, _ = registered
     artifacts = find("shown", 1).artifacts()
     sizes = artifacts.sizes()
@@ -65,7 +65,7 @@ def test_everything_lies_in_the_version_byte_for_byte(registered, tmp_path):
             assert (tmp_path / "file").read_bytes() == original.read_bytes(), path
 
 
-def test_signature_and_example_are_those_of_the_tensors(registered):
+def test_signature_and_example_match_the_tensors(registered):
     model = mlflow.models.get_model_info("models:/shown@challenger")
     (photo,), (street_map,) = model.signature.inputs.inputs, model.signature.outputs.inputs
     assert (photo.name, photo.shape, photo.type) == ("photo", (-1, 32, 32, 3), np.dtype("float32"))
@@ -92,8 +92,8 @@ def test_the_run_knows_the_model(registered):
     assert mlflow.MlflowClient().get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_registering_again_makes_the_next_version_the_challenger(place):
-    run = runs.make_run(runs.configure(place, "again"))
+def test_registering_again_makes_the_next_version_the_challenger(mlflow_folder):
+    run = runs.make_run(runs.configure(mlflow_folder, "again"))
     assert [register(run).version, register(run).version] == [1, 2]
     assert find("again", "challenger").number == 2 and find("again", "1").sha256 == find("again", 2).sha256
 
@@ -108,7 +108,7 @@ def test_registering_again_makes_the_next_version_the_challenger(place):
         ("generator.keras", "train"),
     ],
 )
-def test_registering_needs_every_step_before_it(registered, tmp_path, file, verb):
+def test_registering_requires_all_earlier_steps(registered, tmp_path, file, verb):
     run, _ = registered
     copy = RunFolder(tmp_path / run.run_id)
     shutil.copytree(run.path, copy.path)
@@ -118,17 +118,17 @@ def test_registering_needs_every_step_before_it(registered, tmp_path, file, verb
     assert versions.aliases("shown") == {"challenger": 1}
 
 
-def test_scores_of_an_older_sat2map_are_told(registered, tmp_path):
+def test_incompatible_scores_are_refused(registered, tmp_path):
     run, _ = registered
     copy = RunFolder(tmp_path / run.run_id)
     shutil.copytree(run.path, copy.path)
     (copy.evaluation / "scores.json").write_text('{"ssim": 0.5}')
-    with pytest.raises(MissingStepError, match="another version of sat2map; run `evaluate` again"):
+    with pytest.raises(MissingStepError, match="incompatible with this version of sat2map; run `evaluate` again"):
         register(copy)
 
 
-def test_a_store_that_alters_the_model_makes_no_version(place, monkeypatch):
-    run = runs.make_run(runs.configure(place, "altered"))
+def test_no_version_is_created_if_the_store_alters_the_model(mlflow_folder, monkeypatch):
+    run = runs.make_run(runs.configure(mlflow_folder, "altered"))
     fetch = Artifacts.fetch
 
     def flipped(self, path, file, *, limit):
@@ -136,9 +136,9 @@ def test_a_store_that_alters_the_model_makes_no_version(place, monkeypatch):
         file.write_bytes(file.read_bytes()[:-1] + b"?")
 
     monkeypatch.setattr(Artifacts, "fetch", flipped)
-    with pytest.raises(TrackingError, match=r"did not keep model\.onnx"):
+    with pytest.raises(TrackingError, match=r"artifact store altered model\.onnx"):
         register(run)
-    with pytest.raises(MissingStepError, match="holds no model 'altered'"):
+    with pytest.raises(MissingStepError, match="has no model 'altered'"):
         find("altered", 1)
 
 
@@ -160,13 +160,13 @@ register(RunFolder(Path(sys.argv[1])))
     "moment",
     ["finalize_logged_model", pytest.param("log_model_artifacts", marks=pytest.mark.slow)],
 )
-def test_a_kill_leaves_no_version_without_its_files(place, moment):
+def test_a_killed_registration_leaves_no_version_without_its_files(mlflow_folder, moment):
     name = f"killed in {moment}"
-    run = runs.make_run(runs.configure(place, name))
+    run = runs.make_run(runs.configure(mlflow_folder, name))
     words = [sys.executable, "-c", KILLED, str(run.path), moment]
     environment = dict(os.environ) | {"PYTHONPATH": ":".join(sys.path)}
-    assert subprocess.run(words, cwd=place, env=environment, capture_output=True, check=False).returncode == -9
-    with pytest.raises(MissingStepError, match="holds no model"):
+    assert subprocess.run(words, cwd=mlflow_folder, env=environment, capture_output=True, check=False).returncode == -9
+    with pytest.raises(MissingStepError, match="has no model"):
         find(name, "challenger")
     assert register(run).version == 1
 
@@ -174,43 +174,44 @@ def test_a_kill_leaves_no_version_without_its_files(place, moment):
 @pytest.mark.parametrize(
     ("which", "message"),
     [
-        ("champion", "no alias 'champion' in the registry; of the aliases, challenger is version 1"),
+        ("champion", "no alias 'champion' in the registry; aliases: challenger is version 1"),
         (7, "no version '7' in the registry"),
         ("0", "no version '0'"),
     ],
 )
-def test_an_unknown_version_is_told_beside_those_that_are(registered, which, message):
+def test_an_unknown_version_is_refused_with_the_known_aliases(registered, which, message):
     with pytest.raises(MissingStepError, match=message):
         find("shown", which)
 
 
-def test_an_unreachable_server_is_a_sentence(monkeypatch):
+def test_an_unreachable_server_is_reported_without_its_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     with pytest.raises(TrackingError, match=r"127\.0\.0\.1:9 does not answer") as found:
         find("shown", 1)
     assert "secret" not in str(found.value)
 
 
-# What the page says
+# Descriptions
 
 
-def test_the_description_reads_well(registered):
+def test_the_description_lists_scores_data_and_usage(registered):
     run, _ = registered
     text = find("shown", 1).description
     assert text.startswith("**Beats every trivial baseline in all 4 scores, on 3 held-out pairs.**")
     assert "| **this model** | &emsp;0.8000 [0.7000, 0.9000] | &emsp;10.00 [9.00, 11.00] |" in text
     assert (
-        "| median colour | &emsp;0.3000 [0.2000, 0.4000] | &emsp;30.00 [29.00, 31.00] |" in text and "not FID" in text
+        "| median colour | &emsp;0.3000 [0.2000, 0.4000] | &emsp;30.00 [29.00, 31.00] |" in text
+        and "is not FID" in text
     )
-    assert "3 pairs to train on and 3 held out" in text and PairIndex.load(run.pairs_file).fingerprint[:12] in text
+    assert "3 training pairs and 3 held out" in text and PairIndex.load(run.pairs_file).fingerprint[:12] in text
     assert "sat2map pull 1 --out model" in text and 'models:/shown/1"' in text
     assert "](model-versions/get-artifact?path=sat2map%2Fcard.png&name=shown&version=1)" in text
 
 
-def test_the_model_s_own_page_tells_the_aliases_and_keeps_what_a_person_wrote(registered):
+def test_the_model_s_page_explains_the_aliases_and_keeps_a_person_s_description(registered):
     run, _ = registered
     client = mlflow.MlflowClient()
-    assert "**champion**: what services draw with" in client.get_registered_model("shown").description
+    assert "**champion**: the version for services" in client.get_registered_model("shown").description
     copy = runs.make_run(runs.configure(run.path.parents[2], "described"))
     client.create_registered_model("described", description="Ours.")
     register(copy)
@@ -240,26 +241,29 @@ def test_the_page_shows_the_first_rows_of_the_sheet(registered, tmp_path):
         assert np.array_equal(np.asarray(card), np.asarray(sheet)[:rows])
 
 
-def test_a_decision_takes_the_place_of_the_one_before():
+def test_a_decision_replaces_an_earlier_one():
     once = model_card.with_decision("text\n", "Refused on Monday", ["too slow"])
     twice = model_card.with_decision(once, "Promoted on Tuesday", ["better"])
     assert "Refused on Monday" in once and once.startswith("text\n")
     assert "Monday" not in twice and twice.endswith("**Promoted on Tuesday**\n\n- better\n")
 
 
-# Where files may lie
+# Locations of files
 
 
 @pytest.mark.parametrize(
     ("location", "message"),
     [
-        ("http://elsewhere:80/api/2.0/mlflow-artifacts/artifacts/1", "lie on elsewhere:80, which is not the MLflow"),
-        ("mlflow-artifacts://me:secret@elsewhere/1", "lie on elsewhere, which is not"),
-        ("ftp://me:secret@elsewhere/1", "files are fetched from mlflow-artifacts:"),
-        ("models:/shown/1", "files are fetched from"),
+        (
+            "http://elsewhere:80/api/2.0/mlflow-artifacts/artifacts/1",
+            "files are on elsewhere:80, which is not the MLflow",
+        ),
+        ("mlflow-artifacts://me:secret@elsewhere/1", "files are on elsewhere, which is not"),
+        ("ftp://me:secret@elsewhere/1", "only mlflow-artifacts:,"),
+        ("models:/shown/1", "only mlflow-artifacts:, .* and folders are supported"),
     ],
 )
-def test_files_elsewhere_are_not_fetched(place, location, message):
+def test_files_on_other_servers_are_not_fetched(mlflow_folder, location, message):
     with pytest.raises(BundleError, match=message) as found:
         Artifacts(location)
     assert "secret" not in str(found.value)
