@@ -1,4 +1,4 @@
-"""The whole road: prepare -> train -> export -> evaluate -> register."""
+"""The complete flow: prepare, train, export, evaluate, register."""
 
 from model.io.progress import stage
 from model.spec import Frozen
@@ -14,7 +14,7 @@ from pipelines.workspace import RunFolder, RunRecord
 
 
 class FlowResult(Frozen):
-    """What a whole run made."""
+    """Result of the complete flow."""
 
     record: RunRecord
     scores: Scores
@@ -22,7 +22,7 @@ class FlowResult(Frozen):
 
 
 def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
-    """Go from pairs to a registered model; each step leaves what the next one, or a person, can take up."""
+    """Run all steps, from pairs to a registered model; each writes its results to the workspace."""
     mlflow_runs.connect()
     with stage("Preparing pairs"):
         pairs = prepare(config)

@@ -1,19 +1,19 @@
-"""What the verbs leave for each other, and where.
+"""The workspace: files that the verbs write and read.
 
 ```
 workspace/
 ├── sample-.../        painted scenes                                   prepare
 ├── pairs.json         the checked pairs, and rejected.csv              prepare
 ├── latest             id of the newest trained run                     train
-├── cache/             what networks saw in true maps                   evaluate
-└── runs/RUN/          one folder a run, named after its MLflow run
+├── cache/             features of true maps, and pulled models         evaluate, score
+└── runs/RUN/          a folder per run, named after its MLflow run
     ├── config.json    its settings; pairs.json: the pairs it used      train
-    ├── checkpoints/   the newest and the best one                      train
-    ├── run.json       what is known when it has ended                  train
+    ├── checkpoints/   the newest and the best checkpoint               train
+    ├── run.json       steps, seconds and images per second             train
     ├── trials/TRIAL/  the same for each trial of a search              tune
     ├── generator.keras                                                 train
     ├── bundle/        generator.onnx and bundle.json                   export
-    └── evaluation/    report.html, scores.json, pairs.csv, maps ...  evaluate
+    └── evaluation/    report.html, scores.json, pairs.csv, maps ...    evaluate
 ```
 """
 
@@ -34,14 +34,14 @@ GENERATOR_FILE = "generator.keras"
 
 
 class RunRecord(Frozen):
-    """What is known of a run when its training has ended."""
+    """Record of a run whose training has ended."""
 
     run_id: str
-    """The MLflow run."""
+    """Id of the MLflow run."""
     config: RunConfig
     steps: int
     seconds: float
-    """From the end of the first step, which traces, to the end of the last one, since the workers last started."""
+    """Seconds from the end of the first step, which traces the graph, to the end of the last, since the last start."""
     images_per_second: float
 
 
@@ -53,52 +53,52 @@ class RunFolder:
 
     @property
     def run_id(self) -> str:
-        """The MLflow run's id, which names the folder."""
+        """Id of the MLflow run, which is the folder's name."""
         return self.path.name
 
     @property
     def checkpoints(self) -> Path:
-        """Its checkpoints."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def generator(self) -> Path:
-        """The trained generator, a Keras file."""
+        """The Keras file of the trained generator."""
         return self.path / GENERATOR_FILE
 
     @property
     def bundle(self) -> Path:
-        """The exported model."""
+        """The folder of the exported model."""
         return self.path / "bundle"
 
     @property
     def evaluation(self) -> Path:
-        """Report, scores, sheet, and the maps drawn from the held-out photos."""
+        """The folder of the report, scores, sheet, and maps of the held-out photos."""
         return self.path / "evaluation"
 
     @property
     def ray(self) -> Path:
-        """What Ray Train notes for itself while it runs."""
+        """The folder that Ray Train uses while it runs."""
         return self.path / "ray"
 
     @property
     def cache(self) -> Path:
-        """What can be made again, for all runs of the workspace."""
+        """The cache of the workspace, shared by all runs."""
         return Workspace(self.path.parent.parent).cache
 
     @property
     def trials(self) -> Path:
-        """The folders of a search's trials, one a trial."""
+        """The folder of a search's trials, with a folder per trial."""
         return self.path / "trials"
 
     @property
     def config_file(self) -> Path:
-        """The settings that the run began with."""
+        """The file of the settings that the run started with."""
         return self.path / "config.json"
 
     @property
     def pairs_file(self) -> Path:
-        """The pairs that the run was trained and is judged on."""
+        """The index of the pairs that the run is trained and evaluated on."""
         return self.path / "pairs.json"
 
     @property
@@ -107,39 +107,41 @@ class RunFolder:
         return self.path / "run.json"
 
     def config(self) -> RunConfig:
-        """Read the settings that the run began with.
+        """Read the settings that the run started with.
 
         Raises:
-            MissingStepError: The run never began to train, or it is of another version.
+            MissingStepError: The training never started, or the file is incompatible with this version.
         """
         try:
             return RunConfig.model_validate_json(self.config_file.read_text(encoding="utf-8"))
         except (FileNotFoundError, ValidationError, UnicodeDecodeError) as error:
             raise MissingStepError(
-                f"{self.config_file} is missing, or of another version of sat2map; run `train` again."
+                f"{self.config_file} is missing or incompatible with this version of sat2map; run `train` again."
             ) from error
 
     def record(self) -> RunRecord:
-        """Read what training left.
+        """Read the record of the training.
 
         Raises:
-            MissingStepError: The run was never trained to its end.
+            MissingStepError: The training has not ended, or the file is incompatible with this version.
         """
         path = self.record_file
         try:
             return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise MissingStepError(f"{self.path} holds no finished training; run `train` first.") from error
+            raise MissingStepError(f"{self.path} contains no finished training; run `train` first.") from error
         except (ValidationError, UnicodeDecodeError) as error:
-            raise MissingStepError(f"{path} is of another version of sat2map; run `train` again.") from error
+            raise MissingStepError(
+                f"{path} is incompatible with this version of sat2map; run `train` again."
+            ) from error
 
     def in_workspace(self) -> list[str]:
-        """Return the words that a command needs to find the run from here."""
+        """Return the options that a command needs to find the run from the current folder."""
         workspace = self.path.parent.parent
         return [] if workspace == Path("workspace").resolve() else ["--set", f"workspace={workspace}"]
 
     def write_record(self, record: RunRecord) -> None:
-        """Write what training leaves."""
+        """Write the record of the training."""
         write_text(self.record_file, record.model_dump_json(indent=2))
 
     def open_bundle(self) -> Bundle:
@@ -161,17 +163,17 @@ class Workspace:
 
     @property
     def pairs_file(self) -> Path:
-        """The checked pairs."""
+        """The index of the checked pairs."""
         return self.root / "pairs.json"
 
     @property
     def rejected_file(self) -> Path:
-        """The refused files and why, as CSV."""
+        """The CSV file of rejected files and reasons."""
         return self.root / "rejected.csv"
 
     @property
     def cache(self) -> Path:
-        """Files that can be made again: features of true maps, and models pulled from the registry."""
+        """The folder of files that can be recreated: features of true maps, and models pulled from the registry."""
         return self.root.resolve() / "cache"
 
     @property
@@ -180,28 +182,30 @@ class Workspace:
         return self.cache / "models"
 
     def new_run(self, run_id: str) -> RunFolder:
-        """Make the folder of a new run."""
+        """Create the folder of a run."""
         folder = RunFolder(self.root.resolve() / "runs" / run_id)
         folder.path.mkdir(parents=True, exist_ok=True)
         return folder
 
     def set_latest(self, run: RunFolder) -> None:
-        """Let the verbs that are given no run work on this one."""
+        """Make this run the default of verbs without --run."""
         write_text(self.root / "latest", run.run_id)
 
     def run(self, run_id: str | None = None) -> RunFolder:
-        """Find the folder of a run, by default of the newest.
+        """Return the folder of a run, by default of the newest one.
 
         Raises:
-            MissingStepError: There is no such run here.
+            MissingStepError: There is no such run.
         """
         latest = self.root / "latest"
         if run_id is None:
             if not latest.is_file():
-                raise MissingStepError(f"No trained run in {self.root}; run `train` first (or name another workspace).")
+                raise MissingStepError(
+                    f"No trained run in {self.root}; run `train` first, or choose another workspace."
+                )
             run_id = latest.read_text(encoding="utf-8").strip()
         runs = self.root.resolve() / "runs"
         known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
         if run_id not in known:
-            raise MissingStepError(f"No run {run_id!r} in {self.root}; there are: {', '.join(known) or 'none'}.")
+            raise MissingStepError(f"No run {run_id!r} in {self.root}; known runs: {', '.join(known) or 'none'}.")
         return RunFolder(runs / run_id)

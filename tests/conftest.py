@@ -1,4 +1,4 @@
-"""The fixtures of all tests, from tests/fixtures/."""
+"""Fixtures for all tests, from tests/fixtures/."""
 
 import signal
 
@@ -12,5 +12,5 @@ pytest_plugins = [
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible():
-    """Let tests interrupt their processes: what a shell starts in the background ignores SIGINT, and hands that on."""
+    """Restore the handler of SIGINT, which background processes of a shell ignore and their children inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,4 +1,4 @@
-"""The verbs that measure how fast this machine is."""
+"""The benchmarks: bench training and bench inference."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ import typer
 
 from pipelines.cli.options import Config, Settings, load, print_result
 
-app = typer.Typer(no_args_is_help=True, help="Measure how fast this machine is.")
+app = typer.Typer(no_args_is_help=True, help="Measure the speed of this machine.")
 
 
 @app.command("training")
@@ -14,25 +14,27 @@ def bench_training(
     parts: Annotated[
         list[str] | None,
         typer.Option(
-            "--part", help="step, inside (Ray and MLflow) or scaling (two workers); repeatable. [default: all]"
+            "--part", help="step, inside (Ray and MLflow) or scaling (two workers); repeatable; by default all."
         ),
     ] = None,
     batches: Annotated[
-        list[int] | None, typer.Option("--batch", min=1, help="Of the bare step; repeatable. [default: 1, 4, 16]")
+        list[int] | None,
+        typer.Option("--batch", min=1, help="Batch size of the bare step; repeatable; by default 1, 4 and 16."),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COMMAND",
-            help="A reference that prints JSON with images_per_second; {batch} is the batch size; repeatable.",
+            help="Reference command that prints JSON with images_per_second; {batch} stands for the batch size; "
+            "repeatable.",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turn.")] = 3,
-    steps: Annotated[int, typer.Option(min=2, help="Steps that are timed each time.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; every measurement is repeated in each.")] = 3,
+    steps: Annotated[int, typer.Option(min=2, help="Steps in each round.")] = 8,
     config: Config = "default",
     settings: Settings = None,
 ) -> None:
-    """Time training on this machine, in bfloat16; print JSON, and leave it with a table in WORKSPACE/bench."""
+    """Time training in bfloat16; print JSON, and write it with a table to WORKSPACE/bench."""
     settings_read = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
     from pipelines.benchmarks import training_bench
 
@@ -47,27 +49,28 @@ def bench_inference(
     parts: Annotated[
         list[str] | None,
         typer.Option(
-            "--part", help="session, score (a folder of JPEGs), scene (a GeoTIFF) or start; repeatable. [default: all]"
+            "--part", help="session, score (a folder of JPEGs), scene (a GeoTIFF) or start; repeatable; by default all."
         ),
     ] = None,
     batches: Annotated[
-        list[int] | None, typer.Option("--batch", min=1, help="Of a session; repeatable. [default: 1, 8]")
+        list[int] | None,
+        typer.Option("--batch", min=1, help="Batch size of a session; repeatable; by default 1 and 8."),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COMMAND",
-            help="Another way to draw, that prints JSON with images_per_second; {batch} is the batch size, {model} the "
-            "plain ONNX file; repeatable.",
+            help="Reference command that prints JSON with images_per_second; {batch} stands for the batch size, "
+            "{model} for the plain ONNX file; repeatable.",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turn.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.01, help="How long each is timed each time.")] = 5,
-    photos: Annotated[int, typer.Option(min=8, help="In the folder that is scored.")] = 400,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; every measurement is repeated in each.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.01, help="Duration of each measurement in a round.")] = 5,
+    photos: Annotated[int, typer.Option(min=8, help="Photos in the folder of the part score.")] = 400,
     config: Config = "default",
     settings: Settings = None,
 ) -> None:
-    """Time drawing on this machine; print JSON, and leave it with a table in WORKSPACE/bench."""
+    """Time drawing; print JSON, and write it with a table to WORKSPACE/bench."""
     settings_read = load(config, settings)
     from pipelines.benchmarks import inference_bench
 

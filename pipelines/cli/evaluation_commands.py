@@ -1,4 +1,4 @@
-"""The verbs that judge models: evaluate, compare."""
+"""The verbs evaluate and compare."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ InceptionWeights = Annotated[
     typer.Option(
         "--inception-weights",
         metavar="PATH|URL",
-        help="pt_inception-2015-12-05-6726825d.pth, the official network: adds FID, KID and Inception Score.",
+        help="The official network pt_inception-2015-12-05-6726825d.pth; adds FID, KID and Inception Score.",
     ),
 ]
 LpipsWeights = Annotated[
@@ -23,7 +23,7 @@ LpipsWeights = Annotated[
     typer.Option(
         "--lpips-weights",
         metavar="DIR",
-        help="A folder with alexnet-owt-7be5be79.pth and alex.pth: adds LPIPS.",
+        help="Folder with alexnet-owt-7be5be79.pth and alex.pth; adds LPIPS.",
     ),
 ]
 
@@ -37,7 +37,7 @@ def evaluate(
     lpips_weights: LpipsWeights = "",
     as_json: AsJson = False,
 ) -> None:
-    """Score the exported model on the held-out pairs, beside trivial baselines, and write the report."""
+    """Score the exported model and trivial baselines on the held-out pairs, and write a report."""
     settings_read = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
     folder = run_folder(settings_read, run)
     from pipelines.cli import summary
@@ -49,9 +49,9 @@ def evaluate(
 
 @app.command()
 def compare(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Run ids; the first is compared with.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Ids of runs; the first is the reference.")],
     out: Annotated[
-        str, typer.Option("--out", metavar="DIR", help="The folder to make. [default: WORKSPACE/comparison]")
+        str, typer.Option("--out", metavar="DIR", help="Folder for the page; by default WORKSPACE/comparison.")
     ] = "",
     config: Config = None,
     settings: Settings = None,
@@ -59,9 +59,9 @@ def compare(
     lpips_weights: LpipsWeights = "",
     as_json: AsJson = False,
 ) -> None:
-    """Put models side by side on the held-out pairs of the first, with paired differences and a page to look at."""
+    """Compare models on the held-out pairs of the first one, and write a page with paired differences."""
     settings_read = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
-    # `mlflow run -P runs="A B"` gives one word.
+    # `mlflow run -P runs="A B"` passes a single argument.
     folders = [run_folder(settings_read, run) for words in runs for run in words.split()]
     from pipelines.cli import summary
     from pipelines.evaluation import comparison

@@ -1,4 +1,4 @@
-"""The command line: the verbs, and the exit code of each kind of error."""
+"""The `sat2map` command: its verbs, and the exit codes of errors."""
 
 import os
 import sys
@@ -18,17 +18,20 @@ from pipelines.cli import (
 from pipelines.cluster.signals import STOPPED
 
 REFUSED = 3
-"""The exit code of a promotion that did not pass its gates."""
+"""Exit code of a promotion that did not pass its gates."""
 
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="""Turn satellite photos into street maps: from a folder of pairs to a registered model that draws.
+    # Short lines: typer keeps the line breaks.
+    help="""Turn satellite photos into street maps: train, register and run Pix2Pix models.
 
-    `main` does it all, with painted scenes if you name no data. The other verbs do one step each, on what the step
-    before left in the workspace: prepare, train, export, evaluate, register. `promote` makes a registered model the
-    champion if it is better, `score` draws maps for your photos, `submit` runs any of them on a Ray cluster.
+    `main` runs the complete flow, on painted scenes unless you name other data.
+    The verbs prepare, train, export, evaluate and register run one step each, on
+    the results of the step before in the workspace. `promote` makes a registered
+    version the champion if it passes the gates, `score` draws maps of your
+    photos, and `submit` runs a verb on a Ray cluster.
     """,
 )
 
@@ -41,13 +44,13 @@ app.add_typer(bench_commands.app, name="bench")
 
 
 def main() -> None:
-    """Run the command line; a user's mistake exits with 2 and its message alone."""
+    """Run the command line; errors of the project exit with 2 and print their message without a traceback."""
     from pipelines.cluster import environment
 
     environment.load()
-    # TensorFlow's notes on instruction sets and missing GPUs help nobody here.
+    # Hide TensorFlow's notes on instruction sets and missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # What Pillow finds odd about a photo's metadata can be read all the same; what can't be read is an error.
+    # Pillow warns of odd metadata in photos that it can read; photos that it can't read raise errors.
     warnings.filterwarnings("ignore", module="PIL")
     try:
         app(prog_name="sat2map")

@@ -1,4 +1,4 @@
-"""The verbs of the model registry: register, promote, rollback, pull."""
+"""The verbs register, promote, rollback and pull."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command()
 def register(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
-    """Make the exported model a version in MLflow's registry, under the alias `challenger`."""
+    """Register the exported model in MLflow, under the alias `challenger`."""
     folder = run_folder(load(config, settings), run)
     from pipelines.cli import summary
     from pipelines.registry.register import register as register_run
@@ -23,18 +23,24 @@ def register(config: Config = None, settings: Settings = None, run: Run = "", as
 
 @app.command()
 def promote(
-    version: Annotated[str, typer.Argument(help="A number, or an alias such as `challenger`.")] = "challenger",
-    force: Annotated[bool, typer.Option("--force", help="Promote whatever the gates say; needs a reason.")] = False,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is recorded.")] = "",
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Version number, or an alias such as `challenger`.")
+    ] = "challenger",
+    force: Annotated[bool, typer.Option("--force", help="Promote even if a gate fails; needs --reason.")] = False,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Reason for --force, which is recorded.")
+    ] = "",
     config: Config = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a registered version the champion, if it passes the gates (settings promotion.*); exit code 3 if not.
+    """Make a registered version the champion if it passes the gates (settings: promotion).
 
-    Challenger and champion draw the same frozen pairs on this machine. The gates: the primary score must gain over
-    the champion, the others may lose a little, the model must beat what needs no learning, be what TensorFlow
-    trained, and be about as fast. Decision and numbers are written into the registry, also when nothing moves.
+    Challenger and champion are evaluated on the same pairs on this machine. To
+    pass, the challenger must improve the primary score, lose only little in the
+    others, beat the trivial baselines, match the TensorFlow model, and be about
+    as fast as the champion. The decision and its numbers are recorded in the
+    registry. Exit code 3: a gate failed, and no alias was moved.
     """
     settings_read = load(config, settings)
     from pipelines.cli import summary
@@ -46,7 +52,7 @@ def promote(
 
 @app.command()
 def rollback(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
-    """Make the version that was the champion before the champion again."""
+    """Make the previous champion the champion again."""
     settings_read = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import promotion
@@ -57,13 +63,13 @@ def rollback(config: Config = None, settings: Settings = None, as_json: AsJson =
 
 @app.command()
 def pull(
-    version: Annotated[str, typer.Argument(metavar="ALIAS", help="An alias such as `champion`, or a number.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make: a bundle.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Version number, or an alias such as `champion`.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the bundle.")],
     config: Config = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch a registered model as a bundle: checked against its sha256, and nothing in it is ever unpickled."""
+    """Download a registered model as a bundle, checked by its sha256; nothing is unpickled."""
     settings_read = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import pull

@@ -1,4 +1,4 @@
-"""The verb that sends another to a Ray cluster: submit."""
+"""The verb submit, which runs another verb on a Ray cluster."""
 
 import sys
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from pipelines.cluster.signals import STOPPED
 app = typer.Typer()
 
 STAY_HERE = {"submit", "bench"}
-"""Verbs that no job runs."""
+"""Verbs that can't run as a job."""
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -23,26 +23,29 @@ def submit(
         typer.Option(
             "--address",
             metavar="URL",
-            help="The cluster's dashboard, http://HEAD:8265.",
+            help="Address of the cluster's dashboard, http://HEAD:8265.",
             envvar="RAY_API_SERVER_ADDRESS",
             show_envvar=False,
         ),
     ],
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- VERB OPTIONS]", help="Any verb as it is typed here; `main`.")
+        list[str] | None,
+        typer.Argument(metavar="[-- VERB OPTIONS]", help="The verb with its options; by default `main`."),
     ] = None,
     no_follow: Annotated[
-        bool, typer.Option("--no-follow", help="Print the job's id and leave, without waiting for its end.")
+        bool, typer.Option("--no-follow", help="Print the job's id, and do not wait for its end.")
     ] = False,
 ) -> None:
-    """Run a verb on a Ray cluster: ship the code, follow the log, return the job's exit code.
+    """Run a verb as a job on a Ray cluster, follow its log, and return its exit code.
 
-    sat2map submit --address http://HEAD:8265 -- train --set workspace=/SHARED/work --set training.workers=2
+    sat2map submit --address http://HEAD:8265 -- train --set workspace=/SHARED
 
-    Workspace and pairs must lie on storage that every node sees under the same path, and MLFLOW_TRACKING_URI must name
-    an MLflow server that the cluster reaches. The nodes have the packages of requirements.lock. This machine's
-    variables for MLflow and for storage (MLFLOW_*, AWS_*, GOOGLE_*, AZURE_*, DATABRICKS_*, KAGGLE_*) go along, out of
-    sight of Ray's dashboard and logs.
+    The code is uploaded; the nodes need the packages of requirements.lock. Put
+    the workspace and the pairs on storage that every node sees under the same
+    path, and set MLFLOW_TRACKING_URI to an MLflow server that the cluster can
+    reach. This machine's variables for MLflow and storage (MLFLOW_*, AWS_*,
+    GOOGLE_*, AZURE_*, DATABRICKS_*, KAGGLE_*) are passed on, hidden from Ray's
+    dashboard and logs.
     """
     verb, *options = words if words and not words[0].startswith("-") else ["main", *(words or [])]
     arguments = _arguments(context, verb, options)
@@ -59,17 +62,17 @@ def submit(
     try:
         code = jobs.follow(job)
     except KeyboardInterrupt:
-        print(f"\nJob {job.id} goes on without you;\n{job.how_to}", file=sys.stderr)
+        print(f"\nJob {job.id} continues to run;\n{job.how_to}", file=sys.stderr)
         code = STOPPED
     sys.exit(code)
 
 
 def _arguments(context: typer.Context, verb: str, options: list[str]) -> dict[str, Any]:
-    """Read the options of a verb that is to run elsewhere; typer tells what is wrong with them."""
+    """Parse the options of the verb to submit; typer reports invalid ones."""
     group: Any = context.find_root().command
     verbs = group.commands
     if verb not in verbs or verb in STAY_HERE:
         known = ", ".join(name for name in verbs if name not in STAY_HERE)
-        raise ConfigError(f"There is no verb {verb!r} to submit; there are: {known}.")
+        raise ConfigError(f"Can't submit the verb {verb!r}; use one of: {known}.")
     parsed: dict[str, Any] = verbs[verb].make_context(f"sat2map {verb}", list(options)).params
     return parsed

@@ -1,4 +1,4 @@
-"""What a verb says when it is done: what was made, where, how good it is, and what to type next."""
+"""Summaries printed when a verb has finished: results, scores, files and the next commands."""
 
 import os
 import shlex
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from pipelines.training.tune import TuneResult
 
 SHORT_ID = 8
-"""Characters of a run's id that tell it from others in a table."""
+"""Characters of a run's id in a table."""
 
 
 def flow(folder: RunFolder, result: FlowResult) -> None:
-    """Tell what a whole run made."""
+    """Print the results of the complete flow."""
     out = _console()
     record, version = result.record, result.version
-    out.print("\n[bold]sat2map has drawn its maps[/]\n")
+    out.print("\n[bold]The model is trained, evaluated and registered[/]\n")
     rows = {
         "Report": _relative(folder.evaluation / REPORT_FILE),
         "Maps of held-out photos": _relative(folder.evaluation / "maps"),
@@ -48,37 +48,37 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
     _next(
         out,
         {
-            "look at the run": "mlflow ui",
+            "see the run": "mlflow ui",
             "make it the champion": f"sat2map promote {version.version}",
             "train on your pairs": "sat2map main --set data.source=FOLDER",
             "draw maps": "sat2map score PHOTOS MAPS",
-            "answer requests": f"mlflow models serve -m {version.uri} --env-manager local",
+            "serve it": f"mlflow models serve -m {version.uri} --env-manager local",
         },
     )
 
 
 def pairs(config: RunConfig, index: PairIndex) -> None:
-    """Tell which pairs can be used, and which can't."""
+    """Print the numbers of pairs, and the rejected ones."""
     out = _console()
-    out.print(f"{len(index.train)} pairs to train on, {len(index.val)} held out, {len(index.rejected)} refused.")
-    for refused in index.rejected[:20]:
-        out.print(f"  refused {refused.name}: {refused.reason}", markup=False)
+    out.print(f"{len(index.train)} training pairs, {len(index.val)} held out, {len(index.rejected)} rejected.")
+    for rejected in index.rejected[:20]:
+        out.print(f"  rejected {rejected.name}: {rejected.reason}", markup=False)
     workspace = Workspace(config.workspace)
-    _facts(out, {"Index": _relative(workspace.pairs_file), "Refused": _relative(workspace.rejected_file)})
+    _facts(out, {"Index": _relative(workspace.pairs_file), "Rejected": _relative(workspace.rejected_file)})
     _next(out, {"train on them": "sat2map train"})
 
 
 def training(folder: RunFolder) -> None:
-    """Tell what training left."""
+    """Print the results of a training."""
     out = _console()
     record = folder.record()
     out.print(f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s.")
     _facts(out, {"Generator": _relative(folder.generator), "MLflow run": record.run_id})
-    _next(out, {"turn it into ONNX": "sat2map export"})
+    _next(out, {"export it to ONNX": "sat2map export"})
 
 
 def search(found: "TuneResult") -> None:
-    """Tell how the trials of a search ended, and the settings of the best."""
+    """Print the trials of a search, and the settings of the best one."""
     out = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     settings = [key.partition(".")[2] for key in found.trials[0].settings]
@@ -94,79 +94,79 @@ def search(found: "TuneResult") -> None:
 
 
 def bundle(exported: Bundle) -> None:
-    """Tell what was exported, how exact it is, and what was not shipped."""
+    """Print the variants of a bundle, their differences from TensorFlow and fp32, and those left out."""
     out = _console()
     manifest = exported.manifest
     parity = manifest.parity
     out.print(
         f"ONNX and TensorFlow differ by at most {parity.max_difference:.1e} on {parity.photos} held-out photos "
-        f"(allowed: {parity.limit:g}, on the scale [-1, 1]).",
+        f"(limit {parity.limit:g}, range [-1, 1]).",
         markup=False,
     )
     if manifest.variants:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for heading in ("variant", "made for", "SSIM to fp32", "worst pair score", "in float"):
+        for heading in ("variant", "providers", "SSIM to fp32", "largest loss", "layers in float"):
             table.add_column(heading)
         for name, variant in manifest.variants.items():
             paired = {score: share for score, share in variant.losses.items() if score not in SET_METRICS}
             score, share = max(paired.items(), key=lambda item: item[1], default=("", 0.0))
             providers = ", ".join(provider.removesuffix("ExecutionProvider") for provider in variant.providers)
-            lost = f"{share:+.2%} {METRICS[score].title}" if score else "not measured"
-            table.add_row(name, providers, f"{variant.ssim:.4f}", lost, ", ".join(variant.float_layers) or "nothing")
+            loss = f"{share:+.2%} {METRICS[score].title}" if score else "not measured"
+            table.add_row(name, providers, f"{variant.ssim:.4f}", loss, ", ".join(variant.float_layers) or "none")
         out.print(table)
     for name, reason in manifest.left_out.items():
-        out.print(f"Left out: {name}, because {reason}.", markup=False, style="yellow")
+        out.print(f"{name} was left out: {reason}.", markup=False, style="yellow")
     _facts(out, {"Bundle": _relative(exported.folder)})
-    _next(out, {"score it": "sat2map evaluate", "draw maps": "sat2map score PHOTOS MAPS"})
+    _next(out, {"evaluate it": "sat2map evaluate", "draw maps": "sat2map score PHOTOS MAPS"})
 
 
 def scores(folder: RunFolder, measured: Scores) -> None:
-    """Tell the scores beside their baselines."""
+    """Print the scores of a model and of the baselines."""
     out = _console()
     _score_table(out, measured)
     _facts(out, {"Report": _relative(folder.evaluation / REPORT_FILE), "Maps": _relative(folder.evaluation / "maps")})
-    _next(out, {"put it into the registry": "sat2map register"})
+    _next(out, {"register it": "sat2map register"})
 
 
 def version(registered: RegisteredVersion) -> None:
-    """Tell where the model is registered."""
+    """Print the name, version and alias of a registered model."""
     out = _console()
-    out.print(f"{registered.name} version {registered.version} is the {registered.alias}.")
+    out.print(f"Registered {registered.name} version {registered.version} as {registered.alias}.")
     _next(out, {"make it the champion": f"sat2map promote {registered.version}"})
 
 
 def promotion(done: "Promotion") -> None:
-    """Tell what became the champion, and every number that decided."""
+    """Print the new champion, and the results of the gates."""
     out = _console()
-    how = "was forced to be" if done.decision == "forced" else "is"
-    out.print(f"{done.name} version {done.version} {how} the champion now.")
+    forced = " (forced)" if done.decision == "forced" else ""
+    out.print(f"{done.name} version {done.version} is now the champion{forced}.")
     for gate in done.judgement.gates:
         out.print(f"  {'[green]✓[/]' if gate.passed else '[red]✗[/]'} {gate.sentence}.")
     _next(
         out,
         {
-            "fetch it": "sat2map pull champion --out champion",
-            "answer requests": f"mlflow models serve -m models:/{done.name}@champion --env-manager local",
+            "download it": "sat2map pull champion --out champion",
+            "serve it": f"mlflow models serve -m models:/{done.name}@champion --env-manager local",
         }
-        | ({} if done.champion is None else {"go back": "sat2map rollback"}),
+        | ({} if done.champion is None else {"undo the promotion": "sat2map rollback"}),
     )
 
 
 def rollback(done: "Rollback") -> None:
-    """Tell which version is the champion again."""
+    """Print the version that is the champion again."""
     out = _console()
-    out.print(f"{done.name} version {done.version} is the champion again; version {done.rolled_back} is not any more.")
+    out.print(f"{done.name} version {done.version} is the champion again, in place of version {done.rolled_back}.")
 
 
 def pulled(fetched: Bundle) -> None:
-    """Tell where a fetched model lies."""
+    """Print the folder of a pulled model."""
     out = _console()
     _facts(out, {"Bundle": _relative(fetched.folder), "sha256": fetched.manifest.sha256})
     _next(out, {"draw maps": f"sat2map score PHOTOS MAPS --model {shlex.quote(_relative(fetched.folder))}"})
 
 
 def _console() -> Console:
-    # Wide enough that a path is never broken where stdout is a file.
+    # No wrapping, so that paths are never broken where stdout is a file.
     return Console(highlight=False, soft_wrap=True)
 
 
@@ -180,37 +180,39 @@ def _next(out: Console, commands: dict[str, str]) -> None:
     out.print("\n[bold]Next[/]")
     activate = Path(sys.prefix) / "bin" / "activate"
     if activate.is_file() and "VIRTUAL_ENV" not in os.environ:
-        commands = {"once in a terminal": f"source {_relative(activate)}"} | commands
+        commands = {"activate once": f"source {_relative(activate)}"} | commands
     width = max(map(len, commands))
     for purpose, command in commands.items():
         out.print(f"  {purpose:{width}}  [cyan]{command}[/]")
 
 
 def comparison(folder: Path, found: Comparison) -> None:
-    """Tell what runs score on the same pairs, and what each gains over the first."""
+    """Print the scores of several runs on the same pairs, and what each gains over the first."""
     out = _console()
-    title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % interval"
+    title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % confidence interval"
     _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
     for run, gains in found.gains.items():
-        told = [f"{METRICS[name].title} {_gained(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
-        out.print(f"{run[:SHORT_ID]} gains over {found.runs[0][:SHORT_ID]}: {', '.join(told)}", markup=False)
-    _facts(out, {"Look at": _relative(folder)})
+        changes = [f"{METRICS[name].title} {_gain(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
+        out.print(f"{run[:SHORT_ID]} compared with {found.runs[0][:SHORT_ID]}: {', '.join(changes)}", markup=False)
+    _facts(out, {"Page": _relative(folder)})
 
 
 def _score_table(out: Console, measured: Scores) -> None:
     tables = {"[bold]this model[/]": measured.model}
     tables |= {BASELINES[baseline]: numbers for baseline, numbers in measured.baselines.items()}
-    _table(out, f"Scores on {measured.pairs} held-out pairs, ± half a 95 % interval", tables)
-    out.print("L1 in levels of 255, PSNR in dB. Fréchet Lite0 has FID's formula and another network: it is not FID.")
+    _table(out, f"Scores on {measured.pairs} held-out pairs, ± half a 95 % confidence interval", tables)
+    out.print(
+        "L1 is in levels of 255, PSNR in dB. Fréchet Lite0 uses FID's formula with another network; it is not FID."
+    )
     if measured.gap > WIDE_GAP:
-        out.print(f"Deployed, L1 is {measured.gap:.0%} higher than as trained: the report says what to do about it.")
+        out.print(f"L1 is {measured.gap:.0%} higher as deployed than as trained; the report explains what to do.")
     out.print(headline(measured), markup=False)
     for note in measured.notes:
         out.print(f"Note: {note}", style="dim", markup=False)
 
 
 def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:
-    # No wider than 80 columns: the terminals that show the least still show every digit.
+    # At most 80 columns, so that narrow terminals show every digit.
     frame: dict[str, Any] = {"box": box.SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
     table = Table(title=title, title_justify="left", title_style="bold", **frame)
     table.add_column("", no_wrap=True)
@@ -228,12 +230,12 @@ def _cell(name: str, score: Score) -> str:
     return f"{score.value:.{digits}f} ±{(score.high - score.low) / 2:.{digits}f}"
 
 
-def _gained(name: str, score: Score) -> str:
+def _gain(name: str, score: Score) -> str:
     digits = METRICS[name].digits
     return f"{score.value:+.{digits}f} [{score.low:+.{digits}f}, {score.high:+.{digits}f}]"
 
 
 def _relative(path: Path) -> str:
-    """The path from here where it lies below, so that it can be typed."""
+    """Return a path below the current folder as a relative one, and others unchanged."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

@@ -1,7 +1,7 @@
-"""Fetch a Kaggle dataset by its address, `kaggle://OWNER/NAME[/versions/N][#FOLDER]`; a cached copy works offline.
+"""Kaggle datasets, named by `kaggle://OWNER/NAME[/versions/N][#FOLDER]` and cached for offline use.
 
-`#FOLDER` is a folder inside the dataset, needed where several hold pairs: `kaggle://vikramtiwari/pix2pix-dataset#maps`.
-kagglehub keeps its copies under `~/.cache/kagglehub`, or where `KAGGLEHUB_CACHE` says.
+`#FOLDER` is a folder inside the dataset, needed if several contain pairs: `kaggle://vikramtiwari/pix2pix-dataset#maps`.
+kagglehub caches datasets in `~/.cache/kagglehub`, or in the folder `KAGGLEHUB_CACHE`.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class Address(NamedTuple):
-    """A Kaggle dataset, perhaps a version of it, perhaps a folder inside."""
+    """A Kaggle dataset, optionally with a version and a folder inside."""
 
     dataset: str
     version: int | None
@@ -37,69 +37,69 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read `kaggle://OWNER/NAME[/versions/N][#FOLDER]`.
+        """Parse `kaggle://OWNER/NAME[/versions/N][#FOLDER]`.
 
         Raises:
-            DataError: The text is not of this form.
+            DataError: The text does not have this form.
         """
         match = _ADDRESS.fullmatch(text)
         if not match:
-            raise DataError(f"{text!r} is not a Kaggle address: write kaggle://OWNER/NAME[/versions/N][#FOLDER].")
+            raise DataError(f"{text!r} is not a Kaggle address; use kaggle://OWNER/NAME[/versions/N][#FOLDER].")
         version = int(match["version"]) if match["version"] else None
         return cls(f"{match['owner']}/{match['name']}", version, match["folder"] or "")
 
     @property
     def handle(self) -> str:
-        """The name kagglehub gives it."""
+        """The dataset's name in kagglehub."""
         return self.dataset if self.version is None else f"{self.dataset}/versions/{self.version}"
 
 
 def fetch(address: str) -> Path:
-    """Download a dataset, or take it from kagglehub's cache, and return the folder inside that holds the pairs.
+    """Return the folder of pairs in a dataset, which is downloaded unless kagglehub has cached it.
 
-    Without a version the server is asked for the newest one; if it can't be reached, the newest complete copy in the
-    cache is used and a warning is logged.
+    Without a version, the newest one is used. If Kaggle can't be reached, the newest complete version in the cache is
+    used, and a warning is logged.
 
     Raises:
-        DataError: The address is wrong, the dataset can't be had, or it has no (or no single) folder of pairs.
+        DataError: The address is invalid, the dataset is not available, or it has no folder of pairs or several.
     """
     parsed = Address.parse(address)
     return find_paired_folder(_download(parsed), inside=parsed.folder)
 
 
 def find_paired_folder(root: Path, *, inside: str = "") -> Path:
-    """Return the one folder at or below `root/inside` that has `train/`, or `trainA/` and `trainB/`, with images.
+    """Return the only folder at or below `root/inside` that has `train/`, or `trainA/` and `trainB/`, with images.
 
     Raises:
-        DataError: There is none, or there are several (the message names them), or `inside` is no folder of `root`.
+        DataError: There is no such folder, there are several (the message lists them), or `inside` is not in `root`.
     """
     start = (root / inside).resolve()
     if not start.is_dir() or not start.is_relative_to(root.resolve()):
-        raise DataError(f"There is no folder {inside!r} in {root}.")
+        raise DataError(f"There is no folder {inside!r} in {root}; name an existing one after '#'.")
     found = list(_paired_folders(start))
     if not found:
         raise DataError(
-            f"There is no folder of pairs in {start}: looked {_MAX_DEPTH} levels down for train/, or for trainA/ and "
-            "trainB/, with images."
+            f"There is no folder of pairs in {start}; train/, or trainA/ and trainB/, with images must be at most "
+            f"{_MAX_DEPTH} levels down."
         )
     if len(found) > 1:
         names = sorted(folder.relative_to(root.resolve()).as_posix() for folder in found)
         raise DataError(
-            f"There are {len(found)} folders of pairs in {start}: {', '.join(names)}. Choose one at the end of the "
-            f"address, as in kaggle://OWNER/NAME#{names[0]}."
+            f"There are {len(found)} folders of pairs in {start}: {', '.join(names)}. Name one of them, for example "
+            f"kaggle://OWNER/NAME#{names[0]}."
         )
     return found[0]
 
 
 def _paired_folders(start: Path) -> Iterator[Path]:
-    """Walk down level by level, not into links, hidden folders or what was found."""
+    """Search level by level, without entering links, hidden folders, or folders that were found."""
     level, seen = [start], 0
     for _ in range(_MAX_DEPTH + 1):
         below: list[Path] = []
         for folder in level:
             seen += 1
             if seen > _MAX_FOLDERS:
-                raise DataError(f"{start} has more than {_MAX_FOLDERS} folders: name the one with the pairs after '#'.")
+                raise DataError(f"{start} has more than {_MAX_FOLDERS} folders; name the one with the pairs after '#'.")
             if is_paired(Location(folder)):
                 yield folder
             else:
@@ -117,33 +117,35 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _download(address: Address) -> Path:
-    """Return the folder of a dataset in kagglehub's cache, filling the cache if need be."""
-    import requests  # What kagglehub speaks, and whose errors it raises.
+    """Return the folder of a dataset in kagglehub's cache, downloading it if necessary."""
+    import requests  # kagglehub raises its exceptions.
 
     cached = _cached_versions(address.dataset)
     try:
         if address.version is None or address.version not in cached:
-            _knock()
-        return _ask_kagglehub(address.handle)
+            _check_reachable()
+        return _call_kagglehub(address.handle)
     except requests.RequestException as error:
         if address.version is None and cached and _is_outage(error):
             newest = max(cached)
             _log.warning(
-                "Kaggle can't be asked for the newest version of %s (%s): using version %d from the cache.",
+                "Kaggle did not return the newest version of %s (%s); using version %d from the cache.",
                 address.dataset,
                 type(error).__name__,
                 newest,
             )
-            return _ask_kagglehub(f"{address.dataset}/versions/{newest}")
-        raise DataError(f"Kaggle dataset {address.handle} can't be fetched: {_sentence(error, cached)}") from error
-    except Exception as error:  # kagglehub has no common base class, and raises plain Exception too.
-        # The name only: the text may hold a signed address.
+            return _call_kagglehub(f"{address.dataset}/versions/{newest}")
+        raise DataError(
+            f"Kaggle dataset {address.handle} can't be downloaded: {_explanation(error, cached)}"
+        ) from error
+    except Exception as error:  # kagglehub's errors have no base class, and some are plain Exceptions.
+        # Without the message, which may contain a signed address.
         detail = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
-        raise DataError(f"Kaggle dataset {address.handle} can't be fetched: kagglehub failed ({detail}).") from error
+        raise DataError(f"Kaggle dataset {address.handle} can't be downloaded: kagglehub failed ({detail}).") from error
 
 
 def _cached_versions(dataset: str) -> set[int]:
-    """Return the versions that kagglehub has whole: a folder `versions/N` with the marker `N.complete` beside."""
+    """Return the versions in kagglehub's cache that are complete: a folder `versions/N` and a marker `N.complete`."""
     from kagglehub.config import get_cache_folder
 
     home = Path(get_cache_folder()) / "datasets" / dataset
@@ -151,18 +153,18 @@ def _cached_versions(dataset: str) -> set[int]:
     return {int(number) for number in numbers if number.isdecimal() and (home / "versions" / number).is_dir()}
 
 
-def _knock() -> None:
-    """Fail in seconds where Kaggle can't be reached: kagglehub's calls have no time limit of their own."""
+def _check_reachable() -> None:
+    """Raise within seconds if Kaggle can't be reached, because kagglehub's own calls have no timeout."""
     import requests
     from kagglesdk.kaggle_env import get_endpoint, get_env, is_in_kaggle_notebook
 
-    # A Kaggle notebook mounts its datasets without this server.
+    # Kaggle notebooks mount datasets without this server.
     if not is_in_kaggle_notebook():
         requests.head(get_endpoint(get_env()), timeout=(5, 10))
 
 
-def _ask_kagglehub(handle: str) -> Path:
-    """Call kagglehub with its talk on stderr: stdout is for results."""
+def _call_kagglehub(handle: str) -> Path:
+    """Call kagglehub with its output on stderr, because stdout is for results."""
     import kagglehub
 
     for handler in logging.getLogger("kagglehub").handlers:
@@ -173,7 +175,7 @@ def _ask_kagglehub(handle: str) -> Path:
 
 
 def _status(error: Exception) -> int | None:
-    """Return the HTTP status an error carries, if any."""
+    """Return the HTTP status of an error, if it has one."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 
@@ -183,20 +185,20 @@ def _is_outage(error: Exception) -> bool:
     return status is None or status == 429 or status >= 500
 
 
-def _sentence(error: Exception, cached: set[int]) -> str:
-    """Say what went wrong and what to do, without the error's own text, which may hold a signed address."""
+def _explanation(error: Exception, cached: set[int]) -> str:
+    """Return an explanation without the error's own message, which may contain a signed address."""
     status = _status(error)
     if status in (401, 403):
         return (
-            f"it is private, does not exist or wants a login (HTTP {status}). Check the name, and set KAGGLE_API_TOKEN "
-            "if you have an account."
+            f"it is private, does not exist or requires a login (HTTP {status}). Check the name, and set "
+            "KAGGLE_API_TOKEN if you have an account."
         )
     if status == 404:
         return "there is no such dataset or version (HTTP 404). Check the name."
     if status is not None:
-        return f"the server answered HTTP {status}. Try again later."
+        return f"the server responded with HTTP {status}. Try again later."
     copies = ", ".join(str(version) for version in sorted(cached)) or "none"
     return (
-        f"no connection to Kaggle ({type(error).__name__}), and versions in the cache: {copies}. "
-        "Connect and try again, or give a folder instead."
+        f"no connection to Kaggle ({type(error).__name__}); versions in the cache: {copies}. "
+        "Try again with a connection, or use a folder of pairs instead."
     )

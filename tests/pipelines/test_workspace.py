@@ -1,4 +1,4 @@
-"""The workspace: each verb finds what the one before left, and says which verb is missing otherwise."""
+"""The workspace: every verb finds the files of earlier ones, and names the missing verb otherwise."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from model.bundle import Bundle
 from model.errors import BundleError, DataError, MissingStepError
 from pipelines.config.loading import load
 from pipelines.data.pairs import Pair, PairIndex, fingerprint
-from pipelines.training.worker import check_seen
+from pipelines.training.worker import check_shared_storage
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 
 RECORD = RunRecord(run_id="1f0c", config=load(None, ["seed=7"]), steps=120, seconds=61.5, images_per_second=7.8)
@@ -22,7 +22,7 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def run(workspace):
-    """Return a run whose training has ended, the newest of its workspace."""
+    """Return a run whose training has ended, the newest one of its workspace."""
     folder = workspace.new_run("1f0c")
     folder.write_record(RECORD)
     workspace.set_latest(folder)
@@ -45,44 +45,44 @@ def index():
 # Pairs
 
 
-def test_pairs_are_found_where_prepare_leaves_them(workspace):
+def test_prepared_pairs_are_read_back(workspace):
     index().save(workspace.pairs_file)
     assert PairIndex.load(workspace.pairs_file) == index()
     assert workspace.pairs_file.parent == workspace.rejected_file.parent == workspace.root
 
 
-def test_without_pairs_prepare_is_named(workspace):
-    assert "run `sat2map prepare` first" in missing(workspace.pairs)
+def test_missing_pairs_name_the_verb_prepare(workspace):
+    assert "run `sat2map prepare` first" in missing(PairIndex.load, workspace.pairs_file)
 
 
-def test_a_run_keeps_the_pairs_it_was_trained_on(workspace, run):
+def test_a_run_has_its_own_index_of_pairs(workspace, run):
     index().save(run.pairs_file)
     assert PairIndex.load(run.pairs_file) == index() and not workspace.pairs_file.exists()
     shutil.rmtree(run.path)
-    assert "prepare" in missing(run.pairs)
+    assert "prepare" in missing(PairIndex.load, run.pairs_file)
 
 
 # Other nodes
 
 
-def test_a_node_that_does_not_see_a_folder_is_named_with_it(tmp_path, run):
+def test_a_node_that_does_not_see_a_folder_is_named_with_the_folder(tmp_path, run):
     pairs = tuple(
         Pair(name=name, files=(f"{tmp_path}/{name}.png", "s3://far/off.png"), sha256=name, size=(32, 32))
         for name in "ab"
     )
     seen = PairIndex(source="", train=pairs[:1], val=pairs[1:], rejected=(), fingerprint="")
-    check_seen(run, seen)
-    with pytest.raises(DataError, match=r"The worker on \S+ does not see /data; workspace and pairs"):
-        check_seen(run, index())
+    check_shared_storage(run, seen)
+    with pytest.raises(DataError, match=r"The worker on \S+ does not see /data; on a cluster, workspace and pairs"):
+        check_shared_storage(run, index())
     shutil.rmtree(run.path)
     with pytest.raises(DataError, match=f"does not see {run.path}; .* storage that every node sees"):
-        check_seen(run, seen)
+        check_shared_storage(run, seen)
 
 
 # Runs
 
 
-def test_a_new_run_is_a_folder_named_after_its_id(workspace):
+def test_the_folder_of_a_run_is_named_after_its_id(workspace):
     run = workspace.new_run("1f0c")
     assert run.run_id == "1f0c" and run.path == workspace.root / "runs" / "1f0c" and run.path.is_dir()
     assert workspace.new_run("1f0c") == run
@@ -90,7 +90,7 @@ def test_a_new_run_is_a_folder_named_after_its_id(workspace):
     assert len({path.name for path in inside}) == 5 and {path.parent for path in inside} == {run.path}
 
 
-def test_a_run_of_a_relative_workspace_does_not_depend_on_the_place(tmp_path, monkeypatch):
+def test_a_run_of_a_relative_workspace_has_an_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "elsewhere").mkdir()
     new = Workspace(type(tmp_path)("work")).new_run("1f0c")
@@ -99,20 +99,20 @@ def test_a_run_of_a_relative_workspace_does_not_depend_on_the_place(tmp_path, mo
     assert new == found and new.path.is_absolute() and new.path.is_dir()
 
 
-def test_the_newest_run_is_taken_unless_another_one_is_named(workspace, run):
+def test_the_newest_run_is_the_default(workspace, run):
     other = workspace.new_run("2a3b")
     assert workspace.run() == run and workspace.run("2a3b") == other
     workspace.set_latest(other)
     assert workspace.run() == other and workspace.run("1f0c") == run
 
 
-def test_the_newest_run_may_be_written_by_hand(workspace, run):
+def test_the_newest_run_can_be_set_by_hand(workspace, run):
     (workspace.root / "latest").write_text("1f0c\n")
     assert workspace.run() == run
 
 
-def test_without_a_run_train_is_named(workspace):
-    message = f"No trained run in {workspace.root}; run `train` first (or name another workspace)."
+def test_a_missing_run_names_the_verb_train(workspace):
+    message = f"No trained run in {workspace.root}; run `train` first, or choose another workspace."
     assert missing(workspace.run) == message
     workspace.new_run("1f0c")
     assert missing(workspace.run) == message
@@ -120,11 +120,11 @@ def test_without_a_run_train_is_named(workspace):
 
 def test_an_unknown_run_is_refused_with_the_known_ones(workspace, run):
     assert missing(Workspace(workspace.root / "other").run, "9") == (
-        f"No run '9' in {workspace.root / 'other'}; there are: none."
+        f"No run '9' in {workspace.root / 'other'}; known runs: none."
     )
     workspace.new_run("0a")
     (workspace.root / "runs" / "notes.txt").touch()
-    assert missing(workspace.run, "9") == f"No run '9' in {workspace.root}; there are: 0a, 1f0c."
+    assert missing(workspace.run, "9") == f"No run '9' in {workspace.root}; known runs: 0a, 1f0c."
     assert "notes.txt" in missing(workspace.run, "notes.txt")
 
 
@@ -133,7 +133,7 @@ def test_a_run_is_a_name_and_not_a_path(workspace, run, name):
     assert f"No run {name!r}" in missing(workspace.run, name)
 
 
-def test_a_newest_run_that_was_removed_is_named(workspace, run):
+def test_a_removed_newest_run_is_named(workspace, run):
     shutil.rmtree(run.path)
     assert "No run '1f0c'" in missing(workspace.run)
 
@@ -141,32 +141,35 @@ def test_a_newest_run_that_was_removed_is_named(workspace, run):
 # The record
 
 
-def test_a_record_comes_back_as_it_was_written(run):
+def test_a_record_is_read_back(run):
     assert run.record() == RECORD
     assert run.record().config.seed == 7
 
 
-def test_without_a_record_training_never_ended(workspace):
+def test_a_missing_record_names_the_verb_train(workspace):
     run = workspace.new_run("2a3b")
-    assert missing(run.record) == f"{run.path} holds no finished training; run `train` first."
+    assert missing(run.record) == f"{run.path} contains no finished training; run `train` first."
 
 
 @pytest.mark.parametrize("text", [b"", b"{}", b"\xff\xfe", json.dumps({"run_id": "1f0c"}).encode()])
-def test_a_record_that_can_not_be_read_is_of_another_version(run, text):
+def test_an_unreadable_record_is_incompatible(run, text):
     (run.path / "run.json").write_bytes(text)
-    assert missing(run.record) == f"{run.path / 'run.json'} is of another version of sat2map; run `train` again."
+    assert (
+        missing(run.record)
+        == f"{run.path / 'run.json'} is incompatible with this version of sat2map; run `train` again."
+    )
 
 
-def test_a_record_with_a_setting_of_another_version_is_refused(run):
+def test_a_record_with_an_unknown_setting_is_incompatible(run):
     text = (run.path / "run.json").read_text()
     (run.path / "run.json").write_text(text.replace('"seed"', '"grain"'))
-    assert "of another version" in missing(run.record)
+    assert "incompatible" in missing(run.record)
 
 
 # The bundle
 
 
-def test_the_bundle_of_a_run_is_opened_and_checked(run, make_bundle):
+def test_the_bundle_of_a_run_is_opened_and_verified(run, make_bundle):
     make_bundle().rename(run.bundle)
     assert run.open_bundle() == Bundle.open(run.bundle)
     run.bundle.joinpath("generator.onnx").write_bytes(b"altered")
@@ -174,7 +177,7 @@ def test_the_bundle_of_a_run_is_opened_and_checked(run, make_bundle):
         run.open_bundle().verified()
 
 
-def test_without_a_bundle_export_is_named(run):
+def test_a_missing_bundle_names_the_verb_export(run):
     assert missing(run.open_bundle) == "Run 1f0c has no exported model; run `export` first."
 
 

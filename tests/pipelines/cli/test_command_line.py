@@ -1,4 +1,4 @@
-"""The command line as people use it: one clear sentence for a mistake, exit code 2, and nothing half-written."""
+"""The command line in subprocesses: mistakes end with one clear message, exit code 2, and no files."""
 
 import json
 import os
@@ -57,12 +57,12 @@ def assert_refused(done, folder, before, *words):
     assert files(folder) == before
 
 
-def test_a_folder_that_is_not_there(sat2map, tmp_path):
+def test_a_missing_folder_is_refused(sat2map, tmp_path):
     done = sat2map("prepare", *TINY, "--set", "data.source=nowhere")
     assert_refused(done, tmp_path, set(), "There is no folder nowhere")
 
 
-def test_the_whole_road_with_a_folder_that_is_not_there_leaves_no_run(sat2map, tmp_path):
+def test_the_complete_flow_with_a_missing_folder_leaves_no_run(sat2map, tmp_path):
     done = sat2map("main", *TINY, "--set", "data.source=nowhere")
     assert done.returncode == 2
     assert "There is no folder nowhere" in done.stderr
@@ -70,14 +70,14 @@ def test_the_whole_road_with_a_folder_that_is_not_there_leaves_no_run(sat2map, t
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_an_empty_folder(sat2map, tmp_path):
+def test_an_empty_folder_is_refused(sat2map, tmp_path):
     (tmp_path / "empty").mkdir()
     before = files(tmp_path)
     done = sat2map("prepare", *TINY, "--set", "data.source=empty")
     assert_refused(done, tmp_path, before, "There are no pairs in", "empty (found: nothing)", "train/ and val/")
 
 
-def test_square_images(sat2map, tmp_path, save):
+def test_square_images_are_refused(sat2map, tmp_path, save):
     for number in range(4):
         save(f"square/{number}.png", 32, 32)
     before = files(tmp_path)
@@ -85,7 +85,7 @@ def test_square_images(sat2map, tmp_path, save):
     assert_refused(done, tmp_path, before, "32x32", "twice as wide as high")
 
 
-def test_a_truncated_photo_among_good_ones_is_reported_and_the_rest_is_used(sat2map, tmp_path, save):
+def test_a_truncated_photo_is_reported_and_the_others_are_used(sat2map, tmp_path, save):
     for number in range(16):
         save(f"pairs/train/{number}.jpg")
     for number in range(4):
@@ -94,47 +94,47 @@ def test_a_truncated_photo_among_good_ones_is_reported_and_the_rest_is_used(sat2
     broken.write_bytes(broken.read_bytes()[:-300])
     done = sat2map("prepare", *TINY, "--set", "data.source=pairs")
     assert done.returncode == 0, done.stderr
-    assert "15 pairs to train on, 4 held out, 1 refused." in done.stdout
-    assert "refused train/7: train/7.jpg is broken or truncated" in done.stdout
+    assert "15 training pairs, 4 held out, 1 rejected." in done.stdout
+    assert "rejected train/7: train/7.jpg is broken or truncated" in done.stdout
     assert "train/7,train/7.jpg is broken" in (tmp_path / "workspace/rejected.csv").read_text()
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("training.speed=9", ["training.speed is no setting; allowed here: epochs, batch_size"]),
+        ("training.speed=9", ["training.speed is not a setting; allowed here: epochs, batch_size"]),
         ("training.batch_size=0", ["training.batch_size", "greater than or equal to 1 (found 0)"]),
         ("training.workers=3", ["Batch size 4 can't be divided over 3 workers; use a multiple of 3"]),
         ("network.image_size=100", ["image_size 100 can't be halved 7 times", "use a multiple of 128"]),
-        ("nonsense", ["'nonsense' is no setting; write section.key=value"]),
+        ("nonsense", ["'nonsense' is not a setting; write section.key=value"]),
     ],
 )
-def test_a_setting_that_can_t_be(sat2map, tmp_path, setting, words):
+def test_an_invalid_setting_is_refused(sat2map, tmp_path, setting, words):
     assert_refused(sat2map("prepare", "--set", setting), tmp_path, set(), *words)
 
 
-def test_a_configuration_file_with_an_unknown_key(sat2map, tmp_path):
+def test_a_configuration_file_with_an_unknown_key_is_refused(sat2map, tmp_path):
     (tmp_path / "mine.yaml").write_text("training:\n  epoch: 3\n")
     done = sat2map("train", "--config", "mine.yaml")
-    assert_refused(done, tmp_path, files(tmp_path), "training.epoch is no setting")
+    assert_refused(done, tmp_path, files(tmp_path), "training.epoch is not a setting")
 
 
-def test_an_unknown_verb(sat2map, tmp_path):
+def test_an_unknown_verb_is_refused(sat2map, tmp_path):
     assert_refused(sat2map("paint"), tmp_path, set(), "No such command 'paint'")
 
 
-def test_a_tracking_server_that_does_not_answer(sat2map, tmp_path, save):
+def test_an_unreachable_tracking_server_is_refused(sat2map, tmp_path, save):
     for part in ("train", "val"):
         for number in range(4):
             save(f"pairs/{part}/{number}.png")
     before = files(tmp_path)
-    began = time.monotonic()
+    start = time.monotonic()
     done = sat2map("main", *TINY, "--set", "data.source=pairs", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - start < 60
     assert_refused(done, tmp_path, before, "The MLflow server at http://127.0.0.1:9 does not answer")
 
 
-def test_each_verb_says_which_verb_is_missing_before_it(sat2map, tmp_path):
+def test_each_verb_names_the_missing_verb_before_it(sat2map, tmp_path):
     for verb, words in {
         "train": "prepare",
         "export": "run `train` first",
@@ -146,11 +146,11 @@ def test_each_verb_says_which_verb_is_missing_before_it(sat2map, tmp_path):
     assert_refused(sat2map("score", "photos", "maps"), tmp_path, files(tmp_path), "run `train` first")
 
 
-def test_a_run_that_is_not_there(sat2map, tmp_path):
-    assert_refused(sat2map("export", "--run", "77"), tmp_path, set(), "No run '77' in workspace; there are: none")
+def test_an_unknown_run_is_refused(sat2map, tmp_path):
+    assert_refused(sat2map("export", "--run", "77"), tmp_path, set(), "No run '77' in workspace; known runs: none")
 
 
-def test_more_workers_than_the_machine_has(sat2map, tmp_path, save):
+def test_more_workers_than_the_machine_has_are_refused(sat2map, tmp_path, save):
     for part in ("train", "val"):
         for number in range(4):
             save(f"pairs/{part}/{number}.png")
@@ -158,10 +158,10 @@ def test_more_workers_than_the_machine_has(sat2map, tmp_path, save):
     assert sat2map("prepare", *words).returncode == 0
     done = sat2map("train", *words)
     assert done.returncode == 2
-    assert "1 workers with 500 CPUs each were asked for and the cluster has" in done.stderr
+    assert "1 workers with 500 CPUs each were requested and the cluster has" in done.stderr
 
 
-def test_json_is_for_machines(sat2map, save):
+def test_json_is_machine_readable(sat2map, save):
     for part in ("train", "val"):
         for number in range(4):
             save(f"pairs/{part}/{number}.png")
@@ -172,7 +172,7 @@ def test_json_is_for_machines(sat2map, save):
 
 
 @pytest.mark.parametrize("verb", ["main", "prepare", "train", "export", "evaluate", "register", "score"])
-def test_help_teaches(sat2map, verb):
+def test_help_lists_the_shared_options(sat2map, verb):
     done = sat2map(verb, "--help")
     assert done.returncode == 0
     assert "--set" in done.stdout

@@ -1,4 +1,4 @@
-"""Kaggle addresses through the real kagglehub: offline from caches made here, online from a server made here."""
+"""Kaggle addresses with the real kagglehub: offline from a prepared cache, online from a local server."""
 
 import io
 import json
@@ -25,7 +25,7 @@ ALL = "vikramtiwari/pix2pix-dataset"
 
 
 def fill(folder, splits=("train", "val")):
-    """Put one side-by-side image into each split."""
+    """Write one side-by-side image into each split."""
     for shade, split in enumerate(splits):
         (folder / split).mkdir(parents=True)
         Image.new("RGB", (64, 32), (100 * shade, 0, 0)).save(folder / split / "1.jpg")
@@ -33,7 +33,7 @@ def fill(folder, splits=("train", "val")):
 
 
 def fill_all(root):
-    """Lay out what vikramtiwari/pix2pix-dataset holds."""
+    """Write the layout of vikramtiwari/pix2pix-dataset."""
     fill(root / "cityscapes" / "cityscapes")
     fill(root / "facades" / "facades", ("train", "test", "val"))
     fill(root / "maps" / "maps")
@@ -43,7 +43,7 @@ def fill_all(root):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Point kagglehub to an empty cache, no account, and a proxy that refuses every connection."""
+    """Set up kagglehub with an empty cache, no account, and a proxy that refuses all connections."""
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY", "KAGGLE_API_TOKEN", "KAGGLE_KERNEL_RUN_TYPE", "TBE_RUNTIME_ADDR"):
         monkeypatch.delenv(name, raising=False)
     for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY"):
@@ -64,7 +64,7 @@ def use_proxy(monkeypatch, port):
 
 
 def cached(cache, dataset, version, *, complete=True):
-    """Make the place of one version in kagglehub's cache."""
+    """Create the folder of one version in kagglehub's cache."""
     folder = cache / dataset / "versions" / str(version)
     folder.mkdir(parents=True)
     if complete:
@@ -73,7 +73,7 @@ def cached(cache, dataset, version, *, complete=True):
 
 
 class Kaggle(BaseHTTPRequestHandler):
-    """As much of Kaggle's API as a download needs, behind a proxy's address; `answers` maps a call to its answer."""
+    """The calls of Kaggle's API that a download needs; `answers` maps them to responses."""
 
     answers: dict[str, tuple[int, bytes]]
     calls: list[str]
@@ -100,7 +100,7 @@ class Kaggle(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def kaggle(cache, monkeypatch):
-    """Stand in for Kaggle's server; the test says what it answers."""
+    """Run a fake Kaggle server; tests set its answers."""
     handler = type("Answers", (Kaggle,), {"answers": {}, "calls": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -133,7 +133,7 @@ def refusal(address):
 # Addresses
 
 
-def test_an_address_is_read():
+def test_addresses_are_parsed():
     assert Address.parse(f"kaggle://{MAPS}") == (MAPS, None, "")
     assert Address.parse(f"kaggle://{ALL}/versions/12#maps/maps") == (ALL, 12, "maps/maps")
     assert Address.parse(f"kaggle://{ALL}/versions/12#maps").handle == f"{ALL}/versions/12"
@@ -155,8 +155,8 @@ def test_an_address_is_read():
         *("kaggle://a/b/versions/0", "kaggle://a/b/versions/x", "kaggle://a/b#", "kaggle://a/b?c", "kaggle://a/b\n"),
     ],
 )
-def test_what_is_no_address_is_refused(text):
-    with pytest.raises(DataError, match=re.escape("write kaggle://OWNER/NAME[/versions/N][#FOLDER]")):
+def test_invalid_addresses_are_refused(text):
+    with pytest.raises(DataError, match=re.escape("use kaggle://OWNER/NAME[/versions/N][#FOLDER]")):
         Address.parse(text)
 
 
@@ -170,7 +170,7 @@ def test_a_cached_version_works_offline(cache):
     assert (len(found.train), len(found.val)) == (1, 1)
 
 
-def test_without_a_version_the_newest_whole_copy_is_taken_and_said(cache, caplog):
+def test_offline_the_newest_complete_version_is_used_with_a_warning(cache, caplog):
     fill(cached(cache, MAPS, 9))
     folder = fill(cached(cache, MAPS, 10))
     fill(cached(cache, MAPS, 11, complete=False))
@@ -181,26 +181,26 @@ def test_without_a_version_the_newest_whole_copy_is_taken_and_said(cache, caplog
 
 
 @pytest.mark.parametrize("version", ["", "/versions/1"])
-def test_the_nested_layout_is_found_by_its_folder(cache, version):
+def test_a_folder_inside_the_dataset_can_be_named(cache, version):
     root = fill_all(cached(cache, ALL, 1))
     assert fetch(f"kaggle://{ALL}{version}#maps") == root / "maps" / "maps"
     assert fetch(f"kaggle://{ALL}{version}#maps/maps") == root / "maps" / "maps"
 
 
-def test_several_folders_of_pairs_are_listed_with_the_way_to_choose(cache):
+def test_several_folders_of_pairs_are_listed(cache):
     fill_all(cached(cache, ALL, 1))
     message = refusal(f"kaggle://{ALL}/versions/1")
     assert "cityscapes/cityscapes, facades/facades, maps/maps" in message
     assert "kaggle://OWNER/NAME#cityscapes/cityscapes" in message
 
 
-def test_without_a_copy_and_a_network_one_sentence_says_so(cache):
+def test_without_cache_and_network_one_sentence_explains_it(cache):
     message = refusal(f"kaggle://{MAPS}")
-    assert message.startswith(f"Kaggle dataset {MAPS} can't be fetched: no connection to Kaggle (ProxyError)")
+    assert message.startswith(f"Kaggle dataset {MAPS} can't be downloaded: no connection to Kaggle (ProxyError)")
     assert "versions in the cache: none" in message and "\n" not in message
 
 
-def test_another_version_than_the_cached_one_is_not_passed_off_for_it(cache):
+def test_another_cached_version_does_not_replace_the_requested_one(cache):
     fill(cached(cache, MAPS, 1))
     fill(cached(cache, MAPS, 2, complete=False))
     message = refusal(f"kaggle://{MAPS}/versions/2")
@@ -222,9 +222,14 @@ def test_a_dataset_is_downloaded_and_then_cached(kaggle, cache, tmp_path, capsys
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(401, "set KAGGLE_API_TOKEN"), (403, "wants a login"), (404, "no such dataset"), (418, "answered HTTP 418")],
+    [
+        (401, "set KAGGLE_API_TOKEN"),
+        (403, "requires a login"),
+        (404, "no such dataset"),
+        (418, "responded with HTTP 418"),
+    ],
 )
-def test_a_refusal_is_one_sentence_even_with_a_copy_in_the_cache(kaggle, cache, status, words):
+def test_a_refusal_is_one_sentence_even_with_a_cached_version(kaggle, cache, status, words):
     fill(cached(cache, MAPS, 1))
     kaggle.answers["GetDataset"] = status, b'{"message": "token=SECRET"}'
     message = refusal(f"kaggle://{MAPS}")
@@ -233,20 +238,20 @@ def test_a_refusal_is_one_sentence_even_with_a_copy_in_the_cache(kaggle, cache, 
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_server_in_trouble_counts_as_no_network(kaggle, cache, caplog, status):
+def test_server_errors_count_as_being_offline(kaggle, cache, caplog, status):
     folder = fill(cached(cache, MAPS, 1))
     kaggle.answers["GetDataset"] = status, b"{}"
     assert fetch(f"kaggle://{MAPS}") == folder
     assert "using version 1 from the cache" in caplog.text
 
 
-def test_a_download_that_is_no_archive_leaves_nothing_that_looks_whole(kaggle, cache):
+def test_a_download_that_is_not_an_archive_leaves_no_complete_version(kaggle, cache):
     kaggle.answers |= {"GetDataset": newest(4), "DownloadDataset": (200, b"{}")}
     assert "kagglehub failed (ValueError)" in refusal(f"kaggle://{MAPS}")
     assert not (cache / MAPS / "4.complete").exists()
 
 
-def test_a_broken_account_file_is_one_sentence(kaggle, tmp_path):
+def test_a_broken_account_file_is_explained_in_one_sentence(kaggle, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "kaggle.json").write_text("SECRET")
     message = refusal(f"kaggle://{MAPS}")
@@ -261,7 +266,7 @@ def test_the_folder_itself_and_two_folder_layouts_are_found(tmp_path):
     assert find_paired_folder(fill(tmp_path / "b" / "c" / "d", ("trainA", "trainB")).parent) == tmp_path / "b/c/d"
 
 
-def test_half_layouts_hidden_folders_links_and_empty_folders_do_not_count(tmp_path):
+def test_incomplete_layouts_hidden_folders_links_and_empty_folders_are_ignored(tmp_path):
     fill(tmp_path / "half", ("trainA",))
     fill(tmp_path / ".hidden")
     (tmp_path / "empty" / "train").mkdir(parents=True)
@@ -271,7 +276,7 @@ def test_half_layouts_hidden_folders_links_and_empty_folders_do_not_count(tmp_pa
         find_paired_folder(tmp_path)
 
 
-def test_the_search_is_bounded_in_depth_and_number(tmp_path):
+def test_the_search_is_limited_in_depth_and_number(tmp_path):
     fill(tmp_path / "deep/1/2/3/4/5")
     assert find_paired_folder(tmp_path / "deep/1") == tmp_path / "deep/1/2/3/4/5"
     with pytest.raises(DataError, match="4 levels down"):
@@ -283,7 +288,7 @@ def test_the_search_is_bounded_in_depth_and_number(tmp_path):
 
 
 @pytest.mark.parametrize("inside", ["nothing", "..", "/", "../outside"])
-def test_a_folder_inside_must_be_inside(tmp_path, inside):
+def test_a_named_folder_must_be_inside_the_dataset(tmp_path, inside):
     fill(tmp_path / "outside")
     fill(tmp_path / "root")
     with pytest.raises(DataError, match="There is no folder"):
@@ -292,5 +297,4 @@ def test_a_folder_inside_must_be_inside(tmp_path, inside):
 
 def test_importing_the_module_does_not_import_kagglehub():
     code = "import sys, pipelines.data.kaggle; sys.exit('kagglehub' in sys.modules or 'requests' in sys.modules)"
-    root = PROJECT
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
