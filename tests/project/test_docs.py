@@ -175,6 +175,15 @@ def test_the_readme_is_short():
     assert len(read("README.md").splitlines()) < 200
 
 
+def test_the_readme_shows_what_is_printed():
+    [output] = re.findall(r"^```\n(  Report .*?)^```$", read("README.md"), re.MULTILINE | re.DOTALL)
+    printed = read("pipelines/cli/summary.py")
+    labels = re.findall(r"^  (\S.*?)  ", output, re.MULTILINE)
+    assert len(labels) > 8 and [label for label in labels if f'"{label}": ' not in printed] == []
+    [title] = re.findall(r"^Scores on \d+ (.*)$", output, re.MULTILINE)
+    assert title in printed
+
+
 @pytest.mark.parametrize("index", ["README.md", "docs/README.md"])
 def test_all_pages_are_listed(index):
     folder = (PROJECT / index).parent
