@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from model.bundle import BundleManifest
 from model.errors import DataError
 from model.pixels import Pixels, check_images
-from model.spec import LossName
+from model.spec import LossName, NetworkConfig
 from pipelines.config.schema import RunConfig, ValidationScore
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import METRICS
@@ -93,7 +93,7 @@ def render(evaluation: Evaluation) -> str:
             ("Data", evaluation.pairs.source),
         ),
         tables=score_tables(scores),
-        gap=_gap(scores, norm=evaluation.record.config.network.norm),
+        gap=_gap(scores, evaluation.record.config.network),
         pairs_shown=_pairs_shown(scores.pairs),
         pairs=selected_pairs(scores, sources=evaluation.sources, drawn=evaluation.drawn, targets=evaluation.targets),
         strip=pictures.error_legend(),
@@ -151,7 +151,7 @@ def render_comparison(comparison: Comparison, sources: Pixels, targets: Pixels, 
         tables=tables_of_runs(comparison, labels),
         gains=tables.tables,
         pairs_shown=(
-            f"The pairs, of {comparison.pairs:,}, whose L1 differs most between the runs. L1 is in levels of 255; "
+            f"The pairs, out of {comparison.pairs:,}, whose L1 differs most between the runs. L1 is in levels of 255; "
             "lower is better."
         ),
         pairs=most_different_pairs(comparison, labels, sources=sources, targets=targets, drawn=drawn),
@@ -186,22 +186,24 @@ def _badge(scores: Scores) -> Mark:
     return BEATS_MOST if scores.beats_baselines() else LOSES
 
 
-def _gap(scores: Scores, *, norm: str) -> dict[str, str]:
+def _gap(scores: Scores, network: NetworkConfig) -> dict[str, str]:
     """Return the texts about the L1 that is lost between training and deployment."""
     wide = scores.gap > WIDE_GAP
-    meaning = (
-        "The deployed model normalises with the moving statistics of its training and has no dropout; as trained, it "
-        "normalises with the statistics of the image itself and has dropout."
-    )
-    remedies = [
-        *(() if norm == "instance" else ("network.norm=instance (the same normalisation in both)",)),
-        "network.dropout=0",
-        *(() if norm == "instance" else ("a larger training.batch_size",)),
-        "more training.epochs",
-    ]
-    advice = f"This is more than {100 * WIDE_GAP:.0f} %. To narrow the gap, try {', '.join(remedies)}." if wide else ""
-    number = f"{signed(100 * scores.gap, 1)} %"
-    return {"number": number, "kind": "mixed" if wide else "fine", "meaning": meaning, "advice": advice}
+    differences, remedies = [], []
+    if network.dropout:
+        differences.append("it has no dropout")
+        remedies.append("network.dropout=0")
+    if network.norm != "instance":
+        differences.append("its batch norms use moving statistics instead of those of the image itself")
+        remedies += ["network.norm=instance (the same norms in both)", "a larger training.batch_size"]
+    meaning = f"When deployed, {' and '.join(differences) or 'it draws as in training'}."
+    choices = " or ".join(filter(None, [", ".join(remedies), "more training.epochs"]))
+    return {
+        "number": f"{signed(100 * scores.gap, 1)} %",
+        "kind": "mixed" if wide else "fine",
+        "meaning": meaning,
+        "advice": f"This is more than {100 * WIDE_GAP:.0f} %. To narrow the gap, try {choices}." if wide else "",
+    }
 
 
 def _pairs_shown(pairs: int) -> str:

@@ -30,7 +30,10 @@ OUTCOMES = {
 }
 """Words for a run, by whether it has clear gains and whether it has clear losses."""
 LOWER, HIGHER = ("↓", "lower"), ("↑", "higher")
-GROUPS = {False: "Each drawn map against its true map", True: "All drawn maps against all true maps, as sets"}
+GROUPS = {
+    False: "Each drawn image compared with the true one",
+    True: "All drawn images compared with all true ones, as sets",
+}
 """Captions of the tables, by whether their scores are of sets."""
 
 
@@ -108,12 +111,12 @@ def score_tables(scores: Scores) -> tuple[Table, ...]:
     """
     lost = scores.lost()
     models = [
-        _Scored("this model", scores.model, "deployed", "normalised with moving statistics, without dropout", own=True),
+        _Scored("this model", scores.model, "deployed", "without dropout; batch norms use moving statistics", own=True),
         _Scored(
             "as trained",
             scores.as_trained,
             "as in the paper",
-            "normalised with the statistics of the image itself, with dropout",
+            "with dropout; batch norms use the statistics of the image itself",
         ),
         *(
             _Scored(

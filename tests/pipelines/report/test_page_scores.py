@@ -28,8 +28,8 @@ def table_cells(soup):
 def test_tables_hold_every_score_with_its_interval(evaluation, soup):
     scores, cells = evaluation.scores, table_cells(soup)
     assert [text(table.caption) for table in soup.select("table.scores")] == [
-        "Each drawn map against its true map",
-        "All drawn maps against all true maps, as sets",
+        "Each drawn image compared with the true one",
+        "All drawn images compared with all true ones, as sets",
     ]
     rows = {"this model": scores.model, "as trained": scores.as_trained, "mean map": scores.baselines["mean_map"]}
     for row, values in rows.items():
@@ -70,16 +70,24 @@ def test_scores_that_were_not_measured_have_no_column(evaluation):
     assert len(soup.select("table")) == 1 and soup.find(id="classes") is None
 
 
-@pytest.mark.parametrize(("norm", "named"), [("batch", True), ("instance", False)])
-def test_a_wide_gap_comes_with_advice(evaluation, norm, named):
+@pytest.mark.parametrize(
+    ("changes", "meaning", "remedies"),
+    [
+        ({}, "it has no dropout and its batch norms use moving", ["network.dropout=0", "network.norm=instance"]),
+        ({"norm": "instance"}, "When deployed, it has no dropout.", ["network.dropout=0 or more training.epochs."]),
+        ({"dropout": 0}, "When deployed, its batch norms use moving", ["network.norm=instance", "batch_size or more"]),
+    ],
+)
+def test_a_wide_gap_comes_with_an_explanation_and_advice(evaluation, changes, meaning, remedies):
     config = evaluation.record.config
-    changed = config.model_copy(update={"network": config.network.model_copy(update={"norm": norm})})
+    changed = config.model_copy(update={"network": config.network.model_copy(update=changes)})
     given = replace(evaluation, record=evaluation.record.model_copy(update={"config": changed}))
     call = read(render(given)).select_one(".call")
     assert evaluation.scores.gap > 0.1 and "mixed" in call["class"]
     assert text(call.strong) == f"{100 * evaluation.scores.gap:+.1f} %"
-    assert ("network.norm=instance" in text(call)) == named
-    assert "network.dropout=0" in text(call) and "training.epochs" in text(call)
+    assert meaning in text(call) and all(remedy in text(call) for remedy in remedies)
+    assert ("network.norm" in text(call)) == ("norm" not in changes)
+    assert ("network.dropout" in text(call)) == ("dropout" not in changes)
 
 
 def test_a_narrow_gap_comes_without_advice(evaluation):
