@@ -71,7 +71,7 @@ def installed_file(package: str, name: str) -> Path:
     """Return the path of a file that an installed package brought, without importing the package.
 
     Raises:
-        DataError: the package is not installed or holds no file of that name.
+        DataError: The package is not installed or has no file of that name.
     """
     try:
         found = [file for file in files(package) or [] if file.name == name]
