@@ -1,1 +1,1 @@
-"""What runs beside other services: it takes a bundle folder, and never imports TensorFlow."""
+"""The part that runs in services: it takes a bundle folder and never imports TensorFlow."""

@@ -1,1 +1,1 @@
-"""Georeferenced rasters: read, place on the ground, write as COG."""
+"""Georeferenced rasters: reading, measuring on the ground, writing as Cloud Optimized GeoTIFFs."""

@@ -171,8 +171,8 @@ class Imagery:
             return 1, 1
         if not 0 < resolution < math.inf:
             raise ConfigError(
-                f"A resolution of {resolution:g} m can't be used; give the metres on the ground, more than 0, of a pixel "
-                "in the model's photos."
+                f"A resolution of {resolution:g} m can't be used; give the metres on the ground, more than 0, of a "
+                "pixel in the model's photos."
             )
         if self.pixel is None:
             self.warnings.append(f"{self._name} is drawn at its own resolution, which may not be {resolution:g} m.")

@@ -1,1 +1,1 @@
-"""Images of any size through one model: tiles, blending, whole scenes."""
+"""Inference on images of any size: tiling, blending and complete scenes."""

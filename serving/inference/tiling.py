@@ -1,7 +1,7 @@
-"""Images larger than the network: cut into tiles that overlap, drawn, and blended without seams.
+"""Tiling of images larger than the network: overlapping tiles are drawn and blended without seams.
 
-Every tile counts by a raised-cosine window (Hann), one in its middle and next to nothing at its edges, where a
-U-Net sees least around a pixel and two tiles differ most; a pixel is the weighted mean of all tiles over it.
+A pixel is the weighted mean of all tiles over it. Weights are a raised cosine (Hann window): one in the middle of a
+tile and almost zero at its edges, where a U-Net sees the least context and two tiles differ most.
 """
 
 import math
@@ -20,11 +20,11 @@ from model.translator import BATCH, Translate
 from serving.inference.seams import Lines, Seams, find_lines, measure_steps
 
 Read = Callable[[int, int, int, int], Pixels | None]
-"""From (top, left, height, width) to that window of a photo, uint8 (height, width, 3); None: nothing to draw there."""
+"""Returns a window (top, left, height, width) of a photo, uint8 (height, width, 3), or None if it is empty."""
 Weights = NDArray[np.float32]
 
 OVERLAP = 0.25
-"""Part of a tile's side that two neighbours share at least."""
+"""Default minimum overlap of neighbouring tiles, as a fraction of their side."""
 MAX_OVERLAP = 0.75
 
 
@@ -33,11 +33,11 @@ class Strip:
     """Finished rows of a map.
 
     Attributes:
-        top: The map's row at which they begin.
+        top: The first row's position in the map.
         rows: uint8 (h, W, 3); zero where no tile was drawn.
-        drawn: Tiles drawn for them.
-        skipped: Tiles left out, because there was nothing to draw.
-        seams: Steps in these rows, and between them and the row above.
+        drawn: Number of tiles drawn for these rows.
+        skipped: Number of empty tiles left out.
+        seams: Steps within these rows, and between them and the row above.
     """
 
     top: int
@@ -48,7 +48,7 @@ class Strip:
 
     @property
     def end(self) -> int:
-        """The row after the last."""
+        """The position after the last row."""
         return self.top + len(self.rows)
 
 
@@ -63,19 +63,20 @@ def draw_tiles(
     start: int = 0,
     batch: int = BATCH,
 ) -> Iterator[Strip]:
-    """Draw an image of any size from top to bottom; memory is one row of tiles, whatever the height.
+    """Draw an image of any size from top to bottom; only one row of tiles is held in memory.
 
     Args:
-        read: Gives the windows of the photo, none larger than a tile, in the order of the tiles. It is called in a
-            thread of its own, which is some windows ahead of the drawing.
+        read: Returns windows of the photo, none larger than a tile. It is called in the order of the tiles, in a
+            thread of its own, some windows ahead of the drawing.
         draw: Draws tiles, uint8 (N, side, side, 3).
-        height: Of the photo and of the map, in pixels.
-        width: Likewise.
-        side: Of a tile. A photo smaller than that is continued by reflection, and the map is cut to its size.
-        overlap: Part of a tile's side that neighbours share at least; tiles are spread evenly, so it is often more.
-        start: The `end` of the strip after which to go on. What follows is as in an uninterrupted run, bit for bit,
-            if `draw` is; the row of tiles above is drawn once more for it.
-        batch: Tiles in one call of `draw`.
+        height: Height of the photo and the map in pixels.
+        width: Width of the photo and the map in pixels.
+        side: Side of a tile. A smaller photo is extended by reflection, and its map cropped.
+        overlap: Minimum overlap of neighbouring tiles, as a fraction of `side`; tiles are spread evenly, so the
+            actual overlap is often greater.
+        start: The `end` of the strip to resume after. If `draw` is deterministic, the following strips are identical
+            to those of an uninterrupted run; the row of tiles above is drawn again for that.
+        batch: Number of tiles in a call of `draw`.
 
     Raises:
         ConfigError: `overlap` is out of range.
@@ -84,17 +85,20 @@ def draw_tiles(
     tops, lefts = tile_starts(height, side, overlap), tile_starts(width, side, overlap)
     ends = [*tops[1:], height]
     if start and start not in ends:
-        raise DataError(f"No strip of tiles ends at row {start}; go on after one that was drawn.")
+        raise DataError(f"No strip of tiles ends at row {start}; resume at the end of a strip.")
     size = min(side, height), min(side, width)
     canvas = _Canvas(size[0], width, side)
     lines = find_lines(tops, side, height), find_lines(lefts, side, width)
-    # The last row before `start` is needed too, for the steps from it.
-    wanted = [(top, end) for top, end in zip(tops, ends, strict=True) if top + side >= start]
+    # The row of tiles above `start` is needed for blending and for the steps from the last row before it.
+    rows_of_tiles = [(top, end) for top, end in zip(tops, ends, strict=True) if top + side >= start]
     with ThreadPoolExecutor(1, "read") as reader:
         windows = run_ahead(
-            reader, lambda place: read(*place, *size), ((top, left) for top, _ in wanted for left in lefts), 2 * batch
+            reader,
+            lambda corner: read(*corner, *size),
+            ((top, left) for top, _ in rows_of_tiles for left in lefts),
+            2 * batch,
         )
-        for top, end in wanted:
+        for top, end in rows_of_tiles:
             row = islice(windows, len(lefts))
             drawn = canvas.add_row(_draw_row(zip(lefts, row, strict=True), draw, side=side, batch=batch))
             rows, seams = canvas.finish(top, end - top, lines)
@@ -103,10 +107,10 @@ def draw_tiles(
 
 
 def draw_large(photo: Pixels, draw: Translate, *, side: int, overlap: float = OVERLAP) -> tuple[Pixels, Seams]:
-    """Draw a photo that is in memory, uint8 (H, W, 3) of any size; return the map, of the same shape, and its seams.
+    """Draw a photo in memory, uint8 (H, W, 3) of any size, and return its map, of the same shape, and its seams.
 
     Raises:
-        ConfigError, DataError: As `draw_tiles`.
+        ConfigError, DataError: As in `draw_tiles`.
     """
 
     def read(top: int, left: int, height: int, width: int) -> Pixels:
@@ -121,16 +125,16 @@ def draw_large(photo: Pixels, draw: Translate, *, side: int, overlap: float = OV
 
 
 def tile_starts(length: int, side: int, overlap: float = OVERLAP) -> list[int]:
-    """Return where tiles begin along an axis: the fewest that overlap enough, spread evenly from end to end.
+    """Return the starts of tiles along an axis: the fewest with enough overlap, spread evenly from end to end.
 
     Raises:
         ConfigError: `overlap` is out of range.
         DataError: `length` is not positive.
     """
     if length < 1:
-        raise DataError(f"An image of {length} pixels a side can't be drawn; it needs at least one.")
+        raise DataError(f"An image of {length} pixels a side can't be drawn; give at least one pixel.")
     if not 0 <= overlap <= MAX_OVERLAP:
-        raise ConfigError(f"Tiles can't overlap by {overlap:g} of their side; allowed are 0 to {MAX_OVERLAP}.")
+        raise ConfigError(f"Tiles can't overlap by {overlap:g} of their side; give 0 to {MAX_OVERLAP}.")
     free = max(0, length - side)
     steps = math.ceil(free / (side - round(overlap * side)))
     return [round(free * step / steps) for step in range(steps + 1)] if steps else [0]
@@ -144,9 +148,9 @@ def hann(side: int) -> Weights:
 def _draw_row(
     windows: Iterable[tuple[int, Pixels | None]], draw: Translate, *, side: int, batch: int
 ) -> Iterator[tuple[int, Pixels]]:
-    """Yield where the tiles of one row begin, and their drawings, from left to right."""
-    there = ((left, photo) for left, photo in windows if photo is not None)
-    while tiles := list(islice(there, batch)):
+    """Yield the starts of the tiles in a row and their maps, from left to right."""
+    present = ((left, photo) for left, photo in windows if photo is not None)
+    while tiles := list(islice(present, batch)):
         height, width = tiles[0][1].shape[:2]
         margin = ((0, side - height), (0, side - width), (0, 0))
         photos = np.stack([np.pad(photo, margin, mode="reflect") for _, photo in tiles])
@@ -154,7 +158,7 @@ def _draw_row(
 
 
 class _Canvas:
-    """The rows under the current row of tiles: weighted sums of colours, and the weights."""
+    """Accumulator of the rows under the current row of tiles: weighted sums of colours, and the weights."""
 
     def __init__(self, height: int, width: int, side: int) -> None:
         self._sums = np.zeros((height, width, 3), np.float32)
@@ -163,7 +167,7 @@ class _Canvas:
         self._above: tuple[NDArray[np.int16], NDArray[np.bool_]] | None = None
 
     def add_row(self, tiles: Iterator[tuple[int, Pixels]]) -> int:
-        """Add a row of tiles and return how many there were."""
+        """Add a row of tiles and return their number."""
         count = 0
         for left, drawn in tiles:
             right = left + drawn.shape[1]
@@ -173,16 +177,16 @@ class _Canvas:
         return count
 
     def finish(self, top: int, height: int, lines: tuple[Lines, Lines]) -> tuple[Pixels, Seams]:
-        """Return the upper rows, to which nothing comes any more, with their steps, and move the others up."""
+        """Return the upper rows, which no further tile covers, with their seams, and move the other rows up."""
         weights = self._weights[:height]
         covered = weights > 0
         mean = self._sums[:height] / np.where(covered, weights, 1)[..., None]
         rows = np.rint(mean, out=mean).astype(np.uint8)
         seams = self._measure(rows, covered, top, lines)
-        for kept in (self._sums, self._weights):
-            rest = len(kept) - height
-            kept[:rest] = kept[height:].copy()
-            kept[rest:] = 0
+        for array in (self._sums, self._weights):
+            rest = len(array) - height
+            array[:rest] = array[height:].copy()
+            array[rest:] = 0
         return rows, seams
 
     def _measure(self, rows: Pixels, covered: NDArray[np.bool_], top: int, lines: tuple[Lines, Lines]) -> Seams:

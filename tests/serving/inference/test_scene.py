@@ -1,11 +1,9 @@
-"""Whole scenes: a GeoTIFF becomes a Cloud Optimized GeoTIFF, whatever stops the run in between."""
+"""Scenes: a GeoTIFF becomes a Cloud Optimized GeoTIFF with the same extent."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,56 +13,14 @@ from rio_cogeo.cogeo import cog_validate
 
 from model.errors import ConfigError, DataError
 from serving.geo.geotiff import gdal
-from serving.inference.scene import SceneReport, draw_scene
+from serving.inference.scene import SceneReport
 from tests.fixtures.progress import RecordedProgress
 from tests.fixtures.project import PROJECT
-
-SIDE = 32
-HALF_METRE = rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 600_000)
-
-
-def negative(images):
-    return 255 - images
-
-
-def moody(images):
-    """Draw every tile lighter or darker as a whole."""
-    mood = images.reshape(len(images), -1).sum(axis=1) % 150
-    return (images // 8 + mood[:, None, None, None] + 50).astype(np.uint8)
-
-
-def noise(count, height, width, kind=np.uint8):
-    values = np.random.default_rng(0).integers(1, np.iinfo(kind).max, (count, height, width))
-    return values.astype(kind)
-
-
-def write(path, bands, **profile):
-    """Write bands (n, h, w) as a GeoTIFF, half a metre a pixel in Poland."""
-    count, height, width = bands.shape
-    profile = {"crs": "EPSG:2180", "transform": HALF_METRE, "photometric": "RGB"} | profile
-    shape = {"height": height, "width": width, "count": count, "dtype": bands.dtype}
-    with gdal(), rasterio.open(path, "w", driver="GTiff", **shape, **profile) as file:
-        file.write(bands)
-    return path
-
-
-@pytest.fixture
-def scene(tmp_path):
-    """Return a scene of 150x200 pixels."""
-    return write(tmp_path / "scene.tif", noise(3, 150, 200))
-
-
-def draw(source, out, function=negative, **settings):
-    return draw_scene(function, source, out, **{"side": SIDE, "model": "8f2c"} | settings)
-
-
-def read(path):
-    with gdal(), rasterio.open(path) as file:
-        return file.read()
+from tests.fixtures.scenes import HALF_METRE, draw, noise, read_bands, uneven, write_rgb
 
 
 def refusal(source, out, **settings):
-    """Draw what should be refused, see that nothing is left behind, and return the message."""
+    """Check that a scene is refused and nothing left behind, and return the message."""
     before = sorted(out.parent.iterdir()) if out.parent.is_dir() else None
     with pytest.raises(DataError) as refused:
         draw(source, out, **settings)
@@ -75,14 +31,14 @@ def refusal(source, out, **settings):
 # The map
 
 
-def test_a_scene_becomes_a_map_of_the_same_place(scene, tmp_path):
+def test_a_scene_becomes_a_map_of_the_same_extent(scene, tmp_path):
     report = draw(scene, tmp_path / "deep" / "map.tif")
     with rasterio.open(tmp_path / "deep" / "map.tif") as file:
         assert (file.crs.to_epsg(), file.transform, file.shape, file.count) == (2180, HALF_METRE, (150, 200), 3)
         assert [kind.name for kind in file.colorinterp] == ["red", "green", "blue"] and file.dtypes[0] == "uint8"
         assert file.tags()["MODEL"] == "8f2c" and file.tags()["TIFFTAG_SOFTWARE"] == "sat2map"
         assert "TIFFTAG_DATETIME" not in file.tags()
-        assert np.array_equal(file.read(), 255 - read(scene))
+        assert np.array_equal(file.read(), 255 - read_bands(scene))
     assert os.listdir(tmp_path / "deep") == ["map.tif"]
     assert (report.source, report.map, report.model) == ("scene.tif", "map.tif", "8f2c")
     assert (report.width, report.height, report.crs, report.bands) == (200, 150, "EPSG:2180", (1, 2, 3))
@@ -91,8 +47,8 @@ def test_a_scene_becomes_a_map_of_the_same_place(scene, tmp_path):
     assert SceneReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_when_the_photo_was_taken_goes_along(tmp_path):
-    source = write(tmp_path / "scene.tif", noise(3, 64, 64))
+def test_the_time_of_the_photo_is_kept(tmp_path):
+    source = write_rgb(tmp_path / "scene.tif", noise(3, 64, 64))
     with gdal(), rasterio.open(source, "r+") as file:
         file.update_tags(TIFFTAG_DATETIME="2024:06:01 10:30:00", TIFFTAG_ARTIST="me")
     draw(source, tmp_path / "map.tif")
@@ -103,7 +59,7 @@ def test_when_the_photo_was_taken_goes_along(tmp_path):
 @pytest.mark.parametrize("count", [3, 4])
 def test_the_map_is_a_valid_cloud_optimized_geotiff(tmp_path, count):
     bands = noise(count, 700, 1300)
-    source = write(tmp_path / "scene.tif", bands, alpha="YES") if count == 4 else write(tmp_path / "scene.tif", bands)
+    source = write_rgb(tmp_path / "scene.tif", bands, **({"alpha": "YES"} if count == 4 else {}))
     draw(source, tmp_path / "map.tif", side=256)
     assert cog_validate(tmp_path / "map.tif", strict=True) == (True, [], [])
     with rasterio.open(tmp_path / "map.tif") as file:
@@ -111,22 +67,22 @@ def test_the_map_is_a_valid_cloud_optimized_geotiff(tmp_path, count):
         assert file.profile["compress"] == "deflate"
 
 
-def test_alpha_is_kept_and_what_is_empty_is_not_drawn(tmp_path):
+def test_alpha_is_kept_and_empty_tiles_are_skipped(tmp_path):
     bands = noise(4, 150, 200)
     bands[3] = 255
     bands[3, :, :100] = 0
     bands[3, 0, 150] = 77
-    report = draw(write(tmp_path / "scene.tif", bands, alpha="YES"), tmp_path / "map.tif")
-    drawn = read(tmp_path / "map.tif")
+    report = draw(write_rgb(tmp_path / "scene.tif", bands, alpha="YES"), tmp_path / "map.tif")
+    drawn = read_bands(tmp_path / "map.tif")
     assert np.array_equal(drawn[3], bands[3])
     assert np.array_equal(drawn[:3, :, 100:], 255 - bands[:3, :, 100:]) and not drawn[:3, :, :100].any()
     assert report.skipped == 6 * 3 and report.tiles == 6 * 5
 
 
-def test_nodata_comes_out_transparent(tmp_path):
-    bands = noise(3, 150, 200, np.uint16)
+def test_nodata_becomes_transparent(tmp_path):
+    bands = noise(3, 150, 200, np.uint16, low=1)
     bands[:, :40] = 0
-    report = draw(write(tmp_path / "scene.tif", bands, nodata=0), tmp_path / "map.tif")
+    report = draw(write_rgb(tmp_path / "scene.tif", bands, nodata=0), tmp_path / "map.tif")
     with rasterio.open(tmp_path / "map.tif") as file:
         assert file.nodata is None and file.colorinterp[3].name == "alpha"
         alpha = file.read(4)
@@ -134,10 +90,10 @@ def test_nodata_comes_out_transparent(tmp_path):
     assert report.skipped == 8 and len(report.levels) == 3
 
 
-def test_a_scene_of_nothing_becomes_an_empty_map(tmp_path):
-    source = write(tmp_path / "scene.tif", np.zeros((3, 70, 70), np.uint8), nodata=0)
+def test_an_empty_scene_becomes_an_empty_map(tmp_path):
+    source = write_rgb(tmp_path / "scene.tif", np.zeros((3, 70, 70), np.uint8), nodata=0)
     report = draw(source, tmp_path / "map.tif", pytest.fail)
-    assert not read(tmp_path / "map.tif").any() and report.tiles == 0 and report.seams is None
+    assert not read_bands(tmp_path / "map.tif").any() and report.tiles == 0 and report.seams is None
 
 
 def test_the_map_has_the_models_resolution(scene, tmp_path):
@@ -148,7 +104,7 @@ def test_the_map_has_the_models_resolution(scene, tmp_path):
 
 
 def test_a_scene_without_a_coordinate_system_is_drawn_with_a_warning(tmp_path):
-    source = write(tmp_path / "scene.tif", noise(3, 70, 70), crs=None, transform=rasterio.Affine.identity())
+    source = write_rgb(tmp_path / "scene.tif", noise(3, 70, 70), crs=None, transform=rasterio.Affine.identity())
     report = draw(source, tmp_path / "map.tif")
     with gdal(), rasterio.open(tmp_path / "map.tif") as file:
         assert file.crs is None and file.transform.is_identity
@@ -160,16 +116,16 @@ def test_a_scene_without_a_coordinate_system_is_drawn_with_a_warning(tmp_path):
 def test_coordinate_systems_survive_the_round_trip(tmp_path, crs):
     step = 1e-5 if crs == "EPSG:4326" else 1
     transform = rasterio.Affine(step, 0, 10, 0, -step, 50)
-    source = write(tmp_path / "scene.tif", noise(3, 40, 40), crs=crs, transform=transform)
+    source = write_rgb(tmp_path / "scene.tif", noise(3, 40, 40), crs=crs, transform=transform)
     draw(source, tmp_path / "map.tif")
     with rasterio.open(source) as before, rasterio.open(tmp_path / "map.tif") as after:
         assert after.crs == before.crs and after.transform == before.transform
 
 
 def test_seams_are_blended_and_measured(tmp_path):
-    source = write(tmp_path / "scene.tif", noise(3, 300, 300) // 8)
-    assert draw(source, tmp_path / "map.tif", moody, overlap=0).seams > 1.5
-    assert draw(source, tmp_path / "map.tif", moody).seams < 1.1
+    source = write_rgb(tmp_path / "scene.tif", noise(3, 300, 300) // 8)
+    assert draw(source, tmp_path / "map.tif", uneven, overlap=0).seams > 1.5
+    assert draw(source, tmp_path / "map.tif", uneven).seams < 1.1
 
 
 def test_progress_counts_rows_of_tiles(scene, tmp_path, capfd):
@@ -179,164 +135,13 @@ def test_progress_counts_rows_of_tiles(scene, tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-# Stops
+# Refused scenes and settings
 
 
-PROGRAM = """
-import sys, time
-import numpy as np
-from pathlib import Path
-sys.path[:0] = {path!r}
-from tests.serving.inference.test_scene import draw, moody
-
-def slow(images):
-    time.sleep(0.02)
-    return moody(images)
-
-draw(Path({source!r}), Path({out!r}), slow)
-"""
-
-
-def started(source, out):
-    program = PROGRAM.format(path=[str(PROJECT)], source=str(source), out=str(out))
-    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", program], stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_strips(folder, count, process):
-    patience = time.monotonic() + 60
-    while len(list(folder.glob(".map.tif-*/strip-*.tif"))) < count:
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < patience
-        time.sleep(0.005)
-
-
-def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path):
-    source = write(tmp_path / "scene.tif", noise(3, 600, 200))
-    whole = draw(source, tmp_path / "whole.tif", moody)
-    out = tmp_path / "map.tif"
-    for strips in (3, 9):
-        process = started(source, out)
-        wait_for_strips(tmp_path, strips, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL and not out.exists()
-    tiles = []
-
-    def counted(images):
-        tiles.append(len(images))
-        return moody(images)
-
-    report = draw(source, out, counted)
-    assert np.array_equal(read(out), read(tmp_path / "whole.tif"))
-    assert (report.tiles, report.seams) == (whole.tiles, whole.seams)
-    assert report.resumed >= 9 * 20 and sum(tiles) <= whole.tiles - 8 * 8
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.tif", "scene.tif", "whole.tif"]
-
-
-def stopping(after):
-    """Return something that draws some batches and then fails."""
-    calls = []
-
-    def draw(images):
-        calls.append(1)
-        if len(calls) > after:
-            raise KeyboardInterrupt
-        return moody(images)
-
-    return draw
-
-
-def stopped(source, out, after=4, **settings):
-    with pytest.raises(KeyboardInterrupt):
-        draw(source, out, stopping(after), **settings)
-    (folder,) = out.parent.glob(f".{out.name}-*")
-    return folder
-
-
-def test_an_earlier_map_stays_until_the_new_one_is_whole(scene, tmp_path):
-    (tmp_path / "map.tif").write_bytes(b"what was good")
-    stopped(scene, tmp_path / "map.tif")
-    assert (tmp_path / "map.tif").read_bytes() == b"what was good"
-    assert draw(scene, tmp_path / "map.tif", moody).resumed > 0
-    assert read(tmp_path / "map.tif").shape == (3, 150, 200)
-
-
-@pytest.mark.parametrize("change", [{"model": "other"}, {"overlap": 0.5}, {"bands": (3, 2, 1)}, {"resolution": 1.0}])
-def test_strips_of_other_settings_are_not_gone_on_with(scene, tmp_path, change):
-    folder = stopped(scene, tmp_path / "map.tif")
-    assert draw(scene, tmp_path / "map.tif", moody, **change).resumed == 0
-    assert not folder.exists()
-
-
-def test_strips_of_another_scene_are_not_gone_on_with(scene, tmp_path):
-    stopped(scene, tmp_path / "map.tif")
-    write(scene, noise(3, 150, 200) // 2)
-    assert draw(scene, tmp_path / "map.tif").resumed == 0
-    assert np.array_equal(read(tmp_path / "map.tif"), 255 - read(scene))
-
-
-@pytest.mark.parametrize("damage", [b"", b"II*\0" + bytes(100), "half"])
-def test_a_strip_that_is_not_whole_is_drawn_again(scene, tmp_path, damage):
-    folder = stopped(scene, tmp_path / "map.tif")
-    first, second, *_ = sorted(folder.glob("strip-*.tif"))
-    content = second.read_bytes()
-    second.write_bytes(content[: len(content) // 2] if damage == "half" else damage)
-    with gdal(), rasterio.open(first) as file:
-        height = file.height
-    assert draw(scene, tmp_path / "map.tif", moody).resumed == height
-    draw(scene, tmp_path / "whole.tif", moody)
-    assert np.array_equal(read(tmp_path / "map.tif"), read(tmp_path / "whole.tif"))
-
-
-def test_a_stop_before_the_first_strip_leaves_nothing(scene, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        draw(scene, tmp_path / "map.tif", stopping(0))
-    assert os.listdir(tmp_path) == ["scene.tif"]
-
-
-def test_two_runs_do_not_draw_one_map(scene, tmp_path):
-    process = started(write(tmp_path / "large.tif", noise(3, 3000, 200)), tmp_path / "map.tif")
-    try:
-        wait_for_strips(tmp_path, 1, process)
-        with pytest.raises(DataError, match="Another process is drawing"):
-            draw(tmp_path / "large.tif", tmp_path / "map.tif")
-    finally:
-        process.kill()
-        process.communicate()
-
-
-FULL = """
-import resource, sys
-from pathlib import Path
-sys.path[:0] = {path!r}
-from tests.serving.inference.test_scene import draw
-from model.errors import DataError
-resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}))
-try:
-    draw(Path({source!r}), Path({out!r}))
-except DataError as error:
-    print(error)
-"""
-
-
-@pytest.mark.parametrize(("size", "kept"), [(10_000, "0 of 150 rows"), (60_000, "all rows")])
-def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(scene, tmp_path, size, kept):
-    out = tmp_path / "map.tif"
-    program = FULL.format(path=[str(PROJECT)], source=str(scene), out=str(out), size=size)
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=100)
-    assert f"{kept} are drawn and kept there: free some space and run again to resume." in done.stdout, done.stderr
-    assert not out.exists()
-    assert draw(scene, out).resumed == (150 if kept == "all rows" else 0)
-    assert np.array_equal(read(out), 255 - read(scene)) and sorted(os.listdir(tmp_path)) == ["map.tif", "scene.tif"]
-
-
-# What is refused
-
-
-def test_a_place_that_can_not_be_written_is_told(scene, tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(scene, tmp_path):
     (tmp_path / "file").touch()
-    for place in (tmp_path / "file" / "map.tif", Path("/proc/nowhere/map.tif")):
-        assert "can't be written (" in refusal(scene, place)
+    for out in (tmp_path / "file" / "map.tif", Path("/proc/nowhere/map.tif")):
+        assert "can't be written (" in refusal(scene, out)
 
 
 def test_names_of_other_formats_folders_and_the_scene_itself_are_refused(scene, tmp_path):
@@ -359,7 +164,7 @@ def test_settings_out_of_range_leave_nothing(scene, tmp_path):
     assert os.listdir(tmp_path) == ["scene.tif"]
 
 
-def test_importing_it_loads_no_rasterio():
+def test_importing_the_module_does_not_load_rasterio():
     program = "import sys, json, serving.inference.scene; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=PROJECT)
     assert not {"rasterio", "scipy", "tensorflow", "pipelines"} & set(json.loads(done.stdout))
@@ -380,17 +185,11 @@ print(report.width * report.height, resource.getrusage(resource.RUSAGE_SELF).ru_
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_scene(tmp_path):
-    # As wide as the largest that is promised, where memory is by the width; its height would only take time.
+    # Memory grows with the width, so the scene is as wide as the documentation allows; more rows only take time.
     width, height, source, out = 20_000, 5_000, tmp_path / "scene.tif", tmp_path / "map.tif"
-    shape = {
-        "height": height,
-        "width": width,
-        "count": 3,
-        "dtype": "uint8",
-        "crs": "EPSG:2180",
-        "transform": HALF_METRE,
-    }
-    with rasterio.open(source, "w", driver="GTiff", tiled=True, compress="deflate", **shape) as file:
+    shape = {"height": height, "width": width, "count": 3, "dtype": "uint8"}
+    profile = {"crs": "EPSG:2180", "transform": HALF_METRE, "tiled": True, "compress": "deflate"}
+    with rasterio.open(source, "w", driver="GTiff", **shape, **profile) as file:
         block = np.full((3, 1000, width), 90, np.uint8)
         for top in range(0, height, 1000):
             file.write(block, window=rasterio.windows.Window(0, top, width, 1000))

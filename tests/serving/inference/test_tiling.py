@@ -1,4 +1,4 @@
-"""Tiles: every pixel is drawn once, blended without seams, the same wherever a run was interrupted."""
+"""Tiling: every pixel is drawn, blended without seams, and the same after an interruption."""
 
 import numpy as np
 import pytest
@@ -6,22 +6,12 @@ import pytest
 from model.errors import ConfigError, DataError
 from serving.inference.seams import Seams
 from serving.inference.tiling import draw_large, draw_tiles, hann, tile_starts
-
-SIDE = 32
-
-
-def noise(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+from tests.fixtures.scenes import SIDE, as_photo, negative, noise, uneven
 
 
-def negative(images):
-    return 255 - images
-
-
-def moody(images):
-    """Draw every tile lighter or darker as a whole, so that two tiles differ where they overlap."""
-    mood = images.reshape(len(images), -1).sum(axis=1) % 150
-    return (images // 8 + mood[:, None, None, None] + 50).astype(np.uint8)
+def photo_of(height, width):
+    """Return a random photo, (height, width, 3)."""
+    return as_photo(noise(3, height, width))
 
 
 def strips_of(photo, draw, *, overlap=0.25, start=0, batch=8, empty=lambda top, left: False):
@@ -36,17 +26,18 @@ def strips_of(photo, draw, *, overlap=0.25, start=0, batch=8, empty=lambda top, 
 
 
 def seams_of(strips):
+    """Return the seams of all strips together."""
     return sum((strip.seams for strip in strips), Seams())
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.75])
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (32, 32), (33, 40), (100, 131), (300, 31), (64, 400)])
-def test_every_pixel_comes_through(size, overlap):
-    photo = noise(*size)
+def test_every_pixel_is_drawn(size, overlap):
+    photo = photo_of(*size)
     assert np.array_equal(draw_large(photo, negative, side=SIDE, overlap=overlap)[0], 255 - photo)
 
 
-def test_tiles_are_the_fewest_that_overlap_enough_and_lie_evenly():
+def test_tiles_are_few_and_evenly_spread():
     assert tile_starts(SIDE, SIDE, 0.25) == [0]
     assert tile_starts(7, SIDE, 0.25) == [0]
     assert tile_starts(SIDE + 1, SIDE, 0.25) == [0, 1]
@@ -76,54 +67,54 @@ def test_an_overlap_is_the_weighted_mean_of_both_tiles():
     assert (drawn[:, :16] == 200).all() and (drawn[:, 32:] == 0).all()
 
 
-def test_a_small_photo_is_continued_by_reflection():
+def test_a_small_photo_is_extended_by_reflection():
     seen = []
 
     def look(tiles):
         seen.append(tiles.copy())
         return tiles
 
-    photo = noise(20, SIDE)
+    photo = photo_of(20, SIDE)
     draw_large(photo, look, side=SIDE)
     assert np.array_equal(seen[0][0, :20], photo) and np.array_equal(seen[0][0, 20:], photo[18:6:-1])
 
 
 @pytest.mark.parametrize("batch", [1, 3, 100])
-def test_batches_hold_what_was_asked_and_change_nothing(batch):
+def test_batches_have_the_requested_size_and_change_nothing(batch):
     sizes = []
 
     def count(tiles):
         sizes.append(len(tiles))
-        return moody(tiles)
+        return uneven(tiles)
 
-    photo = noise(60, 150)
+    photo = photo_of(60, 150)
     drawn = np.concatenate([strip.rows for strip in strips_of(photo, count, batch=batch)])
     assert max(sizes) == min(batch, len(tile_starts(150, SIDE))) and sum(sizes) == 3 * len(tile_starts(150, SIDE))
-    assert np.array_equal(drawn, draw_large(photo, moody, side=SIDE)[0])
+    assert np.array_equal(drawn, draw_large(photo, uneven, side=SIDE)[0])
 
 
-def test_strips_follow_one_another_and_none_is_higher_than_a_tile():
-    strips = strips_of(noise(301, 70), negative)
+def test_strips_are_contiguous_and_no_higher_than_a_tile():
+    strips = strips_of(photo_of(301, 70), negative)
     assert strips[0].top == 0 and strips[-1].end == 301
     assert [strip.end for strip in strips[:-1]] == [strip.top for strip in strips[1:]]
     assert max(len(strip.rows) for strip in strips) <= SIDE
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.4, 0.75])
-def test_a_run_that_goes_on_gives_what_an_uninterrupted_one_gives(overlap):
-    photo = noise(200, 131)
-    whole = strips_of(photo, moody, overlap=overlap, empty=lambda top, left: (top + left) % 5 == 0)
-    for number, strip in enumerate(whole):
-        rest = strips_of(photo, moody, overlap=overlap, start=strip.end, empty=lambda top, left: (top + left) % 5 == 0)
-        assert [again.top for again in rest] == [later.top for later in whole[number + 1 :]]
-        for again, later in zip(rest, whole[number + 1 :], strict=True):
+def test_a_resumed_run_gives_the_same_strips_as_an_uninterrupted_one(overlap):
+    photo = photo_of(200, 131)
+    strips = strips_of(photo, uneven, overlap=overlap, empty=lambda top, left: (top + left) % 5 == 0)
+    for number, strip in enumerate(strips):
+        rest = strips_of(photo, uneven, overlap=overlap, start=strip.end, empty=lambda top, left: (top + left) % 5 == 0)
+        assert [again.top for again in rest] == [later.top for later in strips[number + 1 :]]
+        for again, later in zip(rest, strips[number + 1 :], strict=True):
             assert np.array_equal(again.rows, later.rows)
             assert (again.seams, again.drawn, again.skipped) == (later.seams, later.drawn, later.skipped)
 
 
-def test_only_the_end_of_a_strip_is_gone_on_from():
+def test_a_run_resumes_only_at_the_end_of_a_strip():
     with pytest.raises(DataError, match="No strip of tiles ends at row 17"):
-        strips_of(noise(100, 40), negative, start=17)
+        strips_of(photo_of(100, 40), negative, start=17)
 
 
 def test_empty_tiles_are_not_drawn_and_their_pixels_stay_zero():
@@ -133,68 +124,68 @@ def test_empty_tiles_are_not_drawn_and_their_pixels_stay_zero():
         calls.append(len(tiles))
         return negative(tiles)
 
-    photo = noise(SIDE, 104)
+    photo = photo_of(SIDE, 104)
     (strip,) = strips_of(photo, draw, empty=lambda top, left: left == 0)
     assert (strip.drawn, strip.skipped, sum(calls)) == (3, 1, 3)
     assert (strip.rows[:, :24] == 0).all() and np.array_equal(strip.rows[:, 24:], 255 - photo[:, 24:])
 
 
-def test_nothing_is_drawn_where_all_is_empty():
-    strips = strips_of(noise(100, 100), pytest.fail, empty=lambda top, left: True)
+def test_an_empty_photo_is_not_drawn():
+    strips = strips_of(photo_of(100, 100), pytest.fail, empty=lambda top, left: True)
     assert not np.concatenate([strip.rows for strip in strips]).any() and seams_of(strips) == Seams()
 
 
 # Seams
 
 
-def test_seams_are_the_steps_at_edges_over_the_steps_beside_them():
+def test_seams_compare_steps_at_edges_with_steps_near_them():
     photo = np.zeros((SIDE, 2 * SIDE, 3), np.uint8)
-    photo[:, SIDE:] = 30  # One step of 90 a row, where the second tile begins.
-    photo[:, SIDE + 3] = 32  # Two steps of 6 a row, of which one is four pixels from there.
-    photo[:, 5:7] = 200  # Too far away to count.
+    photo[:, SIDE:] = 30  # A step of 90 in each row, at the edge of the second tile.
+    photo[:, SIDE + 3] = 32  # Two steps of 6 in each row, one of them four pixels from the edge.
+    photo[:, 5:7] = 200  # Too far from the edge to count.
     seams = seams_of(strips_of(photo, lambda tiles: tiles, overlap=0))
     assert seams == Seams(90 * SIDE, SIDE, 6 * SIDE, 6 * SIDE)
     assert seams.ratio == 90
 
 
-def test_steps_between_strips_count_too():
+def test_steps_between_strips_count():
     photo = np.zeros((2 * SIDE, SIDE, 3), np.uint8)
     photo[SIDE:] = 10
     assert seams_of(strips_of(photo, lambda tiles: tiles, overlap=0)).edge_steps == 30 * SIDE
 
 
-def test_blending_takes_the_seams_away():
-    photo = noise(300, 300) // 8
-    assert seams_of(strips_of(photo, moody, overlap=0)).ratio > 1.5
+def test_blending_removes_seams():
+    photo = photo_of(300, 300) // 8
+    assert seams_of(strips_of(photo, uneven, overlap=0)).ratio > 1.5
     for overlap in (0.25, 0.5):
-        assert seams_of(strips_of(photo, moody, overlap=overlap)).ratio < 1.05
+        assert seams_of(strips_of(photo, uneven, overlap=overlap)).ratio < 1.05
 
 
-def test_an_even_mean_of_the_tiles_would_show_seams(monkeypatch):
+def test_an_unweighted_mean_of_tiles_shows_seams(monkeypatch):
     monkeypatch.setattr("serving.inference.tiling.hann", lambda side: np.ones(side, np.float32))
-    assert seams_of(strips_of(noise(300, 300) // 8, moody, overlap=0.25)).ratio > 1.5
+    assert seams_of(strips_of(photo_of(300, 300) // 8, uneven, overlap=0.25)).ratio > 1.5
 
 
-@pytest.mark.parametrize("photo", [noise(SIDE, SIDE), np.full((100, 100, 3), 7, np.uint8)])
-def test_one_tile_or_one_colour_has_no_ratio(photo):
+@pytest.mark.parametrize("photo", [photo_of(SIDE, SIDE), np.full((100, 100, 3), 7, np.uint8)])
+def test_a_single_tile_or_a_single_colour_has_no_ratio(photo):
     assert seams_of(strips_of(photo, negative)).ratio is None
 
 
-def test_edges_of_empty_parts_do_not_count():
+def test_edges_of_empty_tiles_do_not_count():
     photo = np.full((SIDE, 104, 3), 200, np.uint8)
     seams = seams_of(strips_of(photo, lambda tiles: tiles, empty=lambda top, left: left == 0))
-    assert seams.edge_steps == seams.inner_steps == 0 and seams.edge_places > 0
+    assert seams.edge_steps == seams.inner_steps == 0 and seams.edge_count > 0
 
 
-# What can't be drawn
+# Refused images and settings
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 0.76, float("nan")])
-def test_an_overlap_out_of_range_is_told(overlap):
-    with pytest.raises(ConfigError, match=r"allowed are 0 to 0\.75"):
-        draw_large(noise(10, 10), negative, side=SIDE, overlap=overlap)
+def test_an_overlap_out_of_range_is_refused(overlap):
+    with pytest.raises(ConfigError, match=r"give 0 to 0\.75"):
+        draw_large(photo_of(10, 10), negative, side=SIDE, overlap=overlap)
 
 
-def test_an_empty_image_is_told():
+def test_an_image_without_pixels_is_refused():
     with pytest.raises(DataError, match="An image of 0 pixels a side can't be drawn"):
-        draw_large(noise(0, 10), negative, side=SIDE)
+        draw_large(photo_of(0, 10), negative, side=SIDE)
