@@ -192,6 +192,7 @@ def join_strips(
     import rasterio.shutil
 
     mosaic = strips[0].with_name("mosaic.tif")
+    write_errors: tuple[type[Exception], ...] = (DataError, OSError, *gdal_errors())
     try:
         georeference = {"crs": crs, "transform": None if transform.is_identity else transform}
         _write_mosaic(strips, mosaic, shape=shape, tags=tags, **georeference)
@@ -209,7 +210,7 @@ def join_strips(
             )
         with open_geotiff(target, complete=True):
             pass
-    except (DataError, OSError, *gdal_errors()) as error:
+    except write_errors as error:
         raise OSError(f"{target.name}: {error}") from error
 
 
