@@ -108,7 +108,7 @@ while version := sys.stdin.readline().strip():
 
 
 def race(config, mlflow_folder, rounds):
-    """Let two processes compare with the same champion, then move aliases at once; yield the output of both."""
+    """Run two processes that compare with the same champion and move aliases at once; yield the output of both."""
     file = mlflow_folder / "race.json"
     file.write_text(config.model_dump_json())
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
