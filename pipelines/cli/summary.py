@@ -128,6 +128,17 @@ def scores(folder: RunFolder, measured: Scores) -> None:
     _next(out, {"register it": "sat2map register"})
 
 
+def comparison(folder: Path, found: Comparison) -> None:
+    """Print the scores of several runs on the same pairs, and what each gains over the first."""
+    out = _console()
+    title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % confidence interval"
+    _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
+    for run, gains in found.gains.items():
+        changes = [f"{METRICS[name].title} {_gain(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
+        out.print(f"{run[:SHORT_ID]} compared with {found.runs[0][:SHORT_ID]}: {', '.join(changes)}", markup=False)
+    _facts(out, {"Page": _relative(folder)})
+
+
 def version(registered: RegisteredVersion) -> None:
     """Print the name, version and alias of a registered model."""
     out = _console()
@@ -184,17 +195,6 @@ def _next(out: Console, commands: dict[str, str]) -> None:
     width = max(map(len, commands))
     for purpose, command in commands.items():
         out.print(f"  {purpose:{width}}  [cyan]{command}[/]")
-
-
-def comparison(folder: Path, found: Comparison) -> None:
-    """Print the scores of several runs on the same pairs, and what each gains over the first."""
-    out = _console()
-    title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % confidence interval"
-    _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
-    for run, gains in found.gains.items():
-        changes = [f"{METRICS[name].title} {_gain(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
-        out.print(f"{run[:SHORT_ID]} compared with {found.runs[0][:SHORT_ID]}: {', '.join(changes)}", markup=False)
-    _facts(out, {"Page": _relative(folder)})
 
 
 def _score_table(out: Console, measured: Scores) -> None:

@@ -61,7 +61,7 @@ def describe(
         "Variants": _variants(manifest),
         "Code": _code(manifest.code_revision),
     }
-    facts = "\n".join(f"- **{name}**: {value}" for name, value in rows.items())
+    facts = "\n".join(f"- **{label}**: {value}" for label, value in rows.items())
     return f"""**{headline(scores)}**
 
 {_table(scores)}
@@ -87,7 +87,7 @@ def introduce(name: str) -> str:
 
 - **champion**: the version for services; `sat2map pull champion --out model`, or `models:/{name}@champion`
 - **challenger**: the newest version; `sat2map promote challenger` makes it the champion if it passes the gates
-- **previous**: the last champion; `sat2map rollback` restores it
+- **previous**: the champion before; `sat2map rollback` restores it
 
 The page of each version lists its scores, data and settings, and the result of its promotion.
 """
