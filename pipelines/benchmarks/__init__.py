@@ -1,1 +1,1 @@
-"""How fast training and inference are on this machine."""
+"""Benchmarks of training and inference on this machine."""

@@ -1,6 +1,6 @@
-"""How fast training is on this machine, beside a reference: `sat2map bench training`.
+"""Benchmark of training on this machine, compared with reference commands: `sat2map bench training`.
 
-Everything is measured in processes of their own, in turn: what the machine does at one moment meets all alike.
+Every measurement runs in its own process, in interleaved rounds, so that other load affects all contenders alike.
 """
 
 import json
@@ -9,17 +9,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from model.hardware import processor, usable_cores
 from model.io.files import write_text
 from model.io.progress import stage
-from pipelines.benchmarks.harness import check_parts, in_turn, reference_speed, run
-from pipelines.benchmarks.results import Inside, Scaling, StepSpeed, TrainingBench, table
+from pipelines.benchmarks.harness import check_parts, interleaved_medians, reference_speed, run
+from pipelines.benchmarks.results import Overhead, Scaling, StepSpeed, TrainingBench, training_table
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve
@@ -27,14 +28,21 @@ from pipelines.workspace import Workspace
 
 PARTS = ("step", "inside", "scaling")
 WARM_UP = 2
-"""Steps of a training that are not counted."""
+"""Steps of a training before those that are timed."""
 INSIDE_BATCH = 4
 WORKER_BATCH = 8
 
 
-class Timed(NamedTuple):
-    """One training: until its first step was done, and a step after that."""
+@dataclass(frozen=True)
+class _Rounds:
+    """The rounds of all measurements, the steps timed in each, and a scratch folder."""
 
+    rounds: int
+    steps: int
+    folder: Path
+
+
+class _Timing(NamedTuple):
     first_step_seconds: float
     step_seconds: float
 
@@ -48,34 +56,36 @@ def training(
     rounds: int,
     steps: int,
 ) -> TrainingBench:
-    """Measure the parts that are asked for, and write `bench/training.json` and `.md` into the workspace.
+    """Measure the requested parts, and write `bench/training.json` and `.md` into the workspace.
 
     Args:
-        config: Network and precision; data and workspace are not used.
-        parts: `step`: the bare step. `inside`: the same inside Ray and MLflow. `scaling`: two workers. None is all.
+        config: Network and precision; its data and workspace are not used.
+        parts: `step`: the bare step. `inside`: the same inside Ray and MLflow. `scaling`: two workers. None for all.
         batches: Batch sizes of `step`.
-        against: Commands to be as fast as; each prints one JSON object with `images_per_second` as its last line.
-            `{batch}` in it is the batch size.
-        rounds: How often each is measured, in turn.
-        steps: Steps that are timed each time.
+        against: Reference commands; each prints one JSON object with `images_per_second` as its last line.
+            `{batch}` stands for the batch size.
+        rounds: Number of rounds.
+        steps: Steps timed in each round.
 
     Raises:
-        ConfigError: There is no such part; or a reference command failed or printed something else.
-        TrainingError: A training of ours failed.
+        ConfigError: A part does not exist; or a reference command failed or printed something else.
+        TrainingError: A training of this project failed.
     """
     parts = check_parts(parts, PARTS)
-    found: dict[str, Any] = {}
+    step: list[StepSpeed] = []
+    inside: list[Overhead] = []
+    scaling: Scaling | None = None
     with tempfile.TemporaryDirectory(prefix="sat2map-bench-") as name:
-        folder = Path(name)
+        timed = _Rounds(rounds, steps, Path(name))
         if "step" in parts:
             with stage(f"Timing the step at batch {', '.join(map(str, batches))}"):
-                found["step"] = [_step(config, batch, against, rounds, steps, folder) for batch in batches]
+                step = [_step(config, batch, against, timed) for batch in batches]
         if "inside" in parts:
             with stage("Timing the step inside Ray and MLflow"):
-                found["inside"] = [_inside(config, threads, rounds, steps, folder) for threads in _threads()]
+                inside = [_overhead(config, threads, timed) for threads in _threads()]
         if "scaling" in parts:
             with stage("Timing two workers of one thread"):
-                found["scaling"] = _scaling(config, rounds, steps, folder)
+                scaling = _scaling(config, timed)
     result = TrainingBench(
         machine=f"{processor()}, {usable_cores()} cores",
         versions={package: version(package) for package in ("tensorflow", "keras", "ray", "mlflow")},
@@ -83,93 +93,91 @@ def training(
         width=config.network.width,
         rounds=rounds,
         steps_timed=steps,
-        **found,
+        step=tuple(step),
+        inside=tuple(inside),
+        scaling=scaling,
     )
-    folder = config.workspace / "bench"
-    write_text(folder / "training.json", result.model_dump_json(indent=2))
-    write_text(folder / "training.md", table(result))
+    out = config.workspace / "bench"
+    write_text(out / "training.json", result.model_dump_json(indent=2))
+    write_text(out / "training.md", training_table(result))
     return result
 
 
-def _step(config: RunConfig, batch: int, against: Sequence[str], rounds: int, steps: int, folder: Path) -> StepSpeed:
-    ours_alone = with_settings(config, {"training.batch_size": batch})
-
-    def ours() -> float:
-        return batch / _bare(ours_alone, steps, folder)
-
-    # The references first: a command that can't run is known at once.
+def _step(config: RunConfig, batch: int, against: Sequence[str], timed: _Rounds) -> StepSpeed:
+    config = with_settings(config, {"training.batch_size": batch})
+    # References come first, so that a command that can't run fails at once.
     contenders: list[Callable[[], float]] = [
         *(partial(reference_speed, command.replace("{batch}", str(batch))) for command in against),
-        ours,
+        lambda: batch / _bare(config, timed),
     ]
-    *references, speed = in_turn(contenders, rounds)
+    *references, speed = interleaved_medians(contenders, timed.rounds)
     return StepSpeed(batch=batch, images_per_second=speed, references=dict(zip(against, references, strict=True)))
 
 
 def _threads() -> list[int]:
-    """All cores, and all but one: what else runs on a machine then has a core of its own."""
+    """Return the numbers of threads to measure: all cores, and one less, which leaves a core to other processes."""
     return sorted({usable_cores(), max(1, usable_cores() - 1)}, reverse=True)
 
 
-def _inside(config: RunConfig, threads: int, rounds: int, steps: int, folder: Path) -> Inside:
+def _overhead(config: RunConfig, threads: int, timed: _Rounds) -> Overhead:
     config = with_settings(config, {"training.batch_size": INSIDE_BATCH, "training.cpus_per_worker": threads})
-    firsts: list[float] = []
+    first_steps: list[float] = []
 
     def inside() -> float:
-        timed = _train(config, steps, folder)
-        firsts.append(timed.first_step_seconds)
-        return timed.step_seconds
+        timing = _train(config, timed)
+        first_steps.append(timing.first_step_seconds)
+        return timing.step_seconds
 
-    bare_seconds, inside_seconds = in_turn([lambda: _bare(config, steps, folder), inside], rounds)
-    return Inside(
+    bare_seconds, inside_seconds = interleaved_medians([lambda: _bare(config, timed), inside], timed.rounds)
+    return Overhead(
         batch=INSIDE_BATCH,
         threads=threads,
         bare_seconds=bare_seconds,
         inside_seconds=inside_seconds,
-        first_step_seconds=statistics.median(firsts),
+        first_step_seconds=statistics.median(first_steps),
     )
 
 
-def _scaling(config: RunConfig, rounds: int, steps: int, folder: Path) -> Scaling:
-    def trained(workers: int) -> Callable[[], float]:
+def _scaling(config: RunConfig, timed: _Rounds) -> Scaling:
+    def seconds(workers: int) -> float:
         settings = {
             "training.workers": workers,
             "training.cpus_per_worker": 1,
             "training.batch_size": workers * WORKER_BATCH,
         }
-        return lambda: _train(with_settings(config, settings), steps, folder).step_seconds
+        return _train(with_settings(config, settings), timed).step_seconds
 
-    one, two = in_turn([trained(1), trained(2)], rounds)
+    one, two = interleaved_medians([partial(seconds, 1), partial(seconds, 2)], timed.rounds)
     return Scaling(batch_per_worker=WORKER_BATCH, one_seconds=one, two_seconds=two)
 
 
-def _bare(config: RunConfig, steps: int, folder: Path) -> float:
-    file = folder / "bare.json"
+def _bare(config: RunConfig, timed: _Rounds) -> float:
+    file = timed.folder / "bare.json"
     write_text(file, config.model_dump_json())
-    printed = run([sys.executable, "-m", "pipelines.benchmarks.bare_step", str(file), str(steps)], folder)
-    return float(json.loads(printed.splitlines()[-1])["step_seconds"])
+    command = [sys.executable, "-m", "pipelines.benchmarks.bare_step", str(file), str(timed.steps)]
+    return float(json.loads(run(command, timed.folder).splitlines()[-1])["step_seconds"])
 
 
-def _train(config: RunConfig, steps: int, folder: Path) -> Timed:
-    """Train as a user does, on painted scenes, in a workspace of its own; the first epoch has decoded the images."""
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        place = Path(name)
+def _train(config: RunConfig, timed: _Rounds) -> _Timing:
+    """Train as a user does, on painted scenes, in a new workspace; the second epoch is timed, with decoded images."""
+    with tempfile.TemporaryDirectory(dir=timed.folder) as name:
+        folder = Path(name)
         settings = {
-            "workspace": str(place / "work"),
+            "workspace": str(folder / "work"),
             "data.source": "sample",
-            "data.sample.train": config.training.batch_size * (WARM_UP + steps),
+            "data.sample.train": config.training.batch_size * (WARM_UP + timed.steps),
             "data.sample.val": 3,
             "training.epochs": 2,
             "training.checkpoint_every": 2,
             "training.sheet_every": 2,
         }
-        file = place / "config.json"
+        file = folder / "config.json"
         write_text(file, with_settings(config, settings).model_dump_json())
-        run([sys.executable, "-m", "pipelines", "prepare", "--config", str(file)], place)
+        run([sys.executable, "-m", "pipelines", "prepare", "--config", str(file)], folder)
         began = time.time()
-        run([sys.executable, "-m", "pipelines", "train", "--config", str(file)], place)
-        [checkpoint] = Workspace(place / "work").run().checkpoints.iterdir()
+        run([sys.executable, "-m", "pipelines", "train", "--config", str(file)], folder)
+        [checkpoint] = Workspace(folder / "work").run().checkpoints.iterdir()
         when = [step.when for step in LossCurve.load(checkpoint / CURVE).steps]
-        second_epoch = when[WARM_UP + steps :][WARM_UP - 1 :]
-        between = [later - earlier for earlier, later in pairwise(second_epoch)]
-        return Timed(when[0] - began, statistics.median(between))
+        second_epoch = when[WARM_UP + timed.steps :][WARM_UP - 1 :]
+        seconds = [later - earlier for earlier, later in pairwise(second_epoch)]
+        return _Timing(when[0] - began, statistics.median(seconds))

@@ -1,5 +1,6 @@
 """The shape of the code, read from its syntax: who may import whom, where heavy libraries live."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from graphlib import TopologicalSorter
 import pytest
 
 from tests.fixtures.project import PROJECT
-from tests.project.modules import FILES, all_imports, closure, import_time, own, package
+from tests.project.modules import FILES, all_imports, closure, import_time, own, package, tree
 
 LEVELS = {
     "model": [
@@ -63,7 +64,7 @@ HOMES = {
     "pyarrow": {"model.io.object_store", "serving.scoring.manifest"},
     "imagecodecs": {"serving.encoding"},
     "pyogrio": {"serving.vectors"},
-    "rasterio": {"serving.geo", "serving.vectors", "pipelines.benchmarks.inference_bench"},
+    "rasterio": {"serving.geo", "serving.vectors", "pipelines.benchmarks.inputs"},
     "shapely": {"serving.vectors"},
     "jinja2": {"pipelines.report"},
     "matplotlib": {"pipelines.report"},
@@ -190,6 +191,16 @@ def test_tensorflow_comes_with_few_modules():
 def test_serving_knows_none_of_the_training(module):
     libraries = {package(name) for name in closure(module)}
     assert not libraries & {"tensorflow", "keras", "ray", "mlflow", "tf2onnx", "kagglehub", "pyarrow", "typer", "yaml"}
+
+
+@pytest.mark.parametrize("module", [module for module in FILES if package(module) in {"model", "serving"}])
+def test_the_engine_does_not_write_to_the_terminal(module):
+    nodes = [*ast.walk(tree(module))] if module != "model.io.progress" else []
+    names = {ast.unparse(node) for node in nodes if isinstance(node, ast.Name | ast.Attribute)}
+    assert not names & {"print", "sys.stdout", "sys.stderr"}
+    assert not nodes or "rich" not in {package(name) for name in all_imports(module)}
+    used = [node.names for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "model.io.progress"]
+    assert {alias.name for names in used for alias in names} <= {"Progress", "SILENT"}
 
 
 def modules_after(program):

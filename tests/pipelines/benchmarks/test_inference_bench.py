@@ -1,4 +1,4 @@
-"""`sat2map bench inference`: what it measures, in a small network, and its table."""
+"""`sat2map bench inference`: its measurements of a small network, and its table."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from pipelines.benchmarks.results import Contender, EndToEnd, InferenceBench, inference_table
+from pipelines.benchmarks.results import DrawingSpeed, EndToEnd, InferenceBench, inference_table
 
 TINY = "network.image_size=32 network.depth=4 network.width=2"
 REFERENCE = """python -c 'import json; print(json.dumps({"images_per_second": 1e-3 * {batch}}))' {model}"""
@@ -30,35 +30,35 @@ def bench(tmp_path):
 
 
 @pytest.mark.slow
-def test_everything_is_measured_in_turn(bench, tmp_path):
+def test_all_parts_are_measured(bench, tmp_path):
     done = bench("--batch", "2", "--rounds", "1", "--seconds", "0.05", "--photos", "12", "--against", REFERENCE)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     speeds = {line["name"]: line["images_per_second"]["2"] for line in found["lines"]}
     assert speeds.pop(REFERENCE) == pytest.approx(2e-3)
     assert speeds.keys() >= {"tf2onnx fp32", "TensorFlow fp32", "sat2map fp32", "sat2map int8"}
-    # Faster than one small map a second, slower than light.
+    # Any plausible speed.
     assert all(2 < speed < 1e6 for speed in speeds.values())
     assert found["folder"]["images"] == 12 and 0 < found["folder"]["share"] < 3
-    # 16 sides of 32 pixels, in tiles that share at least 8.
+    # A scene of 16 x 32 pixels a side, in tiles that overlap by at least 8.
     assert found["scene"]["images"] == 21**2 and 0 < found["scene"]["share"] < 3
     assert 0.1 < found["start_seconds"] < 60
     assert json.loads((tmp_path / "work/bench/inference.json").read_text()) == found
     assert "| tf2onnx fp32 | CPU | " in (tmp_path / "work/bench/inference.md").read_text()
 
 
-def test_a_part_that_is_not_there(bench, tmp_path):
+def test_unknown_part_is_refused(bench, tmp_path):
     done = bench("--part", "stop")
     assert done.returncode == 2
-    assert "Error: stop is no part of the bench; there are: session, score, scene, start." in done.stderr
+    assert "Error: The benchmark has no part stop; use one of: session, score, scene, start." in done.stderr
     assert not (tmp_path / "work").exists()
 
 
-def test_the_table_compares_with_the_plain_file():
+def test_table_compares_with_the_plain_file():
     lines = (
-        Contender(name="tf2onnx fp32", provider="CPUExecutionProvider", images_per_second={1: 10.0, 8: 12.0}),
-        Contender(name="sat2map int8", provider="CPUExecutionProvider", images_per_second={1: 35.0, 8: 48.0}),
-        Contender(name="torch --batch {batch}", provider="reference", images_per_second={1: 20.0, 8: 18.0}),
+        DrawingSpeed(name="tf2onnx fp32", provider="CPUExecutionProvider", images_per_second={1: 10.0, 8: 12.0}),
+        DrawingSpeed(name="sat2map int8", provider="CPUExecutionProvider", images_per_second={1: 35.0, 8: 48.0}),
+        DrawingSpeed(name="torch --batch {batch}", provider="reference", images_per_second={1: 20.0, 8: 18.0}),
     )
     measured = {
         "machine": "A machine",

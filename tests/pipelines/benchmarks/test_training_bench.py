@@ -1,4 +1,4 @@
-"""`sat2map bench training`: what it measures, in a small network, and what it says about a bad reference."""
+"""`sat2map bench training`: its measurements of a small network, bad references, and its table."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from model.hardware import usable_cores
-from pipelines.benchmarks.results import Inside, Scaling, StepSpeed, TrainingBench, table
+from pipelines.benchmarks.results import Overhead, Scaling, StepSpeed, TrainingBench, training_table
 
 TINY = "network.image_size=32 network.depth=4 network.width=2"
 REFERENCE = """python -c 'import json; print("warming up"); print(json.dumps({"images_per_second": 1e-3 * {batch}}))'"""
@@ -26,7 +26,7 @@ def short(*words):
     return ("--rounds", "1", "--steps", "2", *words)
 
 
-def test_the_bare_step_stands_beside_its_references(bench, tmp_path):
+def test_bare_step_is_compared_with_references(bench, tmp_path):
     slower = REFERENCE.replace("1e-3", "1e-4")
     done = bench(*short("--part", "step", "--batch", "2", "--batch", "3", "--against", slower, "--against", REFERENCE))
     assert done.returncode == 0, done.stderr
@@ -35,7 +35,7 @@ def test_the_bare_step_stands_beside_its_references(bench, tmp_path):
     for row in found["step"]:
         assert list(row["references"].values()) == pytest.approx([1e-4 * row["batch"], 1e-3 * row["batch"]])
         assert row["ratio"] == pytest.approx(row["images_per_second"] / (1e-3 * row["batch"]))
-        # Faster than one small step a second, slower than light.
+        # Any plausible speed.
         assert 2 < row["images_per_second"] < 1e6
     assert (found["precision"], found["inside"], found["scaling"]) == ("mixed_bfloat16", [], None)
     assert json.loads((tmp_path / "work/bench/training.json").read_text()) == found
@@ -46,33 +46,35 @@ def test_the_bare_step_stands_beside_its_references(bench, tmp_path):
 
 
 @pytest.mark.parametrize("reference", ["false", "no-such-program", "echo 3 images a second", "echo []"])
-def test_a_reference_that_does_not_tell_its_speed_is_a_mistake(bench, tmp_path, reference):
+def test_reference_that_does_not_print_its_speed_is_refused(bench, tmp_path, reference):
     done = bench(*short("--part", "step", "--batch", "1", "--against", reference))
     assert done.returncode == 2
     assert f"Error: The reference {reference!r} did not print a JSON object" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "work").exists()
 
 
-def test_a_part_that_is_not_there(bench):
+def test_unknown_part_is_refused(bench):
     done = bench("--part", "stop")
     assert done.returncode == 2
-    assert "Error: stop is no part of the bench; there are: step, inside, scaling." in done.stderr
+    assert "Error: The benchmark has no part stop; use one of: step, inside, scaling." in done.stderr
 
 
 @pytest.mark.slow
-def test_trainings_are_timed_as_users_run_them(bench):
+def test_complete_trainings_are_timed(bench):
     done = bench(*short("--part", "inside", "--part", "scaling"))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    every, scaling = found["inside"], found["scaling"]
-    assert [inside["threads"] for inside in every] == sorted({usable_cores(), max(1, usable_cores() - 1)}, reverse=True)
-    for inside in every:
+    overheads, scaling = found["inside"], found["scaling"]
+    assert [inside["threads"] for inside in overheads] == sorted(
+        {usable_cores(), max(1, usable_cores() - 1)}, reverse=True
+    )
+    for inside in overheads:
         assert inside["cost"] == pytest.approx(inside["inside_seconds"] / inside["bare_seconds"] - 1)
         assert inside["first_step_seconds"] > inside["inside_seconds"] > 0
     assert scaling["efficiency"] == pytest.approx(scaling["one_seconds"] / scaling["two_seconds"])
 
 
-def test_the_table_gives_every_number_its_unit():
+def test_table_gives_every_number_its_unit():
     speeds = [StepSpeed(batch=4, images_per_second=4.2, references={"python torch.py": 2.1})]
     result = TrainingBench(
         machine="EPYC, 2 cores",
@@ -82,10 +84,10 @@ def test_the_table_gives_every_number_its_unit():
         rounds=3,
         steps_timed=8,
         step=speeds,
-        inside=[Inside(batch=4, threads=2, bare_seconds=1.0, inside_seconds=1.02, first_step_seconds=31.4)],
+        inside=[Overhead(batch=4, threads=2, bare_seconds=1.0, inside_seconds=1.02, first_step_seconds=31.4)],
         scaling=Scaling(batch_per_worker=8, one_seconds=3.6, two_seconds=4.0),
     )
-    lines = table(result).splitlines()
+    lines = training_table(result).splitlines()
     assert "Reference 1: `python torch.py`  " in lines
     assert "| 4 | 4.20 | 2.10 | **2.00** |" in lines
     assert "| 4 | 2 | 1.000 s | 1.020 s | +2.0% | 31.4 s |" in lines
