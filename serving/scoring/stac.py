@@ -104,7 +104,7 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
             item["assets"]["vector"] = _asset(vector, out, kind, "Street map as polygons", ["data"])
         write_text(out, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
-        raise DataError(f"{out} can't be written ({error}); choose another place, or make room.") from error
+        raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
     return out
 
 

@@ -1,1 +1,1 @@
-"""Maps as polygons."""
+"""Drawn maps as polygons."""

@@ -1,4 +1,4 @@
-"""The borders of classes in a raster, as polygons without stair-steps that share them exactly."""
+"""Polygons of the classes in a raster, without stair-steps and with exactly shared borders."""
 
 from itertools import chain
 from typing import Any
@@ -14,22 +14,22 @@ Points = NDArray[np.float64]
 
 
 def trace(codes: Codes, *, top: int, left: int, tolerance: float) -> tuple[Polygons, Codes]:
-    """Draw around each area of one class in a window of a raster; areas that touch at corners alone are apart.
+    """Trace the areas of each class in a window of a raster; areas that touch only at corners are separate.
 
-    Borders run along pixels, so they are made of steps. A step of one pixel becomes its middle, which turns the
-    stairs of a slope into a line, and what is left is simplified by Visvalingam and Whyatt (1993): a point goes if
-    the triangle with its neighbours is smaller than the square of `tolerance`. Both see a border from its two sides
-    at once, and leave the points where three borders meet, and the window's own edges: so neighbours share their
-    borders, also with those of the next window.
+    Borders follow the edges of pixels, so they consist of steps. Steps of one pixel are replaced by their midpoints,
+    which turns the stairs of a slope into a line, and the result is simplified by the algorithm of Visvalingam and
+    Whyatt (1993): a point is removed if its triangle with its neighbours is smaller than the square of `tolerance`.
+    Both change a border for the areas on its two sides at once, and keep the points where three borders meet and the
+    window's own edges, so neighbours share their borders, also with those of the next window.
 
     Args:
-        codes: (h + 2, w + 2), the window and one pixel around it, of another value where the raster ends.
+        codes: The window with a margin of one pixel, (h + 2, w + 2), of another value where the raster ends.
         top: The window's first row in the raster.
-        left: Its first column.
-        tolerance: In pixels; 0 keeps all points.
+        left: The window's first column in the raster.
+        tolerance: Tolerance in pixels; 0 keeps all points.
 
     Returns:
-        The polygons (n,), valid, in the raster's pixel coordinates; and the class of each, (n,).
+        The valid polygons (n,), in the raster's pixel coordinates, and the class of each, (n,).
     """
     import shapely
     from rasterio.features import shapes
@@ -45,21 +45,21 @@ def trace(codes: Codes, *, top: int, left: int, tolerance: float) -> tuple[Polyg
 
 
 def touches_edge(polygons: Polygons, window: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """Tell which polygons (n,) reach the edge of a window (left, top, right, bottom)."""
+    """Return which polygons reach the edge of a window (left, top, right, bottom), (n,)."""
     import shapely
 
     return np.asarray((shapely.bounds(polygons) == np.array(window)).any(axis=1))
 
 
 def dissolve(polygons: Polygons) -> Polygons:
-    """Join polygons that share a border, and give back those that come of it, each in one piece."""
+    """Merge polygons that share a border and return the results, each of one piece."""
     import shapely
 
     return np.asarray(shapely.get_parts(shapely.union_all(polygons)))
 
 
 def _flatten(shapes: list[list[list[Any]]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Lay out polygons of rings of points: all points (n, 2), the ring of each (n,), the polygon of each ring."""
+    """Flatten polygons of rings of points to all points (n, 2), the ring of each (n,) and the polygon of each ring."""
     rings = [ring[:-1] for shape in shapes for ring in shape]
     lengths = [len(ring) for ring in rings]
     points = np.array(list(chain.from_iterable(rings)), np.int64)
@@ -70,16 +70,16 @@ def _flatten(shapes: list[list[list[Any]]]) -> tuple[NDArray[np.int64], NDArray[
 def _add_nodes(
     points: NDArray[np.int64], rings: NDArray[np.int64], codes: Codes
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Add the points where other borders meet a ring on its straight; tell which points must stay.
+    """Add the points where other borders meet a straight side of a ring, and return which points must be kept.
 
-    Polygonising leaves them out of the ring that goes straight on there, and has them in the others.
+    Polygonising omits these points from the ring that is straight there, but not from the others.
     """
     upper_left, upper_right = codes[:-1, :-1], codes[:-1, 1:]
     lower_left, lower_right = codes[1:, :-1], codes[1:, 1:]
     up, down = upper_left != upper_right, lower_left != lower_right
     left, right = upper_left != lower_left, upper_right != lower_right
     borders = up.astype(np.uint8) + down + left + right
-    turns = (borders > 2) | ((up | down) & (left | right))
+    corners = (borders > 2) | ((up | down) & (left | right))
 
     ahead = points[_next(rings)] - points
     lengths = np.abs(ahead).sum(axis=1)
@@ -87,7 +87,7 @@ def _add_nodes(
     along = np.arange(len(at)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     every = points[at] + np.sign(ahead)[at] * along[:, None]
     x, y = every.T
-    kept = (along == 0) | turns[y, x]
+    kept = (along == 0) | corners[y, x]
     x, y = x[kept], y[kept]
     height, width = codes.shape[0] - 2, codes.shape[1] - 2
     fixed = (borders[y, x] > 2) | (x == 0) | (y == 0) | (x == width) | (y == height)
@@ -97,21 +97,21 @@ def _add_nodes(
 def _smooth_steps(
     points: NDArray[np.int64], rings: NDArray[np.int64], fixed: NDArray[np.bool_]
 ) -> tuple[Points, NDArray[np.int64]]:
-    """Put the middle of each step of one pixel in the place of its two ends.
+    """Replace the two ends of each step of one pixel by its midpoint.
 
-    A step is an edge before and after which a border goes the same way. Borders come no nearer to each other than
-    half a pixel by it, so they can't cross.
+    A step is an edge before and after which a border has the same direction. Borders stay at least half a pixel apart,
+    so they can't cross.
     """
     following = _next(rings)
     before = np.empty_like(following)
     before[following] = np.arange(len(following))
     ahead = points[following] - points
-    way = np.sign(ahead)
-    steps = (np.abs(ahead).sum(axis=1) == 1) & (way[before] == way[following]).all(axis=1)
+    direction = np.sign(ahead)
+    steps = (np.abs(ahead).sum(axis=1) == 1) & (direction[before] == direction[following]).all(axis=1)
     steps &= ~fixed & ~fixed[following]
     kept = np.stack([~steps & ~steps[before], steps], axis=1)
-    places = np.stack([points.astype(np.float64), points + ahead / 2], axis=1)
-    return places[kept], np.stack([rings, rings], axis=1)[kept]
+    candidates = np.stack([points.astype(np.float64), points + ahead / 2], axis=1)
+    return candidates[kept], np.stack([rings, rings], axis=1)[kept]
 
 
 def _next(rings: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -17,25 +17,25 @@ from model.io.images import short_name
 from model.io.progress import SILENT, Progress
 from model.spec import Frozen, Palette
 from serving.geo.footprint import Footprint, Points
-from serving.geo.geotiff import gdal, open_geotiff
-from serving.vectors.classes import BACKGROUND, BLOCK, Codes, drop_blends, drop_specks, read_classes, windows
+from serving.geo.geotiff import gdal, metadata_errors, open_geotiff
+from serving.vectors.classes import BACKGROUND, BLOCK, Codes, read_classes, remove_blur, remove_small_areas, windows
 from serving.vectors.polygons import Polygons, dissolve, touches_edge, trace
 
 FORMATS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
 LAYER = "map"
-SPECK = 25
-"""Pixels below which an area is a speck, unless `min_area` is given."""
+MIN_PIXELS = 25
+"""Default minimum area in pixels; smaller areas are merged into a neighbour."""
 TOLERANCE = 1.5
 MAX_TOLERANCE = 50.0
 MAX_PIXELS = 600_000_000
-"""Of a map: the class of each pixel is held in memory."""
+"""Maximum size of a map: the class of each pixel is held in memory."""
 OUTSIDE = 255
-"""What lies beyond the edge of a map; no class has this code."""
+"""Code of the area beyond the edge of a map, which no class has."""
 DEGREES = "EPSG:4326"
 DIGITS = 8
-"""Decimals of degrees in GeoJSON: a millimetre."""
-FINEST = 0.01
-"""Metres of the smallest pixel that polygons in GeoJSON stay valid with."""
+"""Decimals of degrees in GeoJSON, about a millimetre."""
+MIN_PIXEL_SIZE = 0.01
+"""Smallest pixel in metres with which polygons in GeoJSON stay valid."""
 
 
 class ClassPolygons(Frozen):
@@ -46,12 +46,12 @@ class ClassPolygons(Frozen):
 
 
 class VectorReport(Frozen):
-    """What was written."""
+    """The result of `write_vectors`."""
 
     file: str
     crs: str
     min_pixels: int
-    """Areas of fewer pixels went to the largest area beside them."""
+    """Areas of fewer pixels were merged into their largest neighbour."""
     tolerance: float
     classes: dict[str, ClassPolygons]
     milliseconds: int
@@ -61,7 +61,7 @@ def check_vector_name(out: Path) -> str:
     """Return the GDAL driver for a file name.
 
     Raises:
-        ConfigError: It ends in something else than .gpkg or .geojson.
+        ConfigError: The name doesn't end in .gpkg or .geojson.
     """
     driver = FORMATS.get(out.suffix.lower())
     if driver is None:
@@ -79,73 +79,71 @@ def write_vectors(
     tolerance: float = TOLERANCE,
     progress: Progress = SILENT,
 ) -> VectorReport:
-    """Write the areas of a drawn map's classes as polygons: valid, without overlaps, with common borders.
+    """Write the areas of a drawn map's classes as valid polygons that share their borders and never overlap.
 
-    Each pixel has the class of the nearest colour; the blur of a border is none of its own (`vectors.classes`). Areas
-    below `min_area` go to the largest area beside them; specks among specks may stay. Where the map is transparent
-    there is no feature. A feature is one area in one piece. Memory: 1.5 GB for 20,000 x 20,000 pixels, 700,000 pieces.
+    Each pixel has the class of the nearest colour; blurred borders are no classes of their own (`remove_blur`). Areas
+    below `min_area` are merged into their largest neighbour, unless all neighbours are that small. Transparent parts
+    have no features. Each feature is a single polygon. Memory: 1.5 GB for 20,000 x 20,000 pixels, 700,000 polygons.
 
-    The one layer, `map`, has the attributes `class`, `colour` (the first of the class in the palette) and `area_m2`
-    (on the ellipsoid, so also where a metre of the coordinate system is none, as in Web Mercator). A GeoPackage keeps
-    the map's coordinate system; GeoJSON is in degrees of WGS 84, shells counterclockwise (RFC 7946).
+    The only layer, `map`, has the attributes `class`, `colour` (the class's first colour in the palette) and `area_m2`
+    (on the ellipsoid, so correct in Web Mercator too). A GeoPackage keeps the map's coordinate system; GeoJSON is in
+    degrees of WGS 84, with counterclockwise shells (RFC 7946).
 
     Args:
         map_file: A GeoTIFF of the colours, uint8 RGB, or RGB and alpha, of at most 600 million pixels.
-        out: The file to write, .gpkg or .geojson; it appears whole or not at all.
+        out: The file to write, .gpkg or .geojson; it is written completely or not at all.
         palette: The classes.
-        classes: Those to write; None: all but `ground`, the background.
-        min_area: In square metres; None: that of 25 pixels.
-        tolerance: In pixels, as of `serving.vectors.polygons.trace`.
+        classes: The classes to write; None for all but the background, `ground`.
+        min_area: Minimum area in square metres; None for that of 25 pixels.
+        tolerance: Tolerance in pixels of `serving.vectors.polygons.trace`.
         progress: Receives the progress of reading, tracing and writing.
 
     Raises:
-        ConfigError: An argument is out of range, or names a class that the palette does not have.
-        DataError: The map can't be used, has no georeference, or `out` can't be written.
+        ConfigError: An argument is out of range, or names a class that the palette doesn't have.
+        DataError: The map can't be used or has no georeference, or `out` can't be written.
     """
     began = time.monotonic()
     driver = check_vector_name(out)
-    wanted = _choose(palette, classes)
+    chosen = _choose_classes(palette, classes)
     _check_numbers(min_area, tolerance)
     with gdal():
         with open_geotiff(map_file) as dataset:
-            _check_map(dataset, map_file)
+            with metadata_errors(map_file):
+                _check_map(dataset, map_file)
             crs, footprint = dataset.crs, _find_footprint(dataset, map_file, driver)
             codes = read_classes(dataset, map_file, palette, progress=progress)
-        least = SPECK if min_area is None else math.ceil(min(min_area / footprint.pixel.area, MAX_PIXELS))
-        with progress.working("Clearing blurred borders and specks"):
-            drop_blends(codes, palette)
-            drop_specks(codes, least)
-        place = partial(_place, footprint=footprint, in_degrees=driver == "GeoJSON")
-        numbers = {name: number for number, name in enumerate(palette.classes, start=1) if name in wanted}
-        features = _trace_map(codes, numbers, tolerance=tolerance, place=place, progress=progress)
+        min_pixels = MIN_PIXELS if min_area is None else math.ceil(min(min_area / footprint.pixel.area, MAX_PIXELS))
+        with progress.working("Removing blurred borders and small areas"):
+            remove_blur(codes, palette)
+            remove_small_areas(codes, min_pixels)
+        to_features = partial(_to_features, footprint=footprint, in_degrees=driver == "GeoJSON")
+        numbers = {name: number for number, name in enumerate(palette.classes, start=1) if name in chosen}
+        features = _trace_map(codes, numbers, tolerance=tolerance, to_features=to_features, progress=progress)
     with progress.working(f"Writing {out.name}"):
         _write(features, palette, out, driver, DEGREES if driver == "GeoJSON" else crs.to_wkt())
     return VectorReport(
         file=out.name,
         crs=DEGREES if driver == "GeoJSON" else crs.to_string(),
-        min_pixels=least,
+        min_pixels=min_pixels,
         tolerance=tolerance,
-        classes={
-            name: ClassPolygons(polygons=len(found.areas), area_m2=float(found.areas.sum()))
-            for name, found in features.items()
-        },
+        classes={name: found.summary() for name, found in features.items()},
         milliseconds=round(1000 * (time.monotonic() - began)),
     )
 
 
-def _choose(palette: Palette, classes: Sequence[str] | None) -> frozenset[str]:
+def _choose_classes(palette: Palette, classes: Sequence[str] | None) -> frozenset[str]:
     if classes is None:
         return frozenset(palette.classes) - {BACKGROUND}
     unknown = [name for name in classes if name not in palette.classes]
     if unknown or not classes:
-        told = f"{unknown[0]!r} is no class of this map" if unknown else "No class is named"
-        raise ConfigError(f"{told}; it has {', '.join(palette.classes)}.")
+        found = f"{unknown[0]!r} is not a class of this map" if unknown else "No class is given"
+        raise ConfigError(f"{found}; choose from {', '.join(palette.classes)}.")
     return frozenset(classes)
 
 
 def _check_numbers(min_area: float | None, tolerance: float) -> None:
     if min_area is not None and not 0 <= min_area < math.inf:
-        raise ConfigError(f"The smallest area can't be {min_area:g} square metres; give 0 or more.")
+        raise ConfigError(f"A minimum area of {min_area:g} square metres can't be used; give 0 or more.")
     if not 0 <= tolerance <= MAX_TOLERANCE:
         raise ConfigError(f"A tolerance of {tolerance:g} pixels can't be used; give 0 to {MAX_TOLERANCE:g}.")
 
@@ -157,32 +155,36 @@ def _check_map(dataset: Any, path: Path) -> None:  # noqa: ANN401 - a rasterio d
     alpha = dataset.colorinterp[3:] in ((), (ColorInterp.alpha,))
     if dataset.count < 3 or not alpha or kinds != ["uint8"]:
         raise DataError(
-            f"{short_name(path)} has {dataset.count} band(s) of {', '.join(kinds)}; a drawn map has 3 of uint8, and "
-            "maybe alpha."
+            f"{short_name(path)} has {dataset.count} band(s) of {', '.join(kinds)}; give a drawn map, which has 3 of "
+            "uint8, or 4 with alpha."
         )
     if dataset.width * dataset.height > MAX_PIXELS:
         raise DataError(
             f"{short_name(path)} has {dataset.width}x{dataset.height} pixels; maps of at most {MAX_PIXELS} can become "
-            "polygons: draw the scene in parts, or at a coarser resolution."
+            "polygons: draw the scene in parts or at a coarser resolution."
         )
 
 
 @dataclass(frozen=True)
 class _Features:
-    """Polygons as they are written, and what they measure.
+    """Polygons ready to be written, and their areas.
 
     Attributes:
-        shapes: Well-known binary, which takes a fraction of the memory of geometries, (n,).
-        areas: In square metres, (n,).
+        shapes: Polygons as well-known binary (n,), which takes a fraction of the memory of geometries.
+        areas: Areas in square metres, (n,).
     """
 
     shapes: NDArray[np.object_]
     areas: NDArray[np.float64]
 
+    def summary(self) -> ClassPolygons:
+        """Return the number of polygons and their total area."""
+        return ClassPolygons(polygons=len(self.areas), area_m2=float(self.areas.sum()))
+
 
 def _find_footprint(dataset: Any, path: Path, driver: str) -> Footprint:  # noqa: ANN401
     footprint = Footprint(dataset, short_name(path))
-    if driver == "GeoJSON" and footprint.pixel.area < FINEST**2:
+    if driver == "GeoJSON" and footprint.pixel.area < MIN_PIXEL_SIZE**2:
         raise DataError(
             f"{short_name(path)} has pixels of {footprint.pixel.mean:.3g} m, too fine for GeoJSON with {DIGITS} "
             "decimals; name a .gpkg file."
@@ -192,33 +194,33 @@ def _find_footprint(dataset: Any, path: Path, driver: str) -> Footprint:  # noqa
 
 def _trace_map(
     codes: Codes,
-    wanted: Mapping[str, int],
+    chosen: Mapping[str, int],
     *,
     tolerance: float,
-    place: Callable[[Polygons], _Features],
+    to_features: Callable[[Polygons], _Features],
     progress: Progress,
 ) -> dict[str, _Features]:
-    """Trace the wanted classes of a map, name -> code, window by window, and join what the windows cut."""
-    found: dict[str, list[_Features]] = {name: [] for name in wanted}
-    cut: dict[str, list[Polygons]] = {name: [] for name in wanted}
+    """Trace the chosen classes of a map, name -> code, window by window, and merge polygons cut by the windows."""
+    found: dict[str, list[_Features]] = {name: [] for name in chosen}
+    cut: dict[str, list[Polygons]] = {name: [] for name in chosen}
     height, width = codes.shape
     for top, left in progress.track(windows(height, width), "Tracing borders"):
         bottom, right = min(top + BLOCK, height), min(left + BLOCK, width)
-        polygons, own = trace(_cut_out(codes, top, left), top=top, left=left, tolerance=tolerance)
+        polygons, own = trace(_window_with_margin(codes, top, left), top=top, left=left, tolerance=tolerance)
         at_edge = touches_edge(polygons, (left, top, right, bottom))
-        for name, code in wanted.items():
-            found[name].append(place(polygons[(own == code) & ~at_edge]))
+        for name, code in chosen.items():
+            found[name].append(to_features(polygons[(own == code) & ~at_edge]))
             cut[name].append(polygons[(own == code) & at_edge])
     for name, pieces in cut.items():
-        found[name].append(place(dissolve(np.concatenate(pieces))))
+        found[name].append(to_features(dissolve(np.concatenate(pieces))))
     return {
         name: _Features(np.concatenate([part.shapes for part in parts]), np.concatenate([part.areas for part in parts]))
         for name, parts in found.items()
     }
 
 
-def _cut_out(codes: Codes, top: int, left: int) -> Codes:
-    """Return a window with one pixel around it, OUTSIDE where the map ends."""
+def _window_with_margin(codes: Codes, top: int, left: int) -> Codes:
+    """Return a window with a margin of one pixel, OUTSIDE where the map ends."""
     height, width = codes.shape
     bottom, right = min(top + BLOCK, height), min(left + BLOCK, width)
     window = np.full((bottom - top + 2, right - left + 2), OUTSIDE, np.uint8)
@@ -228,17 +230,17 @@ def _cut_out(codes: Codes, top: int, left: int) -> Codes:
     return window
 
 
-def _place(polygons: Polygons, *, footprint: Footprint, in_degrees: bool) -> _Features:
-    """Bring polygons from pixel coordinates to those of the file, and measure them."""
+def _to_features(polygons: Polygons, *, footprint: Footprint, in_degrees: bool) -> _Features:
+    """Convert polygons from pixel coordinates to those of the file, and measure their areas."""
     import shapely
 
-    def turn(points: Points) -> Points:
+    def to_file(points: Points) -> Points:
         return np.round(footprint.to_degrees(points), DIGITS) if in_degrees else points
 
-    there = shapely.transform(polygons, footprint.to_map)
-    areas = shapely.area(shapely.transform(there, footprint.to_metres))
-    placed = shapely.orient_polygons(shapely.transform(there, turn))
-    return _Features(shapely.to_wkb(placed), areas)
+    on_map = shapely.transform(polygons, footprint.to_map)
+    areas = shapely.area(shapely.transform(on_map, footprint.to_metres))
+    in_file = shapely.orient_polygons(shapely.transform(on_map, to_file))
+    return _Features(shapely.to_wkb(in_file), areas)
 
 
 def _write(features: Mapping[str, _Features], palette: Palette, out: Path, driver: str, crs: str) -> None:
@@ -266,4 +268,4 @@ def _write(features: Mapping[str, _Features], palette: Palette, out: Path, drive
                 **options,
             )
     except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise DataError(f"{out} can't be written ({error}); choose another place, or make room.") from error
+        raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error

@@ -1,31 +1,22 @@
-"""The class of every pixel: the nearest colour's, without the strips that blurred borders make."""
+"""The class of every pixel: that of the nearest colour, without the strips made by blurred borders."""
 
 import numpy as np
 import pytest
 import rasterio
 
 from model.palette import classify
-from model.spec import Palette
 from serving.geo.geotiff import gdal, open_geotiff
-from serving.vectors.classes import BLOCK, BLUR, NOTHING, drop_blends, drop_specks, read_classes
+from serving.vectors.classes import BLOCK, BLUR, NOTHING, read_classes, remove_blur, remove_small_areas
+from tests.fixtures.painted_maps import PALETTE
 
-PALETTE = Palette(
-    classes={
-        "road": ("#ffffff", "#ffaa33"),
-        "water": ("#aad3ff",),
-        "park": ("#c8dfab",),
-        "building": ("#d9d0c9",),
-        "ground": ("#f2efe9",),
-    }
-)
 ROAD, WATER, PARK, BUILDING, GROUND = range(1, 6)
 
 
 @pytest.fixture
 def read(tmp_path):
-    """Return a function that reads the classes of colours, uint8 (H, W, 3 or 4), by way of a file."""
+    """Return a function that writes colours, uint8 (H, W, 3 or 4), to a file and reads their classes."""
 
-    def by_file(colours, **changes):
+    def write_and_read(colours, **changes):
         height, width, count = colours.shape
         profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "uint8"}
         file = tmp_path / "map.tif"
@@ -35,14 +26,14 @@ def read(tmp_path):
             with open_geotiff(file) as dataset:
                 return read_classes(dataset, file, PALETTE)
 
-    return by_file
+    return write_and_read
 
 
 def noise(*size):
     return np.random.default_rng(3).integers(0, 256, size, dtype=np.uint8)
 
 
-def test_colours_are_told_as_the_scores_of_maps_tell_them(read):
+def test_colours_have_the_same_classes_as_in_the_scores(read):
     colours = noise(70, BLOCK + 50, 3)
     codes = read(colours)
     assert NOTHING not in codes and np.array_equal(codes - 1, classify(colours[None], PALETTE)[0])
@@ -57,23 +48,23 @@ def test_transparent_pixels_and_nodata_have_no_class(read):
     assert np.array_equal((read(empty, nodata=0) == NOTHING).all(axis=1), np.arange(40) < 10)
 
 
-def strip(before, inside, after, *, width, turned=False):
-    """Return what becomes of a strip between two areas, as the pixels across it."""
+def classes_across(before, inside, after, *, width, transposed=False):
+    """Return the classes across a strip between two areas once its blur is removed."""
     across = np.repeat(np.array([before, inside, after], np.uint8), [10, width, 10])
     codes = np.repeat(across[None], 8, axis=0)
-    codes = np.ascontiguousarray(codes.T) if turned else codes
-    drop_blends(codes, PALETTE)
-    rows = codes.T if turned else codes
+    codes = np.ascontiguousarray(codes.T) if transposed else codes
+    remove_blur(codes, PALETTE)
+    rows = codes.T if transposed else codes
     assert (rows == rows[0]).all()
     return rows[0].tolist()
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("transposed", [False, True])
 @pytest.mark.parametrize("width", range(1, BLUR + 1))
-def test_what_looks_like_a_house_between_park_and_ground_is_the_middle_of_a_border(width, turned):
+def test_a_blend_of_park_and_ground_is_divided_between_them(width, transposed):
     upper = 10 + (width + 1) // 2
     expected = [PARK] * upper + [GROUND] * (20 + width - upper)
-    assert strip(PARK, BUILDING, GROUND, width=width, turned=turned) == expected
+    assert classes_across(PARK, BUILDING, GROUND, width=width, transposed=transposed) == expected
 
 
 @pytest.mark.parametrize(
@@ -83,36 +74,36 @@ def test_what_looks_like_a_house_between_park_and_ground_is_the_middle_of_a_bord
         (GROUND, ROAD, GROUND, 2),  # A lane.
         (PARK, ROAD, GROUND, 3),  # White is no blend of green and beige.
         (PARK, WATER, GROUND, 3),
-        (ROAD, GROUND, BUILDING, 2),  # A house near a road.
+        (ROAD, GROUND, BUILDING, 2),  # A house close to a road.
         (NOTHING, BUILDING, GROUND, 2),
         (PARK, NOTHING, GROUND, 2),
     ],
 )
-def test_other_strips_stay(before, inside, after, width):
-    assert strip(before, inside, after, width=width) == [before] * 10 + [inside] * width + [after] * 10
+def test_other_strips_are_kept(before, inside, after, width):
+    assert classes_across(before, inside, after, width=width) == [before] * 10 + [inside] * width + [after] * 10
 
 
-def test_strips_are_shared_out_alike_wherever_windows_end():
+def test_strips_are_divided_across_window_edges_too():
     codes = np.full((3, 2 * BLOCK + 9), GROUND, np.uint8)
     for left in (100, BLOCK - 2, 2 * BLOCK - 1):
         codes[:, left : left + 3] = BUILDING
         codes[:, left + 3 : left + 30] = PARK
-    drop_blends(codes, PALETTE)
+    remove_blur(codes, PALETTE)
     assert BUILDING not in codes[:, : 2 * BLOCK]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (3, 40)])
-def test_small_maps_are_no_exception(size):
+def test_the_smallest_maps_are_handled(size):
     codes = np.full(size, PARK, np.uint8)
-    drop_blends(codes, PALETTE)
-    drop_specks(codes, 25)
+    remove_blur(codes, PALETTE)
+    remove_small_areas(codes, 25)
     assert (codes == PARK).all()
 
 
-def test_specks_go_to_the_largest_area_beside_them():
+def test_small_areas_are_merged_into_their_largest_neighbour():
     codes = np.full((30, 40), GROUND, np.uint8)
     codes[:, 30:] = PARK
     codes[10:14, 26:30] = BUILDING
     codes[2:7, 2:7] = ROAD
-    drop_specks(codes, 17)
+    remove_small_areas(codes, 17)
     assert (codes[10:14, 26:30] == GROUND).all() and (codes == ROAD).sum() == 25

@@ -1,4 +1,4 @@
-"""Borders are traced so that polygons are valid and neighbours share them, also across windows."""
+"""Traced borders: polygons are valid and share their borders with their neighbours, also across windows."""
 
 import numpy as np
 import pytest
@@ -11,13 +11,13 @@ OUTSIDE = 255
 
 
 def blobs(seed, *, classes=4, size=(60, 70), sigma=1.0):
-    """Paint areas of random shapes; with sigma 0 every pixel is by itself."""
+    """Return areas of random shapes, or of single pixels if sigma is 0."""
     noise = np.random.default_rng(seed).normal(size=(classes, *size))
     return (np.stack([gaussian_filter(layer, sigma) for layer in noise]).argmax(axis=0) + 1).astype(np.uint8)
 
 
 def trace_all(codes, *, side, tolerance):
-    """Trace a raster in windows of `side` pixels: all pieces, their classes, and which were cut."""
+    """Trace a raster in windows of `side` pixels; return all polygons, their classes, and which were cut."""
     margin = np.pad(codes, 1, constant_values=OUTSIDE)
     pieces, classes, cut = [], [], []
     for top in range(0, codes.shape[0], side):
@@ -41,21 +41,21 @@ def test_polygons_are_valid_and_share_their_borders(seed, classes, sigma, tolera
     codes = blobs(seed, classes=classes, sigma=sigma)
     pieces, own, cut = trace_all(codes, side=side, tolerance=tolerance)
     assert shapely.is_valid(pieces).all() and shapely.coverage_is_valid(pieces)
-    # No overlap and no hole: areas add up to the raster's.
+    # There are no overlaps and no gaps: the areas add up to that of the raster.
     assert shapely.area(pieces).sum() == pytest.approx(codes.size)
-    whole = np.concatenate(
+    merged = np.concatenate(
         [
             part
             for code in range(1, classes + 1)
             for part in (pieces[(own == code) & ~cut], dissolve(pieces[(own == code) & cut]))
         ]
     )
-    assert shapely.is_valid(whole).all() and shapely.coverage_is_valid(whole)
-    assert set(shapely.get_type_id(whole)) == {shapely.GeometryType.POLYGON}
-    assert shapely.area(whole).sum() == pytest.approx(codes.size)
+    assert shapely.is_valid(merged).all() and shapely.coverage_is_valid(merged)
+    assert set(shapely.get_type_id(merged)) == {shapely.GeometryType.POLYGON}
+    assert shapely.area(merged).sum() == pytest.approx(codes.size)
 
 
-def test_windows_cut_areas_and_joining_them_gives_as_many_as_one_window():
+def test_polygons_cut_by_windows_are_merged_again():
     codes = blobs(7, sigma=2)
     entire, entire_classes, _ = trace_all(codes, side=1000, tolerance=1.5)
     pieces, classes, cut = trace_all(codes, side=32, tolerance=1.5)
@@ -64,7 +64,7 @@ def test_windows_cut_areas_and_joining_them_gives_as_many_as_one_window():
         joined = [*pieces[(classes == code) & ~cut], *dissolve(pieces[(classes == code) & cut])]
         assert len(joined) == (entire_classes == code).sum()
         difference = shapely.union_all(joined) ^ shapely.union_all(entire[entire_classes == code])
-        # At the edges of windows a border keeps its pixels: less than one beside each place where it crosses.
+        # Borders aren't smoothed where they cross the edge of a window, a difference of less than a pixel.
         assert difference.area < 0.03 * codes.size
 
 
@@ -89,13 +89,13 @@ def test_the_stairs_of_a_slope_become_a_line(run):
     assert above.area == pytest.approx((codes == 2).sum(), rel=0.01)
 
 
-def test_tolerance_says_how_much_goes():
+def test_a_greater_tolerance_removes_more_points():
     codes = blobs(5, sigma=3, size=(200, 200))
     counts = [shapely.get_num_coordinates(trace_one(codes, tolerance)[0]).sum() for tolerance in (0, 1, 2, 4, 8)]
     assert counts == sorted(counts, reverse=True) and counts[-1] < counts[0] / 3
 
 
-def test_areas_that_touch_at_a_corner_are_apart():
+def test_areas_that_touch_at_a_corner_are_separate():
     codes = np.ones((8, 8), np.uint8)
     codes[:4, :4] = codes[4:, 4:] = 2
     pieces, classes, _ = trace_one(codes)
@@ -110,7 +110,7 @@ def test_the_smallest_rasters_are_traced(size):
     assert shapely.equals(pieces[0], shapely.box(0, 0, size[1], size[0]))
 
 
-def test_strips_of_one_pixel_do_not_vanish():
+def test_strips_of_one_pixel_are_kept():
     codes = np.ones((30, 30), np.uint8)
     codes[10, 2:28] = 2
     codes[np.arange(12, 25), np.arange(3, 16)] = 3
