@@ -32,6 +32,10 @@ MAX_MODULES, MAX_FILE, MAX_FUNCTION = 14, 300, 60
 TEST_FILES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "tests").rglob("*.py"))
 
 
+def relative(path):
+    return str(path.relative_to(PROJECT))
+
+
 def test_module_names_are_unique_across_the_packages():
     modules = [module for module, path in FILES.items() if path.name not in ("__init__.py", "__main__.py")]
     names = [module.rpartition(".")[2] for module in modules]
@@ -47,7 +51,7 @@ def test_no_module_has_its_old_private_name():
     assert not {module for module in FILES if module.rpartition(".")[2] in PRIVATE_MODULES}
 
 
-@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=str)
+@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=relative)
 def test_no_name_is_private_language(path):
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -57,7 +61,7 @@ def test_no_name_is_private_language(path):
     assert {name for name, parts in words.items() if {part.lower() for part in parts} & PRIVATE_WORDS} == set()
 
 
-@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=str)
+@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=relative)
 def test_docstrings_name_the_thing_or_what_is_done(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     wrong = {
