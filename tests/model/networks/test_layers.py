@@ -1,4 +1,4 @@
-"""Networks of the fast layers answer and learn as those of Keras' own layers do."""
+"""The fast layers: the same outputs and gradients as TensorFlow's operations and Keras' own layers."""
 
 import keras
 import numpy as np
@@ -23,7 +23,7 @@ def images(*shape, seed=0):
 
 
 def with_gradients(operation, *inputs):
-    """Return the answer and what a random gradient of it becomes."""
+    """Return the output, and the gradients of the inputs for a random gradient of the output."""
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         answer = operation(*inputs)
@@ -36,21 +36,21 @@ def assert_same(found, expected):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
 
 
-def assert_near(found, expected, error):
-    """Hold the differences' standard deviation below a share of the values' own."""
+def assert_close(found, expected, error):
+    """Check that the standard deviation of the differences is below a share of that of the values."""
     for one, other in zip(found, expected, strict=True):
         assert np.std(tf.cast(one, tf.float32) - other) < error * np.std(other)
 
 
 def operations(function, *inputs):
-    """The kinds of operation that a traced function consists of."""
+    """Return the types of the operations of a traced function."""
     return {node.type for node in tf.function(function).get_concrete_function(*inputs).graph.get_operations()}
 
 
-# Sides on both sides of every switch from convolution to matrix product.
+# Sizes below and above every switch from matrix product to convolution.
 @pytest.mark.parametrize("side", [2, 8, 16, 64, 128])
 @pytest.mark.parametrize("channels", [3, FEW_CHANNELS + 1])
-def test_both_convolutions_and_their_gradients_are_tensorflows(side, channels):
+def test_convolutions_and_their_gradients_equal_tensorflows(side, channels):
     image, small, kernel = (
         images(2, side, side, channels),
         images(2, side // 2, side // 2, 5),
@@ -66,21 +66,21 @@ def test_both_convolutions_and_their_gradients_are_tensorflows(side, channels):
     )
 
 
-def test_an_image_need_not_be_square():
+def test_image_need_not_be_square():
     image, kernel = images(1, 4, 12, 3), images(4, 4, 3, 2)
     np.testing.assert_allclose(convolve(image, kernel), tf.nn.conv2d(image, kernel, 2, "SAME"), rtol=1e-4, atol=1e-4)
 
 
-def test_the_convolution_of_stride_one_and_its_gradients_are_tensorflows():
+def test_convolution_of_stride_one_and_its_gradients_equal_tensorflows():
     image, kernel = images(2, 9, 7, 3), images(4, 4, 3, 5)
     expected = with_gradients(lambda image, kernel: tf.nn.conv2d(image, kernel, 1, "VALID"), image, kernel)
     assert_same(with_gradients(convolve_valid, image, kernel), expected)
 
 
-# Sizes that fill the tiles and sizes that don't; the errors are those that the module's docstring tells.
+# Sizes that fill the tiles and sizes that don't; the errors are those in the docstring of the module winograd.
 @pytest.mark.parametrize(("stride", "height", "width"), [(2, 64, 32), (2, 66, 62), (1, 31, 31), (1, 35, 38)])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_minimal_filtering_gives_the_convolutions_and_their_gradients(stride, height, width, precision):
+def test_minimal_filtering_equals_the_convolutions_and_their_gradients(stride, height, width, precision):
     error = 2e-6 if precision == "float32" else {1: 0.015, 2: 0.0075}[stride]
     channels, filters = 120, 140
     assert channels * filters >= CHANNEL_PAIRS_TO_FILTER
@@ -89,16 +89,16 @@ def test_minimal_filtering_gives_the_convolutions_and_their_gradients(stride, he
     expected = with_gradients(lambda *both: tf.nn.conv2d(*both, stride, padding), image, kernel)
     assert operations(operation, image, kernel).isdisjoint({"Conv2D", "Conv2DBackpropInput"})
     low = [tf.cast(value, precision) for value in (image, kernel)]
-    assert_near(with_gradients(operation, *low), expected, error)
+    assert_close(with_gradients(operation, *low), expected, error)
     if stride == 2:
         small = images(*expected[0].shape, seed=2)
         expected = with_gradients(lambda *both: tf.nn.conv2d_transpose(*both, image.shape, 2, "SAME"), small, kernel)
-        assert_near(with_gradients(convolve_transposed, tf.cast(small, precision), low[1]), expected, error)
+        assert_close(with_gradients(convolve_transposed, tf.cast(small, precision), low[1]), expected, error)
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 @pytest.mark.parametrize("build", [build_generator, build_discriminator])
-def test_a_network_of_either_make_answers_learns_and_remembers_the_same(build, norm):
+def test_networks_of_both_layer_sets_have_the_same_outputs_gradients_and_statistics(build, norm):
     network = NetworkConfig(image_size=128, width=3, depth=5, dropout=0, norm=norm)
     pair = [images(2, 128, 128, 3, seed=seed) for seed in (1, 2)]
     results = []
@@ -115,7 +115,7 @@ def test_a_network_of_either_make_answers_learns_and_remembers_the_same(build, n
         assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
-def test_both_makes_have_the_same_weights_in_the_same_order():
+def test_both_layer_sets_have_the_same_weights_in_the_same_order():
     network = NetworkConfig(image_size=32, width=2, depth=3)
     names = [
         [weight.path for weight in build_generator(network, layer_set=layer_set).weights] for layer_set in (KERAS, FAST)
@@ -123,7 +123,7 @@ def test_both_makes_have_the_same_weights_in_the_same_order():
     assert names[0] == names[1]
 
 
-def test_the_fused_adam_moves_as_keras_own():
+def test_fused_adam_moves_like_keras_own():
     start, steps = images(3, 4), [images(3, 4, seed=seed) for seed in range(1, 5)]
     moved = []
     for optimizer in (keras.optimizers.Adam(0.01, beta_1=0.5), FusedAdam(0.01, beta_1=0.5)):

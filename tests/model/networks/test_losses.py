@@ -1,4 +1,4 @@
-"""The loss terms against scipy and by hand, whole and in shares."""
+"""The loss terms, compared with scipy and with values by hand, for whole batches and for shares."""
 
 import numpy as np
 import pytest
@@ -30,13 +30,13 @@ def test_adversarial_is_the_mean_binary_cross_entropy(rng, real):
     assert adversarial(patches, real=real, global_batch=4).numpy() == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_discriminator_that_cannot_tell_pays_the_logarithm_of_two():
+def test_undecided_discriminator_has_the_loss_log_two():
     undecided = tf.zeros((2, 3, 3, 1))
     for real in (True, False):
         assert adversarial(undecided, real=real, global_batch=2).numpy() == pytest.approx(np.log(2))
 
 
-def test_logits_far_from_zero_cost_their_size_and_never_infinity():
+def test_large_logits_have_a_finite_loss():
     sure = tf.fill((1, 2, 2, 1), 1000.0)
     assert adversarial(sure, real=True, global_batch=1).numpy() == 0
     assert adversarial(sure, real=False, global_batch=1).numpy() == 1000
@@ -52,7 +52,7 @@ def test_l1_is_the_mean_absolute_difference(rng):
 
 
 @pytest.mark.parametrize("sizes", [[4], [2, 2], [1, 3], [1, 1, 1, 1]])
-def test_the_shares_of_all_workers_add_up_to_the_whole(rng, sizes):
+def test_shares_of_all_workers_add_up_to_the_whole(rng, sizes):
     patches, drawn, true = logits(rng), images(rng), images(rng)
     parts = list(zip(*(tf.split(tensor, sizes) for tensor in (patches, drawn, true)), strict=True))
     for real in (True, False):
@@ -66,7 +66,7 @@ def test_the_shares_of_all_workers_add_up_to_the_whole(rng, sizes):
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_the_ratio_of_both_terms_does_not_depend_on_the_number_of_workers(rng, workers):
-    # Half a batch mean here and a batch sum there make 100 * workers : 1 out of 100 : 1.
+    # Mixing up mean and sum over the workers would turn the ratio 100 : 1 into 100 * workers : 1.
     patches, drawn = logits(rng, n=1), images(rng, n=1)
     own = 4 // workers
     share = [
