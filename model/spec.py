@@ -1,4 +1,4 @@
-"""What a generator is, without TensorFlow: the networks' settings, its tensors, the colours of its maps."""
+"""Specification of a generator, without TensorFlow: network settings, tensors, and the colours of its maps."""
 
 import re
 from itertools import combinations
@@ -23,28 +23,29 @@ LOSSES: tuple[LossName, ...] = get_args(LossName)
 _COLOUR = re.compile("#[0-9a-f]{6}")
 _CLASS_NAME = re.compile("[a-z]+(_[a-z0-9]+)*")
 MAX_CLASSES = 20
+"""Classes of a palette at most."""
 
 
 class Frozen(BaseModel):
-    """A value object: checked when built, unknown keys refused, never changed afterwards."""
+    """An immutable value object, validated when it is built; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class NetworkConfig(Frozen):
-    """The shape of both networks (Isola et al. 2017, section 6.1)."""
+    """Architecture of both networks (Isola et al. 2017, section 6.1)."""
 
     image_size: int = Field(default=256, ge=32, le=2048)
     """Height and width in pixels; a multiple of 2 ** depth."""
     width: int = Field(default=64, ge=1, le=512)
-    """Filters of the first level; each deeper level doubles them, up to 8 x width."""
+    """Filters of the first level; each deeper level doubles them, up to 8 * width."""
     depth: int = Field(default=7, ge=2, le=11)
-    """Levels of the U-Net's encoder, and of its decoder."""
+    """Levels of the U-Net's encoder and of its decoder."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of activations dropped in the three deepest decoder levels while training."""
+    """Share of activations dropped in the three deepest decoder levels during training."""
     norm: Norm = "batch"
-    """What activations are normalised over: each worker's own share of the batch, the whole batch (`sync_batch`), or
-    each image by itself (`instance`: the map drawn while training is the one drawn later)."""
+    """Normalisation over each worker's share of the batch (`batch`), over the whole batch (`sync_batch`), or over each
+    image by itself (`instance`, which is the same in training and deployment)."""
 
     @model_validator(mode="after")
     def _halves_evenly(self) -> Self:
@@ -55,18 +56,18 @@ class NetworkConfig(Frozen):
             )
         if self.norm == "instance" and self.image_size == step:
             raise ValueError(
-                f"norm instance makes nothing of one pixel, and image_size {self.image_size} halved {self.depth} times "
-                "(depth) is one; use a smaller depth or another norm"
+                f"norm instance can't normalise a single pixel, which is image_size {self.image_size} halved "
+                f"{self.depth} times (depth); use a smaller depth or another norm"
             )
         return self
 
     def level_widths(self) -> list[int]:
-        """Filters of each encoder level, outermost first."""
+        """Return the filters of each encoder level, outermost first."""
         return [min(self.width * 2**level, self.width * 8) for level in range(self.depth)]
 
 
 class TensorSignature(Frozen):
-    """The contract of the exported model: NHWC, RGB, any batch size; float32 in [-1, 1], or uint8 levels."""
+    """Tensors of the exported model: NHWC, RGB, any batch size; float32 in [-1, 1], or uint8 levels."""
 
     input: str
     output: str
@@ -75,42 +76,44 @@ class TensorSignature(Frozen):
     width: int
     channels: int = 3
     batch: str = "batch"
-    """The name of the dynamic batch dimension."""
+    """Name of the dynamic batch dimension."""
 
     @property
     def shape(self) -> tuple[str, int, int, int]:
-        """Both tensors' shape, (batch, height, width, channels)."""
+        """Shape of both tensors, (batch, height, width, channels)."""
         return (self.batch, self.height, self.width, self.channels)
 
 
 def signature(
     network: NetworkConfig, direction: Direction = "photo_to_map", dtype: Dtype = "float32"
 ) -> TensorSignature:
-    """Name the tensors after what they hold: `photo` -> `map`, or the other way round."""
+    """Return the tensors of a generator, named after their content: `photo` -> `map`, or the reverse."""
     source, target = ("photo", "map") if direction == "photo_to_map" else ("map", "photo")
     side = network.image_size
     return TensorSignature(input=source, output=target, dtype=dtype, height=side, width=side)
 
 
 class Palette(Frozen):
-    """What the colours of a map stand for."""
+    """Classes of a map's colours."""
 
     classes: dict[str, tuple[str, ...]]
-    """One or more colours of each class, as `#rrggbb`; classes are counted in this order."""
+    """One or more colours of each class, as `#rrggbb`; classes are numbered in this order."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not 2 <= len(self.classes) <= MAX_CLASSES:
-            raise ValueError(f"a palette of {len(self.classes)} class(es) can't be used; give 2 to {MAX_CLASSES}")
+            raise ValueError(f"a palette of {len(self.classes)} class(es) can't be used; name 2 to {MAX_CLASSES}")
         for name, colours in self.classes.items():
             if not _CLASS_NAME.fullmatch(name):
-                raise ValueError(f"{name!r} can't name a class; use a lower-case word such as road or other_2")
+                raise ValueError(
+                    f"{name!r} is not a valid name of a class; use a lower-case word such as road or other_2"
+                )
             if not colours:
-                raise ValueError(f"the class {name} has no colour; give it one or more, as #rrggbb")
+                raise ValueError(f"the class {name} has no colour; list one or more, as #rrggbb")
             for colour in colours:
                 if not _COLOUR.fullmatch(colour):
-                    raise ValueError(f"{colour!r} of the class {name} is no colour; write #rrggbb in lower case")
+                    raise ValueError(f"{colour!r} of the class {name} is not a colour; write #rrggbb in lower case")
         for (name, colours), (other, others) in combinations(self.classes.items(), 2):
             if both := set(colours) & set(others):
-                raise ValueError(f"{min(both)} is in the classes {name} and {other}; a colour stands for one class")
+                raise ValueError(f"{min(both)} is in the classes {name} and {other}; list a colour in one class only")
         return self

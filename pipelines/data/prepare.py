@@ -1,4 +1,4 @@
-"""Get the pairs, wherever they come from, and check every one."""
+"""Preparation of the pairs: painted, downloaded or found, and every one checked."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from pipelines.data.sample.painter import STYLE, paint_folder
 from pipelines.workspace import Workspace
 
 MIN_VAL = 3
-"""Held-out pairs that a score with an error takes."""
+"""Least number of held-out pairs, which confidence intervals need."""
 
 
 def prepare(config: RunConfig) -> PairIndex:
-    """Paint, fetch or find the pairs, and leave their index and the list of the refused in the workspace.
+    """Paint, download or find the pairs, and write their index and the list of rejected ones to the workspace.
 
     Raises:
-        DataError: There are no pairs, too few of them are good or held out, or the place does not answer.
+        DataError: There are no pairs, too few of them are good or held out, or their location does not answer.
     """
     workspace = Workspace(config.workspace)
     index = index_folder(
@@ -32,8 +32,8 @@ def prepare(config: RunConfig) -> PairIndex:
     )
     if len(index.val) < MIN_VAL:
         raise DataError(
-            f"{config.data.source} holds {len(index.val)} held-out pairs; scores with an error take {MIN_VAL} or more: "
-            "put more into val/, or raise data.val_fraction (data.sample.val for painted scenes)."
+            f"{config.data.source} has {len(index.val)} held-out pairs; confidence intervals need at least {MIN_VAL}. "
+            "Add pairs to val/, or increase data.val_fraction (data.sample.val for painted scenes)."
         )
     index.save(workspace.pairs_file)
     write_text(workspace.rejected_file, rejected_report(index))
@@ -50,7 +50,7 @@ def _folder(config: RunConfig, workspace: Workspace) -> Location:
 
 
 def _sample(config: RunConfig, workspace: Workspace) -> Path:
-    """Paint the sample, unless the same one stands there already: its name says all that decides it."""
+    """Paint the sample unless it exists already: its name contains everything that determines it."""
     sample, side = config.data.sample, config.network.image_size
     folder = workspace.root / f"sample-v{STYLE}-{side}px-{sample.train}+{sample.val}-seed{config.seed}"
     if not folder.is_dir():

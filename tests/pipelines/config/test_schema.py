@@ -100,5 +100,5 @@ def test_deterministic_is_refused_on_gpus_and_in_other_precisions(other):
 
 def test_instance_norm_of_a_single_pixel_is_refused():
     assert load("default", ["network.norm=instance"]).network.norm == "instance"
-    with pytest.raises(ConfigError, match="norm instance makes nothing of one pixel"):
+    with pytest.raises(ConfigError, match="norm instance can't normalise a single pixel"):
         load("default", ["network.norm=instance", "network.depth=8"])

@@ -1,4 +1,4 @@
-"""Preparing: painted, found or fetched, every pair is checked once and the workspace says what was found."""
+"""Preparation: painted, found or downloaded pairs are checked, and the workspace lists them."""
 
 import csv
 import socket
@@ -46,7 +46,7 @@ def painted(tmp_path_factory):
     return folder, prepare(settings(folder))
 
 
-def test_the_sample_is_painted_into_the_workspace(painted):
+def test_sample_is_painted_into_the_workspace(painted):
     folder, index = painted
     sample = folder / "sample-v1-32px-4+3-seed0"
     assert sorted(path.name for path in folder.iterdir()) == ["pairs.json", "rejected.csv", sample.name]
@@ -57,13 +57,13 @@ def test_the_sample_is_painted_into_the_workspace(painted):
         assert photo.shape == street_map.shape == (SIDE, SIDE, 3) and not np.array_equal(photo, street_map)
 
 
-def test_what_is_returned_is_what_the_next_verb_reads(painted):
+def test_returned_index_is_the_one_in_the_workspace(painted):
     folder, index = painted
     assert PairIndex.load(Workspace(folder).pairs_file) == index
     assert rejected(folder) == [] and (folder / "rejected.csv").read_text() == "name,reason\n"
 
 
-def test_the_same_sample_is_not_painted_twice(painted):
+def test_existing_sample_is_not_painted_again(painted):
     folder, index = painted
     files = [pair.files[0].path for pair in (*index.train, *index.val)]
     before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files]
@@ -71,7 +71,7 @@ def test_the_same_sample_is_not_painted_twice(painted):
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in files] == before
 
 
-def test_the_same_seed_paints_the_same_pairs_elsewhere(painted, tmp_path):
+def test_same_seed_paints_the_same_pairs_elsewhere(painted, tmp_path):
     again = prepare(settings(tmp_path / "new" / "workspace"))
     assert again.fingerprint == painted[1].fingerprint and again != painted[1]
 
@@ -85,7 +85,7 @@ def test_the_same_seed_paints_the_same_pairs_elsewhere(painted, tmp_path):
         ("network.image_size=64", "sample-v1-64px-4+3-seed0"),
     ],
 )
-def test_another_sample_is_another_folder_beside_the_first(painted, override, name):
+def test_another_sample_has_a_folder_of_its_own(painted, override, name):
     folder, index = painted
     other = prepare(settings(folder, override))
     assert other.fingerprint != index.fingerprint and (folder / name).is_dir()
@@ -93,23 +93,23 @@ def test_another_sample_is_another_folder_beside_the_first(painted, override, na
     assert prepare(settings(folder)) == index
 
 
-# A folder of one's own
+# Folders of pairs
 
 
-def test_a_folder_is_used_where_it_stands(tmp_path):
+def test_a_folder_is_not_copied(tmp_path):
     source = fill(tmp_path / "my pairs")
     index = prepare(settings(tmp_path / "work", f"data.source={source}"))
     assert (index.source, len(index.train), len(index.val)) == (str(source), 4, 3)
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["pairs.json", "rejected.csv"]
 
 
-def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
+def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     fill(tmp_path / "pairs")
     assert len(prepare(settings(tmp_path / "work", "data.source=~/pairs")).train) == 4
 
 
-def test_the_refused_are_listed_with_the_reason(tmp_path):
+def test_rejected_files_are_listed_with_the_reason(tmp_path):
     source = fill(tmp_path / "pairs", (("train", 20), ("val", 3)))
     (source / "train" / "bad.png").write_bytes(b"no image")
     index = prepare(settings(tmp_path / "work", f"data.source={source}"))
@@ -118,7 +118,7 @@ def test_the_refused_are_listed_with_the_reason(tmp_path):
     assert row["name"] == "train/bad" and "unknown format" in row["reason"]
 
 
-def test_the_settings_of_the_data_are_those_of_the_index(tmp_path):
+def test_min_good_is_a_setting(tmp_path):
     source = fill(tmp_path / "pairs", (("train", 8), ("val", 4)))
     (source / "train" / "bad.png").write_bytes(b"no image")
     (source / "train" / "worse.png").write_bytes(b"no image")
@@ -127,7 +127,7 @@ def test_the_settings_of_the_data_are_those_of_the_index(tmp_path):
     assert len(prepare(settings(tmp_path / "work", f"data.source={source} data.min_good=0.8")).rejected) == 2
 
 
-def test_the_share_held_out_by_name_is_a_setting(tmp_path):
+def test_val_fraction_is_a_setting(tmp_path):
     source = fill(tmp_path / "pairs", (("train", 40),))
     held = [
         len(prepare(settings(tmp_path / "work", f"data.source={source} data.val_fraction={share}")).val)
@@ -146,11 +146,11 @@ def test_too_few_held_out_pairs_stop_before_anything_is_written(tmp_path):
     source = fill(tmp_path / "pairs", (("train", 4), ("val", 2)))
     with pytest.raises(DataError) as stopped:
         prepare(settings(tmp_path / "work", f"data.source={source}"))
-    assert str(stopped.value).startswith(f"{source} holds 2 held-out pairs; scores with an error take 3 or more")
+    assert str(stopped.value).startswith(f"{source} has 2 held-out pairs; confidence intervals need at least 3.")
     assert "data.val_fraction" in str(stopped.value) and not (tmp_path / "work").exists()
 
 
-def test_a_failure_leaves_the_earlier_index_alone(tmp_path):
+def test_a_failure_keeps_the_earlier_index(tmp_path):
     source = fill(tmp_path / "pairs")
     index = prepare(settings(tmp_path / "work", f"data.source={source}"))
     with pytest.raises(DataError, match="There is no folder"):
@@ -161,8 +161,8 @@ def test_a_failure_leaves_the_earlier_index_alone(tmp_path):
 # Kaggle
 
 
-def test_a_kaggle_address_is_fetched(tmp_path, monkeypatch):
-    """From kagglehub's cache, through the real kagglehub; behind a proxy that refuses every connection."""
+def test_a_kaggle_address_is_downloaded(tmp_path, monkeypatch):
+    """The real kagglehub reads its cache, behind a proxy that refuses every connection."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         refusing = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -132,7 +132,7 @@ def test_a_palette_can_be_set_on_the_command_line():
 @pytest.mark.parametrize(
     ("palette", "message"),
     [
-        ({"classes": {"lake": ["blue"], "land": ["#ebe6dc"]}}, "'blue' of the class lake is no colour"),
+        ({"classes": {"lake": ["blue"], "land": ["#ebe6dc"]}}, "'blue' of the class lake is not a colour"),
         ({"classes": {"lake": ["#aad2f0"]}}, r"a palette of 1 class\(es\)"),
         ({"colours": {}}, "evaluation.palette.colours is not a setting; allowed here: classes"),
     ],
