@@ -18,9 +18,9 @@ SUFFIXES: dict[str, Format] = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
-"""What a file's suffix says of its format; the first of a format is the one that maps get."""
+"""Formats by file suffix; maps get the first suffix of their format."""
 QUALITY = 90
-"""Of JPEG and WebP, whose pixels are not quite those that were drawn; PNG and TIFF keep all."""
+"""Quality of JPEG and WebP, which are lossy; PNG and TIFF keep every pixel."""
 _MAX_SIDE = {"jpeg": 65_500, "webp": 16_383}
 _TIFF_PREDICTOR = 317
 
@@ -31,14 +31,16 @@ def suffix(format: Format) -> str:
 
 
 def encode(pixels: Pixels, format: Format) -> bytes:
-    """Write pixels, uint8 (H, W, 3), as an image file; the same pixels give the same bytes.
+    """Encode pixels, uint8 (H, W, 3), as an image file; the same pixels give the same bytes.
 
     Raises:
-        DataError: The format has no images of this size.
+        DataError: The format doesn't support images of this size.
     """
     side, limit = max(pixels.shape[:2]), _MAX_SIDE.get(format)
     if limit and side > limit:
-        raise DataError(f"a map of {side} pixels a side is no {format}, which has at most {limit}; use png or tiff")
+        raise DataError(
+            f"A map of {side} pixels a side can't be a {format} file, which has at most {limit}; use png or tiff."
+        )
     if format == "png":
         return _png(pixels)
     target = io.BytesIO()
@@ -53,7 +55,7 @@ def encode(pixels: Pixels, format: Format) -> bytes:
 
 
 def _png(pixels: Pixels) -> bytes:
-    """Store rows as differences from the row above, compressed by runs: maps get no larger by it, and it is quick."""
+    """Encode a PNG quickly: rows as differences from the row above, in runs; maps get no larger than usual."""
     from imagecodecs import PNG, png_encode
 
     rows = np.ascontiguousarray(pixels)

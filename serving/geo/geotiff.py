@@ -63,7 +63,7 @@ def open_geotiff(path: Path, *, complete: bool = False) -> Iterator[Any]:
         dataset = rasterio.open(path.absolute(), driver="GTiff", sharing=False, GEOREF_SOURCES="INTERNAL")
     except gdal_errors() as error:
         raise DataError(
-            f"{short_name(path)} is not a readable TIFF: it is broken or truncated ({error}); copy it again"
+            f"{short_name(path)} is not a readable TIFF: it is broken or truncated ({error}); copy it again."
         ) from error
     with dataset:
         with metadata_errors(path):
@@ -88,22 +88,24 @@ def metadata_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except gdal_errors() as error:
-        raise DataError(f"{short_name(path)} is broken: its metadata can't be read ({error}); copy it again") from error
+        raise DataError(
+            f"{short_name(path)} is broken: its metadata can't be read ({error}); copy it again."
+        ) from error
 
 
 def _check_signature(path: Path) -> None:
     """Check the first bytes before GDAL sees the file."""
     if not path.is_file() or str(path.absolute()).startswith("/vsi"):
-        raise DataError(f"{short_name(path)} is missing or not a regular file; name a TIFF file")
+        raise DataError(f"{short_name(path)} is missing or not a regular file; name a TIFF file.")
     try:
         with path.open("rb") as file:
             begin = file.read(256)
     except OSError as error:
-        raise DataError(f"{short_name(path)} can't be opened ({error.strerror})") from error
+        raise DataError(f"{short_name(path)} can't be opened ({error.strerror}); check its permissions.") from error
     if not re.match(_TIFF, begin):
         found = (name for name, pattern in _OTHER_CONTENT.items() if re.match(pattern, begin, re.DOTALL))
         kind = next(found, "of another format" if begin else "an empty file")
-        raise DataError(f"{short_name(path)} is {kind}; a scene must be a TIFF file that holds its own pixels")
+        raise DataError(f"{short_name(path)} is {kind}; a scene must be a TIFF file that holds its own pixels.")
 
 
 def _check_size(dataset: Any, path: Path) -> None:  # noqa: ANN401
@@ -113,7 +115,7 @@ def _check_size(dataset: Any, path: Path) -> None:  # noqa: ANN401
     if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
         raise DataError(
             f"{short_name(path)} has {width}x{height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} a side: "
-            "cut it into parts"
+            "cut it into parts."
         )
     together = dataset.count if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else 1
     largest = max(
@@ -123,7 +125,7 @@ def _check_size(dataset: Any, path: Path) -> None:  # noqa: ANN401
     if largest * together > MAX_BLOCK_BYTES:
         raise DataError(
             f"{short_name(path)} is stored in blocks of {largest * together} bytes; at most {MAX_BLOCK_BYTES} are "
-            "allowed: store it in tiles (gdal_translate -co TILED=YES)"
+            "allowed: store it in tiles (gdal_translate -co TILED=YES)."
         )
 
 
@@ -141,7 +143,7 @@ def _check_blocks(dataset: Any, path: Path, *, complete: bool) -> None:  # noqa:
                 end = int(offset) + int(length) if offset and length else size + complete
                 if end > size:
                     raise DataError(
-                        f"{short_name(path)} is truncated: rows from {y * rows} on lie beyond its end; copy it again"
+                        f"{short_name(path)} is truncated: rows from {y * rows} on lie beyond its end; copy it again."
                     )
 
 
@@ -168,7 +170,7 @@ def read_note(strip: Path) -> str:
     with open_geotiff(strip) as dataset:
         note = dataset.tags().get("NOTE")
     if note is None:
-        raise DataError(f"{short_name(strip)} is not a strip of a map: it has no note")
+        raise DataError(f"{short_name(strip)} is not a strip of a map: it has no note.")
     return str(note)
 
 

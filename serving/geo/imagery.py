@@ -63,7 +63,7 @@ class Imagery:
         if max(self.height, self.width) > MAX_SIDE or self.height * self.width > MAX_PIXELS:
             raise DataError(
                 f"{name} at {resolution} m a pixel would be {self.width}x{self.height} pixels; at most {MAX_PIXELS} "
-                f"are allowed, and {MAX_SIDE} a side: choose a coarser resolution"
+                f"are allowed, and {MAX_SIDE} a side: choose a coarser resolution."
             )
         # Sides of a pixel of the map, in pixels of the scene.
         self._down, self._across = dataset.height / self.height, dataset.width / self.width
@@ -150,7 +150,7 @@ class Imagery:
         except gdal_errors() as error:
             first, last = int(top * self._down), math.ceil((top + height) * self._down)
             raise DataError(
-                f"{self._name} is broken or truncated in rows {first} to {last} ({error}); copy it again"
+                f"{self._name} is broken or truncated in rows {first} to {last} ({error}); copy it again."
             ) from error
 
     def _measure_pixel(self) -> PixelSize | None:

@@ -1,4 +1,4 @@
-"""A STAC item beside a drawn map: where and when, by which model, in which files (STAC 1.1)."""
+"""STAC items for drawn maps: location, time, model and files (STAC 1.1)."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
 from serving.geo.footprint import Footprint
-from serving.geo.geotiff import gdal, open_geotiff
+from serving.geo.geotiff import gdal, metadata_errors, open_geotiff
 
 SUFFIX = ".stac.json"
 EXTENSIONS = (
@@ -22,78 +22,77 @@ EXTENSIONS = (
     "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 )
 EARLIEST = "1970-01-01T00:00:00Z"
-"""Where the time of a photo begins that is not known: the first that every client can read."""
+"""Start of the time range of a photo whose time is unknown: the earliest that every client can read."""
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 VECTORS = {".gpkg": "application/geopackage+sqlite3", ".geojson": "application/geo+json"}
 SHA256 = "1220"
-"""What a multihash of sha256 begins with: the function, 0x12, and 32 bytes of it, 0x20."""
+"""Prefix of a sha256 multihash: the code of the function, 0x12, and its length of 32 bytes, 0x20."""
 
 
 class ModelFacts(Frozen):
-    """Which model drew a map."""
+    """The model that drew a map."""
 
     name: str
     version: str | None
-    """Its number in the registry, if it comes from there."""
+    """Version number in the registry; None for models that aren't registered."""
     sha256: str
-    """Of the model file."""
+    """sha256 of the model file."""
     variant: str
-    """For instance fp32 or int8."""
+    """Variant of the model, for instance fp32 or int8."""
     run_id: str
-    """The run that trained it."""
+    """ID of the run that trained the model."""
     software: str
-    """The version of sat2map that drew the map."""
+    """Version of sat2map that drew the map."""
 
 
 def item_file(map_file: Path) -> Path:
-    """Return where the item of a map stands: `map.stac.json` beside `map.tif`."""
+    """Return the file for the item of a map: `map.stac.json` next to `map.tif`."""
     return map_file.with_name(map_file.stem + SUFFIX)
 
 
 def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | None = None) -> Path:
     """Write a STAC 1.1 item for a map, with the projection, processing and file extensions.
 
-    - `geometry` is the outline of the map in degrees of WGS 84; null, without `bbox` and `proj:` but the shape, if
-      the map has no georeference.
-    - `datetime` is when the photo was taken: the map's TIFFTAG_DATETIME, which names no time zone and is taken for
-      UTC. Without it, or if it is not written as TIFF has it (then it is kept as `sat2map:tifftag_datetime`),
-      `datetime` is null and the photo is from some time between 1970 and the creation of the item. When the map was
-      drawn is not when the photo was taken: that is `created`.
+    - `geometry` is the outline of the map in degrees of WGS 84. If the map has no georeference, it is null, and
+      `bbox` and all `proj:` fields but `proj:shape` are omitted.
+    - `datetime` is the time the photo was taken: the map's TIFFTAG_DATETIME, which has no time zone and is read as
+      UTC. If it is missing or not in TIFF's format (then it is kept as `sat2map:tifftag_datetime`), `datetime` is null
+      and the time range reaches from 1970 to the creation of the item.
+    - `created` is the time the item was written.
     - `gsd` is the size in metres of a pixel on the ground, at the centre of the map; for pixels that aren't square,
       the geometric mean of their sides.
-    - `sat2map:` fields say which model drew it. (The `mlm:` fields of STAC describe a model as an item of its own,
-      and not what a model made.)
+    - `sat2map:` fields identify the model. (STAC's `mlm:` fields describe a model itself, not its results.)
 
     Args:
         map_file: A Cloud Optimized GeoTIFF.
         out: The file to write; links to the map and to the polygons are relative to it.
-        model: Which model drew the map.
+        model: The model that drew the map.
         vector: The map's polygons, .gpkg or .geojson, if there are any.
 
     Returns:
         `out`.
 
     Raises:
-        ConfigError: `vector` is of another format.
+        ConfigError: `vector` has another suffix.
         DataError: The map can't be read, or crosses the antimeridian; or a file can't be read or written.
     """
     if vector is not None and vector.suffix.lower() not in VECTORS:
-        raise ConfigError(f"{vector.name!r} holds no polygons that an item can list; give a .gpkg or .geojson file.")
+        raise ConfigError(f"{vector.name!r} can't be listed in an item; give polygons as a .gpkg or .geojson file.")
     created = datetime.now(UTC)
-    with gdal(), open_geotiff(map_file) as dataset:
+    with gdal(), open_geotiff(map_file) as dataset, metadata_errors(map_file):
         item = {
             "type": "Feature",
             "stac_version": "1.1.0",
             "stac_extensions": list(EXTENSIONS),
             "id": map_file.stem,
-            **_place(dataset, short_name(map_file)),
+            **_location_fields(dataset, short_name(map_file)),
             "links": [],
         }
         item["properties"] = {
-            **_time(dataset.tags().get("TIFFTAG_DATETIME", ""), created),
+            **_time_fields(dataset.tags().get("TIFFTAG_DATETIME", ""), created),
             "created": _utc(created),
             **item["properties"],
-            "processing:lineage": "A street map, drawn from a photo from above by a generative network.",
+            "processing:lineage": "A street map drawn from an aerial or satellite photo by a generative network.",
             "processing:software": {"sat2map": model.software},
             **{f"sat2map:{key}": value for key, value in _model_fields(model).items()},
         }
@@ -108,8 +107,8 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
     return out
 
 
-def _place(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a rasterio dataset
-    """Return the item's geometry and bbox, and the properties that follow from where the map lies."""
+def _location_fields(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a rasterio dataset
+    """Return the item's geometry and bbox, and the properties that follow from the map's georeference."""
     shape = {"proj:shape": list(dataset.shape)}
     if dataset.crs is None or dataset.transform.is_identity:
         return {"geometry": None, "properties": shape}
@@ -130,10 +129,10 @@ def _place(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a raste
     }
 
 
-def _time(tag: str, created: datetime) -> dict[str, str | None]:
-    """Return when the photo was taken."""
+def _time_fields(tag: str, created: datetime) -> dict[str, str | None]:
+    """Return the fields of the time the photo was taken."""
     try:
-        # TIFF 6.0, section 8; blanks where it is not known.
+        # TIFF 6.0, section 8; blank if unknown.
         return {"datetime": _utc(datetime.strptime(tag.strip(), "%Y:%m:%d %H:%M:%S"))}
     except ValueError:
         kept = {"sat2map:tifftag_datetime": tag} if tag.strip() else {}
@@ -145,7 +144,7 @@ def _utc(time: datetime) -> str:
 
 
 def _model_fields(model: ModelFacts) -> dict[str, str]:
-    """Return the fields of the model that are known."""
+    """Return the known facts as fields."""
     facts = model.model_dump(exclude={"software"}, exclude_none=True)
     return {key if key == "run_id" else f"model_{key}": value for key, value in facts.items()}
 

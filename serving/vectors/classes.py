@@ -56,7 +56,7 @@ def read_classes(
             visible = dataset.dataset_mask(window=window) > 0
         except gdal_errors() as error:
             raise DataError(
-                f"{short_name(path)} is broken or truncated below row {top} ({error}); draw the scene again"
+                f"{short_name(path)} is broken or truncated below row {top} ({error}); draw the scene again."
             ) from error
         part[:] = np.where(visible, table[cells(colours)] + 1, NOTHING)
     return codes

@@ -1,4 +1,4 @@
-"""Maps as image files, read by Pillow."""
+"""Maps as image files, decoded by Pillow."""
 
 import io
 
@@ -28,9 +28,9 @@ def test_png_and_tiff_keep_every_pixel(format, size):
     assert np.array_equal(np.asarray(image), pixels(*size))
 
 
-def test_a_png_of_a_part_of_an_array_is_that_part():
-    whole = pixels(20, 30)
-    assert np.array_equal(np.asarray(decoded(encode(whole[3:17, 5:25], "png"))), whole[3:17, 5:25])
+def test_a_png_of_a_view_has_the_pixels_of_the_view():
+    image = pixels(20, 30)
+    assert np.array_equal(np.asarray(decoded(encode(image[3:17, 5:25], "png"))), image[3:17, 5:25])
 
 
 def test_a_png_of_flat_colours_is_small():
@@ -40,7 +40,7 @@ def test_a_png_of_flat_colours_is_small():
 
 
 @pytest.mark.parametrize("format", ["jpeg", "webp"])
-def test_jpeg_and_webp_are_near_and_small(format):
+def test_jpeg_and_webp_are_similar_and_small(format):
     smooth = np.asarray(Image.fromarray(pixels(8, 8)).resize((128, 128), Image.Resampling.BICUBIC))
     content = encode(smooth, format)
     assert np.abs(np.asarray(decoded(content)).astype(int) - smooth).mean() < 4
@@ -53,13 +53,15 @@ def test_the_same_pixels_give_the_same_bytes(format):
 
 
 @pytest.mark.parametrize(("format", "side"), [("jpeg", 65_501), ("webp", 16_384)])
-def test_what_a_format_can_t_hold_is_told(format, side):
+def test_a_size_that_a_format_does_not_support_is_refused(format, side):
     assert decoded(encode(np.zeros((1, side - 1, 3), np.uint8), format)).width == side - 1
-    with pytest.raises(DataError, match=f"a map of {side} pixels a side is no {format}, .* at most {side - 1}"):
+    with pytest.raises(
+        DataError, match=f"A map of {side} pixels a side can't be a {format} file, .* at most {side - 1}; use"
+    ):
         encode(np.zeros((1, side, 3), np.uint8), format)
 
 
-def test_each_format_has_one_suffix_that_says_it():
+def test_each_format_has_a_suffix():
     for format in ("png", "jpeg", "webp", "tiff"):
         assert SUFFIXES[suffix(format)] == format
     assert suffix("jpeg") == ".jpg"

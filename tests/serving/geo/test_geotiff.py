@@ -25,7 +25,7 @@ def test_a_vrt_named_tif_is_refused_before_gdal_sees_it(make_scene, tmp_path):
     make_scene(noise(3))
     vrt = tmp_path / "other.tif"
     rasterio.shutil.copy(tmp_path / "scene.tif", vrt, driver="VRT")
-    assert opening_error(vrt).endswith("other.tif is a VRT; a scene must be a TIFF file that holds its own pixels")
+    assert opening_error(vrt).endswith("other.tif is a VRT; a scene must be a TIFF file that holds its own pixels.")
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_other_content_is_refused(tmp_path, content, kind):
 def test_addresses_and_sub_datasets_are_refused(make_scene, tmp_path):
     path = make_scene(noise(3))
     for address in (f"GTIFF_DIR:1:{path}", f"/vsizip/{path}", "https://example.org/scene.tif"):
-        assert opening_error(Path(address)).endswith("is missing or not a regular file; name a TIFF file")
+        assert opening_error(Path(address)).endswith("is missing or not a regular file; name a TIFF file.")
 
 
 def test_sidecar_files_are_ignored(make_scene, tmp_path):

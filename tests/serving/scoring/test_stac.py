@@ -1,4 +1,4 @@
-"""A map's STAC item is valid, says where and when, and names the model and the files."""
+"""STAC items of maps: valid, with location, time, model and files."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ def make_map(tmp_path):
 
 @pytest.fixture(scope="module")
 def problems():
-    """Return a function that lists what an item's schema, STAC 1.1.0, has against it."""
+    """Return a function that validates an item against the schema of STAC 1.1.0 and returns the problems."""
     schemas = get_local_schema_cache()
     registry = Registry().with_resources((uri, Resource.from_contents(schema)) for uri, schema in schemas.items())
     schema = next(schema for uri, schema in schemas.items() if uri.endswith("/item.json"))
@@ -49,18 +49,18 @@ def problems():
 
 
 def write(map_file, **options):
-    """Write the item beside the map and return it."""
+    """Write the item next to the map and return it."""
     written = write_item(map_file, item_file(map_file), model=MODEL, **options)
     return json.loads(written.read_text(encoding="utf-8"))
 
 
-def test_the_schema_finds_faults(make_map, problems):
+def test_the_schema_finds_problems(make_map, problems):
     item = write(make_map())
     assert problems(item) == []
     assert problems(item | {"bbox": "none"}) and problems({**item, "properties": {}}) and problems({"type": "Feature"})
 
 
-def test_the_item_says_where_the_map_lies(make_map, problems):
+def test_the_item_has_the_maps_location(make_map, problems):
     item = write(make_map())
     assert problems(item) == [] and (item["stac_version"], item["id"]) == ("1.1.0", "map")
     footprint = shapely.geometry.shape(item["geometry"])
@@ -100,13 +100,13 @@ def test_the_item_names_the_model(make_map):
     assert properties["processing:software"] == {"sat2map": "0.1.0"}
 
 
-def test_a_model_that_is_in_no_registry_has_no_version(make_map):
+def test_a_model_that_is_not_registered_has_no_version(make_map):
     map_file = make_map()
     write_item(map_file, item_file(map_file), model=MODEL.model_copy(update={"version": None}))
     assert "sat2map:model_version" not in json.loads(item_file(map_file).read_text())["properties"]
 
 
-def test_the_time_of_the_photo_is_what_the_map_says(make_map, problems):
+def test_the_time_of_the_photo_is_read_from_the_map(make_map, problems):
     item = write(make_map(TIFFTAG_DATETIME="2019:07:05 09:30:00"))
     properties = item["properties"]
     assert problems(item) == [] and properties["datetime"] == "2019-07-05T09:30:00Z"
@@ -114,7 +114,7 @@ def test_the_time_of_the_photo_is_what_the_map_says(make_map, problems):
 
 
 @pytest.mark.parametrize("tag", [None, "   ", "2019-07-05", "2019:13:05 09:30:00", "0000:00:00 00:00:00"])
-def test_a_time_that_is_not_known_is_not_made_up(make_map, problems, tag):
+def test_an_unknown_time_is_a_range(make_map, problems, tag):
     item = write(make_map(**({} if tag is None else {"TIFFTAG_DATETIME": tag})))
     properties = item["properties"]
     assert problems(item) == [] and properties["datetime"] is None
@@ -125,7 +125,7 @@ def test_a_time_that_is_not_known_is_not_made_up(make_map, problems, tag):
     assert properties.get("sat2map:tifftag_datetime", "") == (tag or "").strip()
 
 
-def test_the_files_are_listed_with_what_proves_them(make_map, tmp_path, problems):
+def test_files_are_listed_with_size_and_checksum(make_map, tmp_path, problems):
     map_file = make_map()
     polygons = tmp_path / "map.gpkg"
     polygons.write_bytes(b"polygons")
@@ -160,13 +160,13 @@ def test_links_are_relative_and_can_be_followed(make_map, tmp_path):
     assert read.assets["map"].get_absolute_href() == str(tmp_path / "map.tif")
 
 
-def test_a_map_without_georeference_lies_nowhere(make_map, problems):
+def test_a_map_without_georeference_has_no_geometry(make_map, problems):
     item = write(make_map(crs=None, transform=Affine.identity()))
     assert problems(item) == [] and item["geometry"] is None and "bbox" not in item
     assert {key for key in item["properties"] if key.startswith(("proj:", "gsd"))} == {"proj:shape"}
 
 
-def test_a_coordinate_system_without_a_code_is_written_out(make_map, problems):
+def test_a_coordinate_system_without_a_code_is_written_as_wkt(make_map, problems):
     item = write(make_map(crs="+proj=laea +lat_0=50 +lon_0=15 +datum=WGS84", transform=Affine(0.5, 0, 0, 0, -0.5, 0)))
     assert problems(item) == [] and item["properties"]["proj:code"] is None
     assert item["properties"]["proj:wkt2"].startswith("PROJCRS[")
@@ -183,9 +183,9 @@ def test_the_antimeridian_is_refused_and_an_earlier_item_stays(make_map):
     assert item_file(map_file).read_bytes() == before
 
 
-def test_what_cannot_be_listed_or_written_is_told(make_map, tmp_path):
+def test_files_that_cannot_be_listed_or_written_are_reported(make_map, tmp_path):
     map_file = make_map()
-    with pytest.raises(ConfigError, match=r"^'map\.shp' holds no polygons that an item can list"):
+    with pytest.raises(ConfigError, match=r"^'map\.shp' can't be listed in an item; give polygons as a \.gpkg"):
         write(map_file, vector=tmp_path / "map.shp")
     with pytest.raises(DataError, match="can't be written"):
         write(map_file, vector=tmp_path / "gone.gpkg")
