@@ -5,26 +5,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stderr
 from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """Receives the progress of long work; whoever starts the work decides where it is shown."""
+    """Receiver of the progress of long work; the caller decides where it is shown."""
 
     def track(self, items: Iterable[Item], label: str, *, total: int | None = None) -> Iterator[Item]:
-        """Yield `items` and count them; `total` is their number where `len(items)` is not known."""
+        """Yield `items` and count them; `total` is their number if `len(items)` is unknown."""
         ...
 
     def working(self, label: str) -> AbstractContextManager[None]:
-        """Show that work goes on which has no steps to count."""
+        """Show that work without countable steps is running."""
         ...
 
 
 class Silent:
-    """Progress that nobody sees."""
+    """Progress that is not shown."""
 
     def track(self, items: Iterable[Item], label: str, *, total: int | None = None) -> Iterator[Item]:
         """Yield `items`."""
@@ -36,14 +36,14 @@ class Silent:
 
 
 class Terminal:
-    """Progress on stderr; nothing is drawn when stderr is not a terminal."""
+    """Progress on stderr; nothing is shown if stderr is not a terminal."""
 
     def track(self, items: Iterable[Item], label: str, *, total: int | None = None) -> Iterator[Item]:
-        """Yield `items` behind a bar."""
+        """Yield `items` with a bar."""
         return track(items, label, total=total)
 
     def working(self, label: str) -> AbstractContextManager[None]:
-        """Turn a spinner beside `label`."""
+        """Show a spinner next to `label`."""
         return working(label)
 
 
@@ -51,7 +51,7 @@ SILENT = Silent()
 
 
 def track(items: Iterable[Item], label: str, *, total: int | None = None) -> Iterator[Item]:
-    """Yield `items` behind a bar named `label`; there is no bar when stderr is not a terminal."""
+    """Yield `items` with a bar named `label`; there is no bar if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import track as rich_track
 
@@ -63,7 +63,7 @@ def track(items: Iterable[Item], label: str, *, total: int | None = None) -> Ite
 
 @contextmanager
 def working(label: str) -> Iterator[None]:
-    """Turn a spinner beside `label` while work goes on that has no steps to count."""
+    """Show a spinner next to `label` during work that has no countable steps."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -73,7 +73,7 @@ def working(label: str) -> Iterator[None]:
 
 @contextmanager
 def stage(label: str) -> Iterator[None]:
-    """Print on stderr which stage begins, and how long it took."""
+    """Print on stderr when a stage begins, and how long it took."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -84,19 +84,29 @@ def stage(label: str) -> Iterator[None]:
 
 
 @contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Hold back what this process writes to file descriptor 2, C++ libraries too; show it if an error comes."""
+def quiet_stderr(*, show_on_error: bool = True, keep_python: bool = False) -> Iterator[None]:
+    """Hold back everything that this process writes to file descriptor 2, including C++ libraries.
+
+    Args:
+        show_on_error: Print it after all if an error is raised; otherwise it is discarded in any case.
+        keep_python: Let `sys.stderr` through, and hold back only what libraries write past it.
+    """
     sys.stderr.flush()
-    real = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with ExitStack() as stack:
+        real = os.dup(2)
+        stack.callback(os.close, real)
+        held = stack.enter_context(tempfile.TemporaryFile() if show_on_error else open(os.devnull, "r+b"))
+        if keep_python:
+            stderr = stack.enter_context(open(os.dup(real), "w", buffering=1))
+            stack.enter_context(redirect_stderr(stderr))
         os.dup2(held.fileno(), 2)
         try:
             yield
         except BaseException:
+            sys.stderr.flush()
             held.seek(0)
             os.write(real, held.read())
             raise
         finally:
             sys.stderr.flush()
             os.dup2(real, 2)
-            os.close(real)

@@ -1,8 +1,9 @@
-"""The options of `score`, and how they are read."""
+"""Options of the `score` verb: their declarations, checks and conversion to settings."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from model.io.locations import Location
     from serving.inference.scene import SceneReading
     from serving.scoring.image_scorer import ScoreSettings
+    from serving.scoring.scene_products import SceneSettings
 
-HELP = """Draw maps of photos: of one, of a folder, of all at an address; or of a whole scene.
+HELP = """Draw maps of photos: of one, of a folder, of all at an address; or of a scene.
 
 sat2map score photos maps
 sat2map score photo.jpg -o map.png
@@ -23,44 +25,49 @@ sat2map score 'survey/**/*.jpg' s3://BUCKET/maps --model models:/NAME@champion
 sat2map score scene.tif -o map.tif --vector map.gpkg
 sat2map score survey maps --format tiff
 
-A pixel of the photo becomes a pixel of the map. What is larger than the
-network's side is drawn in tiles that overlap and blend.
+Each pixel of the photo becomes a pixel of the map. Photos larger than the
+network's input are drawn in overlapping tiles, which are blended.
 
-OUT gets manifest.csv and manifest.parquet: each photo's map, its hashes,
-model and time, or why it has no map. Run the same again, after a kill too,
-and what is missing or has changed is drawn, and nothing else.
+OUT gets manifest.csv and manifest.parquet: for each photo its map, hashes,
+model and time, or the reason why it has no map. Run the same command again,
+also after a kill, to draw only the maps that are missing or out of date.
 
 A TIFF that becomes a TIFF is a scene: the map is a Cloud Optimized GeoTIFF
 in the scene's coordinate system and at the model's ground resolution, with
-map.manifest.json and a STAC item beside it. With --format tiff, so is every
-TIFF among the photos. To PNG, JPEG or WebP no georeference comes along.
+map.manifest.json and a STAC item next to it. With --format tiff, so is every
+TIFF among the photos. PNG, JPEG and WebP maps have no georeference.
 
-Exit code: 0, all have maps; 4, some can't be drawn, the others have maps;
-2, nothing could be done.
+Exit code: 0 if all photos have maps; 4 if some can't be drawn and the others
+have maps; 2 if nothing could be done.
 """
 
 Photos = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="IN",
-        help="Photos: files, folders, globs such as 'photos/**/*.jpg', lists of places as @LIST; also addresses.",
+        help="Photos: files, folders, globs such as 'photos/**/*.jpg', lists as @LIST, or addresses of these.",
         show_default=False,
     ),
 ]
 Maps = Annotated[
-    str, typer.Argument(metavar="OUT", help="The folder for their maps; a file for one map.", show_default=False)
+    str, typer.Argument(metavar="OUT", help="Folder for the maps, or file for a single map.", show_default=False)
 ]
-Out = Annotated[str, typer.Option("--out", "-o", metavar="OUT", help="The same, as an option.")]
+Out = Annotated[str, typer.Option("--out", "-o", metavar="OUT", help="OUT, as an option.")]
 Model = Annotated[
     str,
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="A bundle's folder, models:/NAME@champion or models:/NAME/3; by default the newest run's.",
+        help="Bundle folder, models:/NAME@champion or models:/NAME/3; by default the bundle of the newest run.",
     ),
 ]
 Variant = Annotated[
-    str, typer.Option("--variant", metavar="NAME", help="fp32, int8 and so on; by default the fastest here.")
+    str,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        help="Model variant, such as fp32 or int8; by default the fastest.",
+    ),
 ]
 Format = Annotated[
     str,
@@ -70,37 +77,36 @@ Format = Annotated[
 ]
 Resize = Annotated[
     bool,
-    typer.Option(
-        "--resize", help="Scale each photo first, so that its shorter side is the network's, as training did."
-    ),
+    typer.Option("--resize", help="Scale each photo first, so that its shorter side is the network's, as in training."),
 ]
-Distributed = Annotated[
-    bool, typer.Option("--distributed", help="Draw on a Ray cluster: RAY_ADDRESS, or one of this machine.")
-]
+Distributed = Annotated[bool, typer.Option("--distributed", help="Draw on a Ray cluster: RAY_ADDRESS, or a local one.")]
 Actors = Annotated[
     int | None,
-    typer.Option("--actors", min=1, metavar="N", help="Of the cluster; by default all it has room for."),
+    typer.Option("--actors", min=1, metavar="N", help="Number of actors on the cluster; by default as many as fit."),
 ]
 CpusPerActor = Annotated[
-    int | None, typer.Option("--cpus-per-actor", min=1, metavar="N", help="By default 4, or what there is.")
+    int | None,
+    typer.Option("--cpus-per-actor", min=1, metavar="N", help="CPUs of each actor; by default at most 4."),
 ]
-SCENES = "Of scenes (TIFFs that become TIFFs)"
-"""What these options stand under."""
-ALONE = "Of a single scene (score scene.tif -o map.tif)"
+SCENES = "Scenes (TIFFs that become TIFFs)"
+SINGLE_SCENE = "Single scenes (score scene.tif -o map.tif)"
 Resolution = Annotated[
     float | None,
     typer.Option(
         "--resolution",
         min=1e-3,
         metavar="METRES",
-        help="What a pixel of the model's photos shows; by default what the model says.",
+        help="Ground size of a pixel in the model's photos; by default as stored with the model.",
         rich_help_panel=SCENES,
     ),
 ]
 Bands = Annotated[
     str,
     typer.Option(
-        "--bands", metavar="R,G,B", help="Three bands or one; by default red, green, blue.", rich_help_panel=SCENES
+        "--bands",
+        metavar="R,G,B",
+        help="Numbers of three bands, or of one; by default red, green and blue.",
+        rich_help_panel=SCENES,
     ),
 ]
 Stretch = Annotated[
@@ -108,7 +114,7 @@ Stretch = Annotated[
     typer.Option(
         "--stretch",
         metavar="LOW,HIGH",
-        help="Percentiles that become black and white; by default 2,98 where a band is not 8 bits.",
+        help="Percentiles that become black and white; by default 2,98 for bands that are not 8 bits.",
         rich_help_panel=SCENES,
     ),
 ]
@@ -117,8 +123,8 @@ Vector = Annotated[
     typer.Option(
         "--vector",
         metavar="FILE",
-        help="Write the map's classes as polygons: a .gpkg or .geojson.",
-        rich_help_panel=ALONE,
+        help="Write the map's classes as polygons to a .gpkg or .geojson file.",
+        rich_help_panel=SINGLE_SCENE,
     ),
 ]
 Classes = Annotated[
@@ -126,14 +132,43 @@ Classes = Annotated[
     typer.Option(
         "--classes",
         metavar="A,B",
-        help="Which classes become polygons; by default all but ground.",
-        rich_help_panel=ALONE,
+        help="Classes that become polygons; by default all but ground.",
+        rich_help_panel=SINGLE_SCENE,
     ),
 ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """The options of `score` as given: text is empty and numbers are None if an option is not given."""
+
+    sources: tuple[str, ...]
+    out: str
+    model: str
+    run: str
+    variant: str | None
+    format: str
+    resize: bool
+    distributed: bool
+    actors: int | None
+    cpus_per_actor: int | None
+    resolution: float | None
+    bands: str
+    stretch: str
+    vector: str
+    classes: str
+
+    @property
+    def is_scene(self) -> bool:
+        """Whether a single TIFF on this machine becomes another."""
+        files = [*self.sources, self.out]
+        return len(self.sources) == 1 and all(
+            PurePath(file).suffix.lower() in (".tif", ".tiff") and not is_address(file) for file in files
+        )
+
+
 def split(photos: list[str], maps: str, out: str) -> tuple[list[str], str]:
-    """Tell photos from the place for their maps: what comes last, as `cp` has it, unless an option names it.
+    """Separate photos from the target of their maps: the last argument, as in `cp`, unless an option names it.
 
     Raises:
         ConfigError: One of both is missing.
@@ -141,55 +176,95 @@ def split(photos: list[str], maps: str, out: str) -> tuple[list[str], str]:
     if out and (photos or maps):
         return [*photos, maps] if maps else photos, out
     if not photos:
-        found = f"Where do the maps of {maps} go?" if maps else "What is to be drawn, and where do the maps go?"
+        found = f"No folder was named for the maps of {maps}." if maps else "No photos were named."
         raise ConfigError(f"{found} Write: sat2map score {shlex.quote(maps) if maps else 'PHOTOS'} MAPS.")
     return photos, maps
 
 
-def is_scene(sources: Sequence[str], out: str) -> bool:
-    """Tell whether one TIFF is to become another, on this machine."""
-    files = [*sources, out]
-    return len(sources) == 1 and all(
-        PurePath(file).suffix.lower() in (".tif", ".tiff") and not is_address(file) for file in files
-    )
-
-
-def image_settings(out: "Location", *, format: str, resize: bool, scene: "SceneReading") -> "ScoreSettings":
-    """Read how maps are drawn and written; a single map's format is that of its name.
+def check_scene_options(request: ScoreRequest) -> None:
+    """Refuse options that a single scene does not have.
 
     Raises:
-        ConfigError: There is no such format, or two are named.
+        ConfigError: One is given.
+    """
+    options = {
+        "--format": request.format if request.format != "tiff" else "",
+        "--resize": request.resize,
+        "--distributed": request.distributed,
+        "--actors": request.actors,
+        "--cpus-per-actor": request.cpus_per_actor,
+    }
+    _refuse(options, "a scene is drawn window by window on this machine, into a GeoTIFF")
+
+
+def check_photo_options(request: ScoreRequest) -> None:
+    """Refuse options that photos do not have.
+
+    Raises:
+        ConfigError: One is given.
+    """
+    scenes = {"--resolution": request.resolution, "--bands": request.bands, "--stretch": request.stretch}
+    polygons = {"--vector": request.vector, "--classes": request.classes}
+    if request.format != "tiff":
+        reason = "they are for scenes, TIFFs that become TIFFs (-o map.tif, or --format tiff for a folder)"
+        _refuse({**scenes, **polygons}, reason)
+    _refuse(polygons, "polygons are made of a single scene (score scene.tif -o map.tif)")
+    if not request.distributed:
+        _refuse({"--actors": request.actors, "--cpus-per-actor": request.cpus_per_actor}, "they need --distributed")
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    names = [name for name, value in options.items() if value]
+    if names:
+        raise ConfigError(f"{', '.join(names)} can't be used here: {reason}.")
+
+
+def score_settings(request: ScoreRequest, out: "Location") -> "ScoreSettings":
+    """Return how maps are drawn and written; a single map's format is that of its name.
+
+    Raises:
+        ConfigError: There is no such format, or two are named; or a number can't be read.
     """
     from serving.encoding import SUFFIXES
     from serving.scoring.image_scorer import ScoreSettings
     from serving.scoring.scorer import is_file_name
 
+    scene = _scene_reading(request)
     formats = sorted(set(SUFFIXES.values()))
-    if format and format not in formats:
-        raise ConfigError(f"--format {format} is no format of maps; there are: {', '.join(formats)}.")
+    if request.format and request.format not in formats:
+        raise ConfigError(f"--format {request.format} is not a format of maps; choose one of: {', '.join(formats)}.")
     named = SUFFIXES[out.name_path.suffix.lower()] if is_file_name(out) else None
-    if format and named and format != named:
-        raise ConfigError(f"--format {format} and {out} don't agree; omit one of them.")
-    return ScoreSettings(format=named or format or "png", resize=resize, scene=scene)
+    if request.format and named and request.format != named:
+        raise ConfigError(f"--format {request.format} and {request.out} don't agree; omit one of them.")
+    return ScoreSettings(format=named or request.format or "png", resize=request.resize, scene=scene)
 
 
-def scene_reading(resolution: float | None, *, bands: str, stretch: str) -> "SceneReading":
-    """Read how scenes are to be read.
+def scene_settings(request: ScoreRequest) -> "SceneSettings":
+    """Return how a single scene is drawn, and which polygons are written.
 
     Raises:
-        ConfigError: Bands or percentiles are no numbers.
+        ConfigError: A number can't be read.
     """
+    from serving.scoring.scene_products import SceneSettings
+
+    vector = Path(request.vector) if request.vector else None
+    return SceneSettings(_scene_reading(request), vector, tuple(filter(None, request.classes.split(","))) or None)
+
+
+def _scene_reading(request: ScoreRequest) -> "SceneReading":
     from serving.inference.scene import SceneReading
 
-    percentiles = tuple(_numbers("--stretch", stretch))
+    percentiles = _numbers("--stretch", request.stretch)
     if percentiles and len(percentiles) != 2:
-        raise ConfigError(f"--stretch {stretch} has {len(percentiles)} numbers; give two percentiles, such as 2,98.")
-    numbers = _numbers("--bands", bands)
-    if any(number != int(number) for number in numbers):
-        raise ConfigError(f"--bands {bands} are no band numbers; write them as 3,2,1.")
+        raise ConfigError(
+            f"--stretch {request.stretch} has {len(percentiles)} numbers; give two percentiles, such as 2,98."
+        )
+    bands = _numbers("--bands", request.bands)
+    if any(number != int(number) for number in bands):
+        raise ConfigError(f"--bands {request.bands} are not band numbers; write them as 3,2,1.")
     return SceneReading(
-        resolution=resolution,
-        bands=tuple(int(number) for number in numbers) or None,
+        resolution=request.resolution,
+        bands=tuple(int(number) for number in bands) or None,
         stretch=(percentiles[0], percentiles[1]) if percentiles else None,
     )
 
@@ -198,15 +273,4 @@ def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")] if text else []
     except ValueError as error:
-        raise ConfigError(f"{option} {text} are no numbers; write them with commas between them.") from error
-
-
-def refuse_given(given: Mapping[str, object], why: str) -> None:
-    """Refuse options that would do nothing.
-
-    Raises:
-        ConfigError: One is given.
-    """
-    names = [name for name, value in given.items() if value]
-    if names:
-        raise ConfigError(f"{', '.join(names)} can't be used here: {why}.")
+        raise ConfigError(f"{option} {text} are not numbers; write them with commas between them.") from error

@@ -1,14 +1,13 @@
-"""Photos -> maps on a Ray cluster: Ray Data hands them in batches to a pool of actors, each with the model loaded."""
+"""Scoring on a Ray cluster: Ray Data sends batches of photos to a pool of actors, each with the model loaded."""
 
 import contextlib
 import logging
 import math
 import os
-import sys
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,33 +18,30 @@ from ray.exceptions import RayError
 from model.bundle import Bundle, OpenedModel
 from model.errors import ClusterError, ConfigError, DataError, StorageError
 from model.io.locations import Location
-from model.io.progress import track
+from model.io.progress import SILENT, Progress, quiet_stderr
 from model.translator import Translator
 from pipelines.cluster import environment, resources
 from pipelines.cluster.scoring_actor import Answer, Batch, Drawer, ScoringJob
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, plan
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
-from serving.scoring.scorer import (
-    ScoreReport,
-    is_file_name,
-    print_outcome,
-    summarise,
-    warn_lost_georeference,
-)
+from serving.scoring.scorer import ModelUse, OnOutcome, ScoreReport, is_file_name, summarise
 from serving.scoring.sources import find_photos
 
 BATCH = 16
-"""Photos that an actor is handed at once, and that are drawn again if it is lost."""
-BATCHES_EACH = 8
-"""Batches for each actor at the least, where there are photos enough, so that all come to their end together."""
+"""Maximum number of photos in a batch, which is drawn again if its actor is lost."""
+BATCHES_PER_ACTOR = 8
+"""Minimum number of batches per actor, if there are enough photos, so that all actors finish at about the same time."""
 TRIES = 3
-"""How often in a row the actors may be lost without a photo drawn."""
-CPUS_EACH = 4
-"""An actor's CPUs unless told otherwise: a convolution's speed grows slower than their number."""
+"""Number of times in a row that actors may be lost before a photo is drawn."""
+CPUS_PER_ACTOR = 4
+"""Default CPUs of an actor: a convolution's speed grows more slowly than their number."""
+
+OnLost = Callable[[int], None]
+"""Called when actors are lost, with the number of photos that other actors will draw."""
 
 
 class Pool(NamedTuple):
-    """How many actors draw, and the CPUs of each."""
+    """The number of actors, and the CPUs of each."""
 
     actors: int
     cpus: int
@@ -60,62 +56,76 @@ def score_distributed(
     variant: str | None = None,
     actors: int | None = None,
     cpus: int | None = None,
+    progress: Progress = SILENT,
+    on_outcome: OnOutcome | None = None,
+    on_lost: OnLost | None = None,
 ) -> ScoreReport:
-    """Do what `serving.scoring.scorer.score` does for a folder of maps, with a pool of actors over a Ray cluster.
+    """Score like `serving.scoring.scorer.score` into a folder of maps, with a pool of actors on a Ray cluster.
 
-    Maps and manifest are the same, but for the milliseconds. What was in work where an actor or a node is lost is drawn
-    again; an actor is started anew as soon as the cluster has room for it, and the others go on in the meantime. One
-    actor draws a scene; if it is lost, another goes on from the last strip.
+    Maps and manifest are the same, except for the milliseconds. Batches that are lost with an actor or a node are drawn
+    again; Ray starts a new actor as soon as the cluster has room for it, and the others continue. One actor draws a
+    scene; if it is lost, another resumes after the last strip.
 
     Args:
         model: The bundle, which is sent to every node, and its origin.
         sources: Photos, as `find_photos` takes them.
         out: The folder of the maps, a path that every node sees or an address.
         settings: As for `score`.
-        variant: Which of the model's files; by default the fastest on the driver's machine, for all actors.
-        actors: By default as many as the cluster has room for.
-        cpus: Of each actor, which draws with so many threads; by default 4, or fewer if that makes room for `actors`.
+        variant: The variant of the model for all actors; by default the fastest on the driver's machine.
+        actors: Number of actors; by default as many as the cluster has room for.
+        cpus: CPUs and threads of each actor; by default 4, or fewer if that makes room for `actors`.
+        progress: Receives the progress of drawing.
+        on_outcome: Called with the outcome of each photo.
+        on_lost: Called when actors are lost.
 
     Raises:
-        ConfigError: The cluster has no room for the actors, or a setting would do nothing.
-        PlaceError: A place does not answer, is full, or is not seen by a node; what was drawn counts in the next run.
-        ClusterError: The actors were lost again and again, and drew nothing in the meantime.
-        DataError: There are no photos, none can be drawn, or `out` holds something else.
+        ConfigError: The cluster has no room for the actors, or a setting would have no effect.
+        StorageError: The storage does not answer, is full, or a node does not see it; maps that are drawn are kept by
+            the next run.
+        ClusterError: The actors were lost again and again, and drew nothing in between.
+        NothingDrawn: None of the photos can be drawn.
+        DataError: There are no photos, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
     settings, out = settings or ScoreSettings(), out.absolute()
     if is_file_name(out) or out.type() == "file":
-        raise DataError(f"{out} is a file, and a cluster draws into a folder; name one for the maps.")
+        raise DataError(f"{out} is a file, but a cluster draws into a folder; name a folder for the maps.")
     tasks = plan(find_photos(sources), out, read_rows(out), settings)
-    # Loaded here too: what is wrong with the model is told at once, and all actors take the same variant.
-    bundle = model.bundle
-    variant = Translator(bundle, variant=variant).variant
-    with _hushed(), resources.joined():
+    # Loaded here too, so that errors of the model come at once, and all actors use the same variant.
+    variant = Translator(model.bundle, variant=variant).variant
+    with _quiet_ray(), resources.joined():
         pool = size_pool([int(node.get("CPU", 0)) for node in resources.nodes()], actors=actors, cpus=cpus)
-        job = ScoringJob(
-            manifest=bundle.manifest,
-            variant=variant,
-            origin=model.origin,
-            settings=settings,
-            out=out,
-            mark=_leave_mark(out),
-            photos=_one_of_each_folder(tasks),
-        )
-        drawn = _collect(draw_in_pool(job, bundle, tasks, pool), total=len(tasks))
-    seal(out, (outcome.row for outcome in drawn.outcomes))
-    warn_lost_georeference(drawn.outcomes, settings)
-    made_by = {"model": str(model.origin), "variant": variant, "provider": drawn.provider}
-    return summarise(drawn.outcomes, seconds=drawn.seconds, out=str(out), manifest=str(out.join(CSV_FILE)), **made_by)
+        job = _make_job(model, variant, settings, out, tasks)
+        answers = draw_in_pool(job, model.bundle, tasks, pool, on_lost=on_lost)
+        drawn = _collect(answers, on_outcome, progress=progress, total=len(tasks))
+    outcomes, use = drawn.outcomes, ModelUse(model.origin, variant, drawn.provider)
+    seal(out, (outcome.row for outcome in outcomes))
+    manifest = out.join(CSV_FILE)
+    return summarise(outcomes, settings=settings, seconds=drawn.seconds, out=out, manifest=manifest, use=use)
+
+
+def _make_job(
+    model: OpenedModel, variant: str, settings: ScoreSettings, out: Location, tasks: Sequence[Task]
+) -> ScoringJob:
+    return ScoringJob(
+        manifest=model.bundle.manifest,
+        variant=variant,
+        origin=model.origin,
+        settings=settings,
+        out=out,
+        mark=_write_mark(out),
+        photos=_one_of_each_folder(tasks),
+    )
 
 
 def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> Pool:
-    """Decide on the pool for nodes with so many CPUs; an actor must fit on one of them.
+    """Choose the pool for the CPUs of each node; an actor must fit on one node.
 
     Raises:
         ConfigError: There is no room for the actors.
     """
     largest = max(nodes, default=0)
-    each = cpus or (resources.share(nodes, actors) if actors else max(1, min(CPUS_EACH, largest)))
+    each = cpus or (resources.share(nodes, actors) if actors else max(1, min(CPUS_PER_ACTOR, largest)))
     room = sum(node // each for node in nodes)
     if room < (actors or 1):
         raise ConfigError(
@@ -125,69 +135,77 @@ def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> 
     return Pool(actors or room, each)
 
 
-def draw_in_pool(job: ScoringJob, bundle: Bundle, tasks: Sequence[Task], pool: Pool) -> Iterator[Answer]:
-    """Yield what becomes of the photos, each once, in the order in which they are drawn.
+def draw_in_pool(
+    job: ScoringJob, bundle: Bundle, tasks: Sequence[Task], pool: Pool, *, on_lost: OnLost | None = None
+) -> Iterator[Answer]:
+    """Yield the answers for all tasks, each task once, in the order in which they are drawn.
 
-    Batches that were lost with an actor are drawn again when all others are done. An actor that can't be reached loses
-    one after the other, until Ray knows of it.
+    Batches that are lost with an actor are drawn again when all others are done. An actor that can't be reached loses
+    one batch after the other, until Ray notices.
 
     Raises:
-        PlaceError: An actor can't reach or see the photos or `job.out`, or can't write there.
-        ClusterError: What was lost is lost again and again, and nothing else is left to draw.
+        StorageError: An actor can't reach or see the photos or `job.out`, or can't write there.
+        ClusterError: The lost batches are lost again and again, and nothing else is left to draw.
     """
-    content = bundle.verified(job.variant).read_bytes()
-    handed = ray.put(environment.capture(os.environ)), ray.put(content)
+    shared = _Shared(ray.put(environment.capture(os.environ)), ray.put(bundle.verified(job.variant).read_bytes()))
     missing = {str(task.photo.location): task for task in tasks}
-    in_vain, reason = 0, "the actors ended without a word, as if they were out of memory"
+    failures, reason = 0, "the actors ended without a message, as if they ran out of memory"
     while missing:
         before = len(missing)
         try:
-            for answer in _run_pool((job, pool.cpus, *handed), list(missing.values()), pool):
+            for answer in _run_pool(job, list(missing.values()), pool, shared):
                 if answer.stopped:
                     raise StorageError(answer.stopped)
                 if answer.fault:
-                    raise RuntimeError(f"An actor met a fault of ours:\n{answer.fault}")
+                    raise RuntimeError(f"An actor met an unexpected error:\n{answer.fault}")
                 for outcome in answer.outcomes:
                     del missing[outcome.row.source]
                 yield answer
         except RayError as error:
             reason = " ".join(str(error).split())[-300:]
-        in_vain = in_vain + 1 if len(missing) == before else 0
-        if in_vain == TRIES:
+        failures = failures + 1 if len(missing) == before else 0
+        if failures == TRIES:
             raise ClusterError(
-                f"{before} photos can't be drawn on this cluster, {min(missing)} for one: {reason}. Run the same again "
-                "to go on; more CPUs for each actor leave each more of a node's memory."
+                f"{before} photos can't be drawn on this cluster, for example {min(missing)}: {reason}. Run the same "
+                "command again to continue; more CPUs for each actor leave each more of a node's memory."
             )
-        if missing:
-            print(f"Actors were lost; {len(missing)} photos go to others.", file=sys.stderr)
+        if missing and on_lost:
+            on_lost(len(missing))
 
 
-def _run_pool(told: tuple[Any, ...], tasks: list[Task], pool: Pool) -> Iterator[Answer]:
-    """Make a pool of `Drawer`s, and yield the answers to batches; those to batches lost with an actor are missing."""
+class _Shared(NamedTuple):
+    """Ray's references to the arguments that are too large to send with each actor."""
+
+    environment: Any
+    content: Any
+
+
+def _run_pool(job: ScoringJob, tasks: list[Task], pool: Pool, shared: _Shared) -> Iterator[Answer]:
+    """Start a pool of `Drawer`s, and yield their answers; there are none for batches lost with an actor."""
     batches = _make_batches(tasks, pool)
     with warnings.catch_warnings():
-        # Ray Data warns of itself, and of `ray_remote_args_fn`, beside which it has no way to say this (Ray 2.60).
+        # Ray Data warns of its own code, and of `ray_remote_args_fn`, which has no alternative here (Ray 2.60).
         warnings.simplefilter("ignore", DeprecationWarning)
         _set_up_ray_data()
         rows = from_items([{"batch": batch.model_dump_json()} for batch in batches], override_num_blocks=len(batches))
         answers = rows.map(
             Drawer,  # type: ignore[arg-type] # Ray's types know no classes
-            fn_constructor_args=told,
+            fn_constructor_args=(job, pool.cpus, *shared),
             compute=ActorPoolStrategy(size=min(pool.actors, len(batches))),
             num_cpus=pool.cpus,
             ray_remote_args_fn=_restart_without_retries,
         )
-    # Each as it comes: what Ray Data fetches ahead, it holds back.
+    # Without prefetching, which would hold answers back.
     for block in answers.iter_batches(batch_size=None, prefetch_batches=0):
         for answer in block["answer"]:
             yield Answer.model_validate_json(answer)
 
 
 def _make_batches(tasks: list[Task], pool: Pool) -> list[Batch]:
-    """Let scenes go first and alone, for they take longest, and photos by the dozen."""
+    """Make batches of photos, and before them one batch per scene, as scenes take longest."""
     photos = [task for task in tasks if not task.is_scene]
-    # The last few one by one: a photo that is too much for the memory of an actor takes no other along.
-    size = min(BATCH, max(1, len(photos) // (pool.actors * BATCHES_EACH)))
+    # The last few photos go one by one, so that one that exceeds the memory of an actor does not take others along.
+    size = min(BATCH, max(1, len(photos) // (pool.actors * BATCHES_PER_ACTOR)))
     parts = [[task] for task in tasks if task.is_scene]
     parts += [photos[start : start + size] for start in range(0, len(photos), size)]
     return [Batch(tasks=tuple(part)) for part in parts]
@@ -196,59 +214,53 @@ def _make_batches(tasks: list[Task], pool: Pool) -> list[Batch]:
 def _set_up_ray_data() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    # A batch that is lost with its actor is no reason to stop.
+    # Continue when a batch is lost with its actor.
     context.max_errored_blocks = -1
-    # Ray Data logs to a file of its session as well. Handlers of others on its logger are none of ours.
+    # Ray Data logs to a file of its session as well. Handlers that others added to its logger are left alone.
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler) and type(handler).__module__.startswith("ray."):
             handler.setLevel(logging.CRITICAL)
 
 
 def _restart_without_retries() -> dict[str, int]:
-    """Let Ray start a lost actor anew where there is room, and give up its batch: it would wait for this very actor."""
+    """Return options to restart a lost actor where there is room, and to drop its batch, which would wait for it."""
     return {"max_restarts": -1, "max_task_retries": 0}
 
 
 class Drawn(NamedTuple):
-    """What the pool has made."""
+    """The outcomes of a pool, sorted by photo."""
 
     outcomes: list[Outcome]
     provider: str
     seconds: float
 
 
-def _collect(answers: Iterator[Answer], *, total: int) -> Drawn:
-    """Show how it goes, tell on stderr what there is to tell, and return it all, sorted by photo."""
+def _collect(answers: Iterator[Answer], on_outcome: OnOutcome | None, *, progress: Progress, total: int) -> Drawn:
+    """Collect all outcomes, and report each as it comes."""
     outcomes, providers = [], set()
     began, ended = math.inf, 0.0
     pairs = ((answer, outcome) for answer in answers for outcome in answer.outcomes)
-    for answer, outcome in track(pairs, "Drawing maps", total=total):
+    for answer, outcome in progress.track(pairs, "Drawing maps", total=total):
         ended = time.perf_counter()
-        # The start of actors does not count; clocks of nodes are not compared. Right to the 0.2 s that an answer takes.
+        # Without the start of the actors, and without comparing clocks of nodes. Exact to the 0.2 s of an answer.
         began = min(began, ended - answer.seconds)
         providers.add(answer.provider)
-        print_outcome(outcome)
+        if on_outcome:
+            on_outcome(outcome)
         outcomes.append(outcome)
     outcomes.sort(key=lambda outcome: outcome.row.source)
     return Drawn(outcomes, ", ".join(sorted(providers)), ended - began)
 
 
 @contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Drop what Ray prints on stdout and its C++ core on file descriptor 2, of lost nodes for instance, pages of it."""
-    sys.stderr.flush()
-    real = os.dup(2)
-    with open(os.devnull, "w") as nowhere, open(os.dup(2), "w", buffering=1) as stderr:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(stderr):
-                yield
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
+def _quiet_ray() -> Iterator[None]:
+    """Discard what Ray prints on stdout, and what its C++ core writes to file descriptor 2: pages about lost nodes."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        with quiet_stderr(show_on_error=False, keep_python=True):
+            yield
 
 
-def _leave_mark(out: Location) -> Location:
+def _write_mark(out: Location) -> Location:
     """Write a file that the actors look for; it is removed with the journal, which holds no row for it."""
     mark = out.join(JOURNAL_FOLDER, f"{uuid.uuid4().hex}.mark")
     mark.write_bytes(b"\n")

@@ -1,4 +1,4 @@
-"""An actor that draws maps on some node of a Ray cluster, and what the driver and it tell each other."""
+"""The actor that draws maps on a node of a Ray cluster, and the messages between it and the driver."""
 
 import platform
 import tempfile
@@ -22,7 +22,7 @@ from serving.scoring.scorer import Scorers, draw_all, make_scorers
 
 
 class ScoringJob(Frozen):
-    """What every actor is told before it begins."""
+    """The arguments that all actors of a scoring share."""
 
     manifest: BundleManifest
     variant: str
@@ -32,7 +32,7 @@ class ScoringJob(Frozen):
     mark: Location
     """A file in `out` that the driver has just written."""
     photos: tuple[Location, ...]
-    """Some that the driver sees, one of each folder on a disk."""
+    """Photos that the driver sees, one in each folder on a disk."""
 
 
 class Batch(Frozen):
@@ -42,13 +42,13 @@ class Batch(Frozen):
 
 
 class Answer(Frozen):
-    """What became of a batch."""
+    """The result of a batch."""
 
     outcomes: tuple[Outcome, ...] = ()
     stopped: str = ""
-    """Why no photo at all can be drawn there."""
+    """The reason why no photo can be drawn on this node."""
     fault: str = ""
-    """The trace of an error that is no user's."""
+    """The traceback of an unexpected error."""
     provider: str = ""
     seconds: float = 0.0
 
@@ -57,9 +57,13 @@ class Drawer:
     """An actor of the pool."""
 
     def __init__(self, job: ScoringJob, threads: int, settings: Any, content: Any) -> None:  # noqa: ANN401 - Ray's references
-        """Take what the driver was handed for places and storage; the model is loaded with the first batch.
+        """Take over the driver's environment for storage; the model is loaded with the first batch.
 
-        `content` is that of the variant's file: a node need not see the driver's folder.
+        Args:
+            job: The arguments of the scoring.
+            threads: Number of threads that draw.
+            settings: A reference to the driver's environment variables.
+            content: A reference to the content of the model file, as a node need not see the driver's folder.
         """
         environment.discard()
         environment.apply(ray.get(settings))
@@ -67,7 +71,7 @@ class Drawer:
         self._ready: Ready | None = None
 
     def __call__(self, row: dict[str, Any]) -> dict[str, str]:
-        """Draw a batch; what concerns more than a photo is told, for an error would be the loss of this batch alone."""
+        """Draw a batch. Errors are part of the answer: Ray Data would drop the batch if they were raised."""
         try:
             answer = self._draw(Batch.model_validate_json(row["batch"]))
         except Sat2mapError as error:
@@ -78,10 +82,10 @@ class Drawer:
 
     def _draw(self, batch: Batch) -> Answer:
         if self._ready is None:
-            self._ready = _get_ready(self._job, self._threads, ray.get(self._content))
+            self._ready = _prepare(self._job, self._threads, ray.get(self._content))
         began, outcomes = time.perf_counter(), []
         for outcome in draw_all(self._ready.scorers, batch.tasks):
-            # Noted here as well: a driver that is killed loses none.
+            # Journalled here too, so that no row is lost if the driver is killed.
             self._ready.journal.add(outcome.row)
             outcomes.append(outcome)
         seconds = time.perf_counter() - began
@@ -89,18 +93,18 @@ class Drawer:
 
 
 class Ready(NamedTuple):
-    """What an actor has once it has seen that it can draw."""
+    """The loaded model, its scorers and the journal of an actor that can draw."""
 
     translator: Translator
     scorers: Scorers
     journal: Journal
 
 
-def _get_ready(job: ScoringJob, threads: int, content: bytes) -> Ready:
-    """Load the model, after a look at what other nodes may not see as the driver does.
+def _prepare(job: ScoringJob, threads: int, content: bytes) -> Ready:
+    """Check that this node sees the driver's files, and load the model.
 
     Raises:
-        PlaceError: The folder of maps, or of photos, is another one here, or can't be written to.
+        StorageError: The folder of maps, or of photos, is a different one here, or can't be written to.
         BundleError: The model can't be loaded.
     """
     for needed in (job.mark, *job.photos):
@@ -109,7 +113,7 @@ def _get_ready(job: ScoringJob, threads: int, content: bytes) -> Ready:
                 f"{needed} is missing, though the driver sees it; photos and maps must lie on storage that every node "
                 "sees under the same path, or at an address."
             )
-    # Once it is loaded, the model's file is not looked at again.
+    # The file is not needed once the model is loaded.
     with tempfile.TemporaryDirectory(prefix="sat2map-") as name:
         bundle = Bundle(Path(name), job.manifest)
         (bundle.folder / variant_file(job.variant)).write_bytes(content)

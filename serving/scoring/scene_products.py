@@ -1,6 +1,5 @@
-"""A scene scored whole: its map, the map's polygons, a STAC item, and a manifest that tells how they were made."""
+"""Scoring of a single scene with all its products: map, polygons, STAC item, and a manifest of how they were made."""
 
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 from model.bundle import OpenedModel, RegisteredModel
 from model.errors import ConfigError, DataError
 from model.io.locations import Location
+from model.io.progress import SILENT, Progress
 from model.spec import Frozen, Palette
 from model.translator import Translator
 from serving.inference.scene import SceneReading, SceneReport, draw_scene
@@ -19,118 +19,134 @@ MANIFEST_SUFFIX = ".manifest.json"
 
 
 class SceneSettings(NamedTuple):
-    """What a user may say of a scene; see `scene.draw_scene` and `vector_layer.write_vectors`."""
+    """Settings of a scene's products; see `scene.draw_scene` and `vector_layer.write_vectors`."""
 
     reading: SceneReading
-    """The resolution is by default what the bundle says."""
-    vector: str = ""
+    """How the scene is read; the resolution is by default the bundle's."""
+    vector: Path | None = None
+    """The file of the polygons, if they are requested."""
     classes: tuple[str, ...] | None = None
+    """The classes that become polygons, by default all but ground."""
 
 
 class SceneManifest(Frozen):
-    """What `map.manifest.json` says beside `map.tif`."""
+    """Contents of `map.manifest.json`, next to `map.tif`."""
 
     file: str
-    """Its own name."""
+    """Name of the manifest's file."""
     scene: SceneReport
     origin: str
-    """Where the model comes from: models:/NAME/VERSION or runs:/ID."""
+    """The model's origin: models:/NAME/VERSION or runs:/ID."""
     model: ModelFacts
     vectors: VectorReport | None
     item: str | None
-    """The STAC item's file."""
+    """Name of the STAC item's file."""
     warnings: tuple[str, ...]
 
 
 def score_scene(
-    chosen: OpenedModel, source: Path, out: Path, settings: SceneSettings, *, variant: str | None = None
+    model: OpenedModel,
+    source: Path,
+    out: Path,
+    settings: SceneSettings,
+    *,
+    variant: str | None = None,
+    progress: Progress = SILENT,
 ) -> SceneManifest:
-    """Draw a scene's map and what goes with it.
+    """Draw a scene's map, and write the requested products next to it.
 
     Raises:
         ConfigError: A setting can't be used.
-        DataError: The scene can't be read, or a file can't be written; what is drawn counts in the next run.
+        DataError: The scene can't be read, or a file can't be written; strips that are drawn are kept.
     """
-    palette = _palette(chosen, settings)
-    manifest = chosen.bundle.manifest
-    translator = Translator(chosen.bundle, variant=variant)
+    palette = _check_vectors(model, settings)
+    manifest = model.bundle.manifest
+    translator = Translator(model.bundle, variant=variant)
+    reading = settings.reading.filled(manifest.resolution)
     scene = draw_scene(
         translator,
         source,
         out,
         side=manifest.network.image_size,
         model=manifest.hashes()[translator.variant],
-        **settings.reading.filled(manifest.resolution).model_dump(),
+        resolution=reading.resolution,
+        bands=reading.bands,
+        stretch=reading.stretch,
+        progress=progress,
     )
-    vectors = None if palette is None else write_vectors(out, Path(settings.vector), palette, classes=settings.classes)
-    found = _describe(chosen, out, scene, translator.variant, vectors=vectors, vector=settings.vector)
-    for warning in found.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
-    return found
+    vectors = None
+    if settings.vector and palette:
+        vectors = write_vectors(out, settings.vector, palette, classes=settings.classes, progress=progress)
+    return _describe(model, out, scene, translator.variant, vectors=vectors, vector=settings.vector)
 
 
-def describer(chosen: OpenedModel) -> Describe:
-    """Return what writes a STAC item and a manifest beside each map of a scene."""
-    return lambda out, scene, variant: _describe(chosen, out, scene, variant).warnings
+def describer(model: OpenedModel) -> Describe:
+    """Return a function that writes a STAC item and a manifest next to the map of a scene."""
+    return lambda out, scene, variant: _describe(model, out, scene, variant).warnings
 
 
 def _describe(
-    chosen: OpenedModel,
+    model: OpenedModel,
     out: Path,
     scene: SceneReport,
     variant: str,
     *,
     vectors: VectorReport | None = None,
-    vector: str = "",
+    vector: Path | None = None,
 ) -> SceneManifest:
-    facts = _facts(chosen, scene.model, variant)
+    facts = _model_facts(model, scene.model, variant)
     warnings = list(scene.warnings)
     item: str | None = None
     try:
-        item = write_item(out, item_file(out), model=facts, vector=Path(vector) if vector else None).name
+        item = write_item(out, item_file(out), model=facts, vector=vector).name
     except DataError as error:
         warnings.append(f"There is no STAC item: {error}")
     file = out.with_name(out.stem + MANIFEST_SUFFIX)
-    found = SceneManifest(
+    manifest = SceneManifest(
         file=file.name,
-        origin=str(chosen.origin),
+        origin=str(model.origin),
         scene=scene,
         model=facts,
         vectors=vectors,
         item=item,
         warnings=tuple(warnings),
     )
-    Location(file).write_bytes(f"{found.model_dump_json(indent=2)}\n".encode())
-    return found
+    Location(file).write_bytes(f"{manifest.model_dump_json(indent=2)}\n".encode())
+    return manifest
 
 
-def _palette(chosen: OpenedModel, settings: SceneSettings) -> Palette | None:
-    """Return the classes that become polygons, before anything is drawn."""
-    if not settings.vector:
+def _check_vectors(model: OpenedModel, settings: SceneSettings) -> Palette | None:
+    """Return the classes that become polygons, if they are requested.
+
+    Raises:
+        ConfigError: The file's name or the model does not allow polygons.
+    """
+    if settings.vector is None:
         return None
-    check_vector_name(Path(settings.vector))
-    palette = chosen.bundle.manifest.palette
+    check_vector_name(settings.vector)
+    palette = model.bundle.manifest.palette
     if palette is None:
+        reason = model.bundle.manifest.palette_missing or "no palette was found in the training maps."
         raise ConfigError(
-            f"The maps of {chosen.origin} have no classes that could become polygons: no palette was found in the "
-            "training maps. Set evaluation.palette and export the run again."
+            f"The maps of {model.origin} have no classes that could become polygons: {reason} Set evaluation.palette "
+            "and export the run again."
         )
     return palette
 
 
-def _facts(chosen: OpenedModel, sha256: str, variant: str) -> ModelFacts:
-    registered = chosen.origin if isinstance(chosen.origin, RegisteredModel) else None
+def _model_facts(model: OpenedModel, sha256: str, variant: str) -> ModelFacts:
+    registered = model.origin if isinstance(model.origin, RegisteredModel) else None
     return ModelFacts(
         name=registered.name if registered else "sat2map",
         version=str(registered.version) if registered else None,
         sha256=sha256,
         variant=variant,
-        run_id=chosen.bundle.manifest.run_id,
-        software=_software(),
+        run_id=model.bundle.manifest.run_id,
+        software=_software_version(),
     )
 
 
-def _software() -> str:
+def _software_version() -> str:
     """Return the version of sat2map, or the revision of a checkout that is run without being installed."""
     try:
         return metadata.version("sat2map")

@@ -1,4 +1,4 @@
-"""One scene -> its map and its row: drawn in windows from a disk to a disk, whatever its size."""
+"""Scoring of one scene to a map and its row, in windows from a disk to a disk, whatever its size."""
 
 import time
 from collections.abc import Callable
@@ -9,16 +9,17 @@ from model.bundle import Origin
 from model.errors import ConfigError, DataError, StorageError
 from model.io import files
 from model.io.images import short_name
+from model.io.progress import SILENT, Progress
 from model.translator import Translator
 from serving.inference.scene import SceneReport, draw_scene
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, find_kept, shared_row
 from serving.scoring.manifest import Row
 
 MAX_BYTES = 64 * 2**30
-"""Of a scene: more than 4 billion pixels of eight 16-bit bands have. It is read whole for its hash."""
+"""Maximum size of a scene, more than 4 billion pixels of eight 16-bit bands: all of it is read for its hash."""
 
 Describe = Callable[[Path, SceneReport, str], tuple[str, ...]]
-"""From a map, how it was drawn and the model's variant: writes what goes beside the map, and returns all warnings."""
+"""Writes the files next to a map, given the map, its report and the model's variant, and returns all warnings."""
 
 
 class SceneScorer:
@@ -39,11 +40,11 @@ class SceneScorer:
         self._describe = describe or _return_warnings
         self._row = shared_row(translator, f"{settings} {self._reading}", origin)
 
-    def score(self, task: Task) -> Outcome:
-        """Draw a scene, unless its map is there already; what a stopped run drew of it counts.
+    def score(self, task: Task, *, progress: Progress = SILENT) -> Outcome:
+        """Draw a scene, unless its earlier map is kept; strips that a stopped run has drawn are used.
 
         Raises:
-            PlaceError: The disk is full, or fails.
+            StorageError: The disk fails, or is full.
         """
         name = str(task.photo.location)
         if task.photo.problem:
@@ -60,8 +61,11 @@ class SceneScorer:
                 out,
                 side=self._side,
                 model=row.model_sha256 or "",
+                resolution=self._reading.resolution,
+                bands=self._reading.bands,
+                stretch=self._reading.stretch,
                 overlap=self._overlap,
-                **self._reading.model_dump(),
+                progress=progress,
             )
             warnings = self._describe(out, report, row.variant or "")
             row = replace(row, output=task.output, output_sha256=files.sha256(out))

@@ -1,8 +1,7 @@
-"""Photos and scenes -> a folder of maps and its manifest; photos are read, and maps written, while others are drawn."""
+"""Scoring of photos and scenes into a folder of maps with a manifest; reading, drawing and writing overlap."""
 
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -10,46 +9,69 @@ from model.bundle import OpenedModel, Origin
 from model.errors import DataError
 from model.io.locations import Location
 from model.io.prefetch import run_ahead
-from model.io.progress import track
+from model.io.progress import SILENT, Progress
 from model.spec import Frozen
 from model.translator import Translator
 from serving.encoding import SUFFIXES
 from serving.scoring.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, check_settings, plan
-from serving.scoring.manifest import CSV_FILE, Journal, Row, read_rows, seal
+from serving.scoring.manifest import CSV_FILE, Journal, read_rows, seal
 from serving.scoring.scene_scorer import Describe, SceneScorer
-from serving.scoring.sources import Photo, find_photos
+from serving.scoring.sources import find_photos
 
 THREADS, AHEAD = 2, 4
-"""Threads that read, and as many that write; photos, and maps, that may wait for the next step: memory is theirs."""
+"""Threads that read, and as many that write; photos, and maps, that wait for the next step, which takes memory."""
 REMOTE_THREADS, REMOTE_AHEAD = 8, 16
-"""The same where a server is waited for."""
+"""The same for photos or maps at an address, where threads wait for a server."""
+
+OnOutcome = Callable[[Outcome], None]
+"""Called with each outcome as soon as it is known, in the thread that called `score`."""
 
 
 class Failure(Frozen):
-    """A photo that has no map, and why."""
+    """A photo without a map, and the reason."""
 
     source: str
     error: str
 
 
 class ScoreReport(Frozen):
-    """What a scoring did."""
+    """The result of a scoring."""
 
     out: str
     manifest: str | None
-    """Of a folder of maps; its rows say more. None where a single map went to a file."""
+    """The manifest of a folder of maps, which has more details; None if a single map went to a file."""
     drawn: int
-    """Maps drawn now."""
+    """Number of maps drawn now."""
     kept: int
-    """Maps that were there already, of the same photo, model and settings."""
+    """Number of maps kept from earlier scorings of the same photos with the same model and settings."""
     failed: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+    """Sentences about all maps together; those about a single map are in its outcome."""
     model: str
     variant: str
     provider: str
     seconds: float
-    """From the first photo to the last map, without what comes before and after."""
+    """Time from the first photo to the last map, without preparation and manifests."""
     images_per_second: float
-    """Of those drawn now."""
+    """Rate of the maps drawn now."""
+
+
+class ModelUse(NamedTuple):
+    """The model that drew the maps, and the provider that ran it."""
+
+    origin: Origin
+    variant: str
+    provider: str
+
+
+class NothingDrawn(DataError):
+    """None of the photos can be drawn."""
+
+    def __init__(self, report: ScoreReport) -> None:
+        """Name the first failures of a report."""
+        reasons = "\n".join(f"  {failure.source}: {failure.error}" for failure in report.failed[:20])
+        super().__init__(f"None of the photos can be drawn ({len(report.failed)}):\n{reasons}")
+        self.report = report
 
 
 def score(
@@ -60,73 +82,84 @@ def score(
     settings: ScoreSettings | None = None,
     variant: str | None = None,
     describe: Describe | None = None,
+    progress: Progress = SILENT,
+    on_outcome: OnOutcome | None = None,
 ) -> ScoreReport:
-    """Draw a map of every photo; one that can't be drawn is told on stderr and in the manifest, and the rest is drawn.
+    """Draw a map of every photo; photos that can't be drawn are in the report and in the manifest.
 
-    One photo may go to a file, `is_file_name(out)`: it is drawn whatever is there, and no manifest is written.
+    One photo may go to a file, `is_file_name(out)`: it replaces an existing file, and there is no manifest.
 
-    What an earlier scoring into `out` drew of the same photos, with the same model and settings, is kept, whether that
-    was killed or came to its end; what it could not draw is tried again.
+    Maps that an earlier scoring drew into `out` from the same photos, with the same model and settings, are kept, even
+    if that scoring was killed; photos that it could not draw are tried again.
 
-    A TIFF on a disk that becomes a TIFF on a disk is a scene: it is drawn by `serving.inference.scene.draw_scene`.
+    A TIFF on a disk that becomes a TIFF on a disk is a scene, drawn by `serving.inference.scene.draw_scene`.
 
     Args:
         model: The bundle, and the origin that rows and report name.
         sources: Photos, as `find_photos` takes them.
-        out: The folder of the maps, a path or an address: new, empty, or of an earlier scoring. Or a file.
-        settings: By default PNG, a pixel of the photo to a pixel of the map.
-        variant: Which of the model's files; by default the fastest here.
-        describe: Writes what goes beside the map of a scene.
+        out: The folder of the maps: new, empty, or of an earlier scoring. Or a file.
+        settings: By default PNG, with the pixels of the photo.
+        variant: The variant of the model; by default the fastest on this machine.
+        describe: Writes the files next to the map of a scene.
+        progress: Receives the progress of drawing.
+        on_outcome: Called with the outcome of each photo.
 
     Raises:
-        PlaceError: A place does not answer, or is full; what was drawn counts in the next run.
-        ConfigError: A setting would do nothing.
-        DataError: There are no photos, none can be drawn, or `out` holds something else.
+        StorageError: The storage does not answer, or is full; maps that are drawn are kept by the next run.
+        ConfigError: A setting would have no effect.
+        NothingDrawn: None of the photos can be drawn.
+        DataError: There are no photos, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
-    settings = settings or ScoreSettings()
-    photos = find_photos(sources)
-    if alone := is_file_name(out):
-        tasks = [_single(photos, out)]
-        check_settings(tasks, settings)
-    else:
-        tasks = plan(photos, out.absolute(), _earlier(out), settings)
+    settings, to_file = settings or ScoreSettings(), is_file_name(out)
+    tasks = _plan_file(sources, out, settings) if to_file else _plan_folder(sources, out, settings)
     translator = Translator(model.bundle, variant=variant)
     scorers = make_scorers(translator, settings, origin=model.origin, describe=describe)
     began = time.perf_counter()
-    drawn = draw_all(scorers, tasks)
-    outcomes = _draw_one(drawn) if alone else _note_each(drawn, out)
+    drawn = _report_each(draw_all(scorers, tasks, progress=progress), on_outcome)
+    outcomes = list(drawn) if to_file else _record(drawn, out)
     seconds = time.perf_counter() - began
-    if not alone:
+    if not to_file:
         seal(out, (outcome.row for outcome in outcomes))
-    warn_lost_georeference(outcomes, settings)
-    return summarise(
-        outcomes,
-        seconds=seconds,
-        out=str(out),
-        manifest=None if alone else str(out.join(CSV_FILE)),
-        model=str(model.origin),
-        variant=translator.variant,
-        provider=translator.provider,
-    )
+    manifest = None if to_file else out.join(CSV_FILE)
+    use = ModelUse(model.origin, translator.variant, translator.provider)
+    return summarise(outcomes, settings=settings, seconds=seconds, out=out, manifest=manifest, use=use)
 
 
-def summarise(outcomes: Sequence[Outcome], *, seconds: float, **known: str | None) -> ScoreReport:
-    """Count what became of all photos; `known` are the other fields of the report.
+def summarise(
+    outcomes: Sequence[Outcome],
+    *,
+    settings: ScoreSettings,
+    seconds: float,
+    out: Location,
+    manifest: Location | None,
+    use: ModelUse,
+) -> ScoreReport:
+    """Return the report of all outcomes.
 
     Raises:
-        DataError: None could be drawn.
+        NothingDrawn: All of them failed.
     """
     rows = sorted((outcome.row for outcome in outcomes), key=lambda row: row.source)
     failed = tuple(Failure(source=row.source, error=row.error) for row in rows if row.error)
-    if len(failed) == len(outcomes):
-        reasons = "\n".join(f"  {failure.source}: {failure.error}" for failure in failed[:20])
-        raise DataError(f"None of the photos can be drawn ({len(outcomes)}):\n{reasons}")
     kept = sum(outcome.kept for outcome in outcomes)
     drawn = len(outcomes) - len(failed) - kept
-    rate = round(drawn / seconds, 2)
-    counted = {"drawn": drawn, "kept": kept, "failed": failed, "seconds": round(seconds, 3), "images_per_second": rate}
-    return ScoreReport.model_validate(known | counted)
+    report = ScoreReport(
+        out=str(out),
+        manifest=None if manifest is None else str(manifest),
+        drawn=drawn,
+        kept=kept,
+        failed=failed,
+        warnings=_lost_georeferences(outcomes, settings),
+        model=str(use.origin),
+        variant=use.variant,
+        provider=use.provider,
+        seconds=round(seconds, 3),
+        images_per_second=round(drawn / seconds, 2),
+    )
+    if len(failed) == len(outcomes):
+        raise NothingDrawn(report)
+    return report
 
 
 def is_file_name(out: Location) -> bool:
@@ -134,66 +167,55 @@ def is_file_name(out: Location) -> bool:
     return out.name_path.suffix.lower() in SUFFIXES and out.type() != "folder"
 
 
-def _single(photos: list[Photo], out: Location) -> Task:
+def _plan_file(sources: Sequence[str], out: Location, settings: ScoreSettings) -> list[Task]:
+    photos, location = find_photos(sources), out.absolute()
     if len(photos) > 1:
         raise DataError(f"{len(photos)} photos can't go to the file {out}; name a folder for their maps.")
-    location = out.absolute()
     if location == photos[0].location:
         raise DataError(f"The map of {location} would replace it; name another file.")
-    return Task(photos[0], location, location.name_path.name)
+    tasks = [Task(photos[0], location, location.name_path.name)]
+    check_settings(tasks, settings)
+    return tasks
 
 
-def _earlier(out: Location) -> list[Row]:
+def _plan_folder(sources: Sequence[str], out: Location, settings: ScoreSettings) -> list[Task]:
+    photos = find_photos(sources)
     if out.type() == "file":
         raise DataError(f"{out} is a file; name a folder for the maps.")
-    return read_rows(out)
+    return plan(photos, out.absolute(), read_rows(out), settings)
 
 
-def _draw_one(drawn: Iterable[Outcome]) -> list[Outcome]:
-    """Draw a single map; why there is none is told by the error of `summarise`."""
-    outcomes = list(drawn)
+def _report_each(outcomes: Iterable[Outcome], on_outcome: OnOutcome | None) -> Iterator[Outcome]:
     for outcome in outcomes:
-        _warn(outcome)
-    return outcomes
+        if on_outcome:
+            on_outcome(outcome)
+        yield outcome
 
 
-def _note_each(drawn: Iterable[Outcome], out: Location) -> list[Outcome]:
-    """Note the row of every map that is drawn into a folder, and tell on stderr what there is to tell."""
-    outcomes = []
+def _record(outcomes: Iterable[Outcome], out: Location) -> list[Outcome]:
+    """Add the row of every outcome to the journal of a folder of maps."""
+    recorded = []
     with Journal(out) as journal:
-        for outcome in drawn:
-            print_outcome(outcome)
+        for outcome in outcomes:
             journal.add(outcome.row)
-            outcomes.append(outcome)
-    return outcomes
+            recorded.append(outcome)
+    return recorded
 
 
-def print_outcome(outcome: Outcome) -> None:
-    """Say on stderr why a photo has no map, or what is odd about its map."""
-    if outcome.row.error:
-        print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
-    _warn(outcome)
-
-
-def _warn(outcome: Outcome) -> None:
-    for warning in outcome.warnings:
-        print(f"Warning: {warning}", file=sys.stderr)
-
-
-def warn_lost_georeference(outcomes: Iterable[Outcome], settings: ScoreSettings) -> None:
-    """Say on stderr how many photos had a georeference that their maps have not."""
+def _lost_georeferences(outcomes: Iterable[Outcome], settings: ScoreSettings) -> tuple[str, ...]:
+    """Return a warning if photos have a georeference that their maps do not have."""
     lost = sum(outcome.georeferenced for outcome in outcomes)
-    if lost and settings.format != "tiff":
-        are = "is" if lost == 1 else "are"
-        print(
-            f"Warning: {lost} of the photos {are} georeferenced, and a {settings.format} map is not; to keep that, and "
-            "to draw scenes of any size, take --format tiff.",
-            file=sys.stderr,
-        )
+    if not lost or settings.format == "tiff":
+        return ()
+    are = "is" if lost == 1 else "are"
+    return (
+        f"{lost} of the photos {are} georeferenced, and a {settings.format} map is not; to keep that, and "
+        "to draw scenes of any size, use --format tiff.",
+    )
 
 
 class Scorers(NamedTuple):
-    """What draws photos, and what draws scenes."""
+    """The scorers of photos and of scenes."""
 
     photos: ImageScorer
     scenes: SceneScorer
@@ -207,18 +229,18 @@ def make_scorers(
     return Scorers(photos, SceneScorer(translator, settings, origin=origin, describe=describe))
 
 
-def draw_all(scorers: Scorers, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    """Yield the outcome of every task: of photos in their order, then of scenes, one at a time.
+def draw_all(scorers: Scorers, tasks: Sequence[Task], *, progress: Progress = SILENT) -> Iterator[Outcome]:
+    """Yield the outcome of every task: first of the photos in their order, then of the scenes, one at a time.
 
-    Memory does not grow with their number. A bar on stderr shows how it goes.
+    Memory does not grow with their number.
 
     Raises:
-        PlaceError: A place does not answer any more, or is full.
+        StorageError: The storage no longer answers, or is full.
     """
     photos = [task for task in tasks if not task.is_scene]
-    yield from track(_draw_photos(scorers.photos, photos), "Drawing maps", total=len(photos))
-    # Not behind the others' queue: a scene takes long, and what is done by then must be noted.
-    yield from (scorers.scenes.score(task) for task in tasks if task.is_scene)
+    yield from progress.track(_draw_photos(scorers.photos, photos), "Drawing maps", total=len(photos))
+    # Without the photos' queues: a scene takes long, and its outcome is recorded as soon as it is known.
+    yield from (scorers.scenes.score(task, progress=progress) for task in tasks if task.is_scene)
 
 
 def _draw_photos(scorer: ImageScorer, tasks: Sequence[Task]) -> Iterator[Outcome]:

@@ -140,7 +140,7 @@ def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(finished_flow
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
     done = finished_flow.sat2map("score", "photos", "maps", "--set", "workspace=workspace")
     assert done.returncode == 4, done.stderr
-    assert "Maps: 2 drawn in" in done.stdout and "1 that can't be drawn" in done.stdout
+    assert "Maps: 2 drawn in" in done.stdout and "1 failed" in done.stdout
     assert "broken.jpg" in done.stderr
     drawn = Translator(Bundle.open(run.bundle))(sources)
     for number in range(2):

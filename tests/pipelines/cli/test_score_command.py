@@ -74,7 +74,7 @@ def test_a_folder_becomes_a_folder_of_maps(sat2map, photos, bundle, tmp_path):
         with Image.open(tmp_path / "my maps" / f"{name}.png") as drawn, Image.open(photos / f"{name}.png") as photo:
             assert np.array_equal(np.asarray(drawn), 255 - np.asarray(photo))
     assert "Maps: 0 drawn" in (again := sat2map("score", "my photos", "my maps", "--model", bundle)).stdout
-    assert "3 there already." in again.stdout
+    assert "3 already there." in again.stdout
 
 
 @pytest.mark.parametrize("words", [["-o", "map.webp"], ["map.webp"], ["--out", "map.webp"]])
@@ -102,7 +102,7 @@ def test_some_that_fail_make_exit_code_4_and_a_line_each(sat2map, photos, bundle
     assert done.returncode == 4
     told = [line for line in done.stderr.splitlines() if str(photos) in line]
     assert told == [f"{photos}/b.png: my photos/b.png is of an unknown format; JPEG, PNG, WebP, TIFF are allowed"]
-    assert "Maps: 2 drawn in " in done.stdout and "1 that can't be drawn." in done.stdout
+    assert "Maps: 2 drawn in " in done.stdout and "1 failed." in done.stdout
 
 
 def test_if_all_fail_it_is_an_error(sat2map, photos, bundle):
@@ -119,14 +119,14 @@ def test_a_photo_is_scaled_if_asked(sat2map, photos, bundle, tmp_path):
 
 
 def test_mistakes_are_told_in_a_sentence(sat2map, photos, bundle):
-    refused(sat2map("score"), "What is to be drawn, and where do the maps go? Write: sat2map score PHOTOS MAPS.")
-    refused(sat2map("score", "my photos"), "Where do the maps of my photos go? Write: sat2map score 'my photos' MAPS.")
+    refused(sat2map("score"), "No photos were named. Write: sat2map score PHOTOS MAPS.")
+    refused(sat2map("score", "my photos"), "No folder was named for the maps of my photos. Write: sat2map score 'my photos' MAPS.")
     refused(sat2map("score", "my photos", "maps"), "No trained run in workspace; run `train` first")
     place = ("my photos", "maps", "--model")
     refused(sat2map("score", *place, "nowhere"), "nowhere is not a bundle (bundle.json is missing)")
     refused(sat2map("score", *place, bundle, "--run", "77"), "name two models; give one of them")
     refused(sat2map("score", *place, "models:/sat2map"), "write models:/NAME@ALIAS or models:/NAME/VERSION")
-    refused(sat2map("score", *place, bundle, "--format", "gif"), "there are: jpeg, png, tiff, webp")
+    refused(sat2map("score", *place, bundle, "--format", "gif"), "choose one of: jpeg, png, tiff, webp")
     refused(sat2map("score", *place, bundle, "--variant", "int4"), "has no variant 'int4'; there are: fp32")
     refused(sat2map("score", "nowhere", "maps", "--model", bundle), "There is no nowhere: name photos")
     refused(sat2map("score", "my photos/a.png", "x.jpg", "--format", "png", "--model", bundle), "don't agree")
@@ -151,7 +151,7 @@ def test_a_stopped_scoring_goes_on(bundle, tmp_path):
     said, complaint = running.communicate(timeout=60)
     assert (running.returncode, said) == (130, "")
     assert "Traceback" not in complaint
-    assert complaint.endswith("Stopped. The maps that are drawn count: run the same command again to go on.\n")
+    assert complaint.endswith("Stopped. Finished maps are kept: run the same command again to continue.\n")
     done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
     report = json.loads(done.stdout)
     assert report["kept"] >= 25 and report["kept"] + report["drawn"] == 250

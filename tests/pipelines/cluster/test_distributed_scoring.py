@@ -81,14 +81,15 @@ def ray_here():
 def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, model, photos, tmp_path, capfd):
     local = score(model, [str(photos)], Location(tmp_path / "local"))
     capfd.readouterr()
-    report = score_distributed(model, [str(photos)], Location(tmp_path / "spread"), actors=1, cpus=1)
+    outcomes, spread = [], Location(tmp_path / "spread")
+    report = score_distributed(model, [str(photos)], spread, actors=1, cpus=1, on_outcome=outcomes.append)
     assert_same(tmp_path / "spread", tmp_path / "local")
     timing = {"out", "manifest", "seconds", "images_per_second"}
     assert report.model_dump(exclude=timing) == local.model_dump(exclude=timing)
     assert report.drawn == 5 and report.images_per_second > 0 and not (tmp_path / "spread/.journal").exists()
-    out, err = capfd.readouterr()
-    (told,) = err.splitlines()
-    assert out == "" and told.startswith(f"{photos / 'broken.jpg'}: ")
+    (failed,) = [outcome.row.source for outcome in outcomes if outcome.row.error]
+    assert len(outcomes) == 6 and failed == str(photos / "broken.jpg")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_is_there_is_kept_whoever_drew_it(ray_here, model, photos, tmp_path):
@@ -112,7 +113,7 @@ def test_settings_reach_the_actors(ray_here, model, photos, tmp_path):
     assert {row.model for row in timeless(tmp_path / "spread")} == {"models:/sat2map/3", None}
 
 
-def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path, capfd):
+def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path):
     survey = draw_noise(tmp_path / "survey", ["photo.png"])
     for seed, name in enumerate(("a.tif", "b.tif")):
         pixels = np.random.default_rng(seed).integers(1, 256, (3, 90, 70), dtype=np.uint8)
@@ -122,9 +123,10 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path, capfd):
     (survey / "torn.tif").write_bytes((survey / "a.tif").read_bytes()[:9000])
     settings = ScoreSettings(format="tiff", scene=SceneReading(resolution=0.9))
     score(model, [str(survey)], Location(tmp_path / "local"), settings=settings)
-    capfd.readouterr()
-    spread = Location(tmp_path / "spread")
-    report = score_distributed(model, [str(survey)], spread, settings=settings, actors=2, cpus=1)
+    outcomes, options = [], {"settings": settings, "actors": 2, "cpus": 1}
+    report = score_distributed(
+        model, [str(survey)], Location(tmp_path / "spread"), on_outcome=outcomes.append, **options
+    )
     assert (report.drawn, len(report.failed)) == (3, 1) and timeless(tmp_path / "spread") == timeless(
         tmp_path / "local"
     )
@@ -132,10 +134,10 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path, capfd):
     # An item and a manifest beside each map are the command line's.
     assert spread.keys() - local.keys() == {f"{name}.{kind}.json" for name in "ab" for kind in ("stac", "manifest")}
     assert all(spread[name] == local[name] for name in local)
-    told = sorted(capfd.readouterr().err.splitlines())
-    assert told[0].startswith(f"{survey}/torn.tif: survey/torn.tif is truncated")
-    assert [line.partition(",")[0] for line in told[1:]] == [
-        f"Warning: survey/{name}.tif has pixels of 2 m; the model was trained on 0.9 m" for name in "ab"
+    (torn,) = [outcome.row.error for outcome in outcomes if outcome.row.error]
+    assert torn.startswith("survey/torn.tif is truncated")
+    assert sorted(warning.partition(",")[0] for outcome in outcomes for warning in outcome.warnings) == [
+        f"survey/{name}.tif has pixels of 2 m; the model was trained on 0.9 m" for name in "ab"
     ]
     again = score(model, [str(survey)], Location(tmp_path / "spread"), settings=settings)
     assert (again.drawn, again.kept) == (0, 3)
@@ -163,7 +165,7 @@ def test_nothing_that_can_be_drawn_is_an_error(ray_here, model, tmp_path):
 
 
 def test_a_single_map_is_no_task_for_a_cluster(model, photos, tmp_path):
-    with pytest.raises(DataError, match=r"map.png is a file, and a cluster draws into a folder"):
+    with pytest.raises(DataError, match=r"map.png is a file, but a cluster draws into a folder"):
         score_distributed(model, [str(photos / "a.png")], Location(tmp_path / "map.png"))
 
 
@@ -250,11 +252,12 @@ def keeping_no_records():
 
 
 @pytest.mark.slow
-def test_actors_that_are_lost_again_and_again_are_given_up(ray_here, job, bundle, tmp_path, capsys):
+def test_actors_that_are_lost_again_and_again_are_given_up(ray_here, job, bundle, tmp_path):
     two = draw_noise(tmp_path / "two", ["a.png", "b.png"], LARGE)
     tasks = plan(find_photos([str(two)]), job.out, [], job.settings)
-    told = r"2 photos can't be drawn on this cluster, .*a.png for one: .*the same again to go on; more CPUs"
-    with keeping_no_records(), killing_every_actor(job.out.path), pytest.raises(ClusterError, match=told):
-        list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))
-    assert capsys.readouterr().err.splitlines() == 2 * ["Actors were lost; 2 photos go to others."]
+    message = r"2 photos can't be drawn on this cluster, .*a.png: .*the same command again to continue; more CPUs"
+    lost = []
+    with keeping_no_records(), killing_every_actor(job.out.path), pytest.raises(ClusterError, match=message):
+        list(draw_in_pool(job, bundle, tasks, Pool(1, 1), on_lost=lost.append))
+    assert lost == [2, 2]
     assert len(list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))) == 2

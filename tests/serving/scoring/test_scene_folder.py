@@ -18,12 +18,12 @@ from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 
 from model.bundle import OpenedModel
-from model.errors import ConfigError, DataError
+from model.errors import ConfigError
 from model.io.locations import Location
 from serving.geo.geotiff import gdal
 from serving.inference.scene import SceneReading
 from serving.scoring.image_scorer import ScoreSettings
-from serving.scoring.scorer import score
+from serving.scoring.scorer import NothingDrawn, score
 from tests.fixtures.project import PROJECT
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(PROJECT), "COLUMNS": "100"}
@@ -76,9 +76,10 @@ def survey(tmp_path):
     return folder
 
 
-def draw(bundle, sources, out, *, format="tiff", resize=False, **reading):
+def draw(bundle, sources, out, *, format="tiff", resize=False, on_outcome=None, **reading):
     settings = ScoreSettings(format=format, resize=resize, scene=SceneReading(**reading))
-    return score(OpenedModel(bundle, bundle.read_origin()), [str(sources)], Location.parse(out), settings=settings)
+    model = OpenedModel(bundle, bundle.read_origin())
+    return score(model, [str(sources)], Location.parse(out), settings=settings, on_outcome=on_outcome)
 
 
 def rows(out):
@@ -164,18 +165,20 @@ def test_scenes_beyond_the_limits_of_photos_are_drawn(bundle, tmp_path, maps, mo
     assert np.array_equal(read(maps / "large.tif"), 255 - read(tmp_path / "survey/large.tif"))
 
 
-def test_warnings_are_told_with_the_name_of_their_scene(bundle, survey, maps, capsys):
+def test_warnings_name_their_scene(bundle, survey, maps):
     write(survey / "nowhere.tif", noise(3, 40, 40), crs=None, transform=rasterio.Affine.identity())
-    draw(bundle, survey, maps, resolution=0.5)
-    warnings = sorted(capsys.readouterr().err.splitlines())
-    assert [line.partition(" has ")[0] for line in warnings if "pixels of 2 m" in line] == [
-        "Warning: survey/east.tif",
-        "Warning: survey/west.tif",
+    outcomes = []
+    draw(bundle, survey, maps, resolution=0.5, on_outcome=outcomes.append)
+    warnings = sorted(warning for outcome in outcomes for warning in outcome.warnings)
+    assert [warning.partition(" has ")[0] for warning in warnings if "pixels of 2 m" in warning] == [
+        "survey/east.tif",
+        "survey/west.tif",
     ]
-    assert "Warning: survey/nowhere.tif has no coordinate system, and its map has none either." in warnings
+    assert "survey/nowhere.tif has no coordinate system, and its map has none either." in warnings
     assert len(warnings) == 4
-    draw(bundle, survey, maps, resolution=0.5)
-    assert capsys.readouterr().err == ""
+    outcomes.clear()
+    draw(bundle, survey, maps, resolution=0.5, on_outcome=outcomes.append)
+    assert len(outcomes) == 4 and not any(outcome.warnings for outcome in outcomes)
 
 
 # Run again
@@ -268,7 +271,7 @@ def test_a_scene_that_can_t_be_drawn_is_a_row_and_the_rest_is_drawn(bundle, surv
     errors = {Path(failure.source).name: failure.error for failure in report.failed}
     assert list(errors) == ["garbled.tif", "picture.tif", "poser.tif", "queue.tif", "single.tif", "west.tif"]
     assert "is a VRT; a scene must be a TIFF" in errors["poser.tif"] and "of another format" in errors["picture.tif"]
-    assert errors["garbled.tif"].startswith("survey/garbled.tif is broken: its description can't be read (")
+    assert errors["garbled.tif"].startswith("survey/garbled.tif is broken: its metadata can't be read (")
     assert errors["queue.tif"] == "survey/queue.tif is missing or not a regular file"
     assert errors["single.tif"] == "Bands (1, 2, 3) can't be drawn; name one or three of 1 to 1."
     assert errors["west.tif"] == f"{maps}/west.tif is a folder; name a file for the map."
@@ -295,7 +298,7 @@ def test_settings_that_would_do_nothing_are_refused(bundle, survey, maps, tmp_pa
 def test_options_that_can_t_be_used_are_told(sat2map, survey, make_bundle, maps):
     words = ("survey", "maps", "--model", make_bundle())
     for option, told in (
-        (("--bands", "1"), "--bands can't be used here: they are of scenes"),
+        (("--bands", "1"), "--bands can't be used here: they are for scenes"),
         (("--bands", "1", "--format", "webp"), "or --format tiff for a folder"),
         (
             ("--vector", "a.gpkg", "--format", "tiff"),
@@ -317,8 +320,8 @@ def test_scenes_that_become_pictures_are_warned_of_once(sat2map, survey, make_bu
     whole = (survey / "east.tif").read_bytes()
     (survey / "torn.tif").write_bytes(whole[: len(whole) // 2])
     words = ("--model", make_bundle())
-    advice = "to keep that, and to draw scenes of any size, take --format tiff."
-    for kept in ("3 drawn", "3 there already"):
+    advice = "to keep that, and to draw scenes of any size, use --format tiff."
+    for kept in ("3 drawn", "3 already there"):
         done = sat2map("survey", "maps", *words)
         assert done.returncode == 4 and kept in done.stdout
         assert done.stderr.count("georeferenced") == 1
@@ -329,17 +332,29 @@ def test_scenes_that_become_pictures_are_warned_of_once(sat2map, survey, make_bu
     assert sat2map("survey/photo.png", "-o", "map.png", *words).stderr == ""
 
 
-def test_it_is_told_even_where_nothing_can_be_drawn(bundle, survey, maps, monkeypatch, capsys):
+def test_the_warning_is_there_even_if_nothing_can_be_drawn(bundle, survey, maps, monkeypatch):
     monkeypatch.setattr("model.io.images.MAX_BYTES", 5000)
-    with pytest.raises(DataError, match="None of the photos can be drawn"):
+    with pytest.raises(NothingDrawn, match="None of the photos can be drawn") as stopped:
         draw(bundle, survey, maps, format="jpeg")
-    assert "2 of the photos are georeferenced, and a jpeg map is not" in capsys.readouterr().err
+    (warning,) = stopped.value.report.warnings
+    assert warning.startswith("2 of the photos are georeferenced, and a jpeg map is not")
+
+
+def test_the_command_line_warns_even_if_nothing_can_be_drawn(sat2map, survey, make_bundle):
+    for name in ("east.tif", "west.tif"):
+        content = (survey / name).read_bytes()
+        (survey / name).write_bytes(content[: len(content) // 2])
+    (survey / "photo.png").unlink()
+    done = sat2map("survey", "maps", "--model", make_bundle())
+    warning, error = done.stderr.splitlines()[2:4]
+    assert warning.startswith("Warning: 2 of the photos are georeferenced") and done.returncode == 2
+    assert error == "Error: None of the photos can be drawn (2):"
 
 
 # At addresses
 
 
-def test_scenes_at_addresses_are_told_to_come_to_a_disk(bundle, survey, maps, tmp_path, store, capsys):
+def test_scenes_at_addresses_are_told_to_come_to_a_disk(bundle, survey, maps, tmp_path, store):
     Image.fromarray(np.moveaxis(noise(3, 40, 50), 0, -1)).save(survey / "plain.tif")
     advice = "(a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
     source = store.upload(survey, "survey")
@@ -348,7 +363,7 @@ def test_scenes_at_addresses_are_told_to_come_to_a_disk(bundle, survey, maps, tm
         told = {failure.error for failure in report.failed}
         assert told == {f"survey/{name}.tif is georeferenced {advice}" for name in ("east", "west")}
         assert report.drawn == 2
-    assert draw(bundle, source, tmp_path / "pictures", format="png").drawn == 4
+    pictures = draw(bundle, source, tmp_path / "pictures", format="png")
+    assert pictures.drawn == 4 and pictures.warnings[0].startswith("2 of the photos are georeferenced")
     with Image.open(maps / "plain.tif") as drawn:
         assert drawn.size == (50, 40)
-    assert capsys.readouterr().err.count("Warning: 2 of the photos are georeferenced") == 1

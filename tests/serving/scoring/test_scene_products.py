@@ -79,7 +79,7 @@ def test_a_scene_becomes_a_map_with_polygons_an_item_and_a_manifest(sat2map, sce
     assert manifest["scene"]["tiles"] == 20 and manifest["scene"]["seams"] is not None
     assert item["properties"]["sat2map:model_sha256"] == manifest["model"]["sha256"]
     for words in (
-        "Scene: 120x96 pixels, 2 m a pixel, 20 tiles drawn in",
+        "Scene: 120x96 pixels, 2 m per pixel, 20 tiles drawn in",
         "1 road",
         "1 water",
         "map.stac.json",
@@ -121,10 +121,10 @@ def test_what_can_t_be_done_is_told_before_anything_is_drawn(sat2map, scene, mak
     words = ("scene.tif", "-o", "map.tif", "--model", bundle)
     refused(sat2map(*words, "--vector", "map.gpkg"), "have no classes that could become polygons")
     refused(sat2map(*words, "--vector", "map.shp"), "map.shp", ".gpkg or .geojson")
-    refused(sat2map(*words, "--bands", "red"), "--bands red are no numbers")
-    refused(sat2map(*words, "--bands", "1.5"), "--bands 1.5 are no band numbers")
+    refused(sat2map(*words, "--bands", "red"), "--bands red are not numbers")
+    refused(sat2map(*words, "--bands", "1.5"), "--bands 1.5 are not band numbers")
     refused(sat2map(*words, "--stretch", "2"), "has 1 numbers; give two percentiles")
     refused(sat2map(*words, "--resize", "--actors", "2"), "--resize, --actors can't be used here: a scene is drawn")
     refused(sat2map("scene.tif", "maps", "--vector", "map.gpkg", "--model", bundle), "--vector can't be used here")
-    refused(sat2map("scene.tif", "maps", "--actors", "2", "--model", bundle), "they are of --distributed")
+    refused(sat2map("scene.tif", "maps", "--actors", "2", "--model", bundle), "they need --distributed")
     assert sorted(os.listdir(tmp_path)) == ["bundle", "scene.tif"]

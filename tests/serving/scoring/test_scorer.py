@@ -162,21 +162,23 @@ def test_the_manifest_says_what_was_made_by_which_model(bundle, photos, maps):
     assert draw(bundle, photos, maps).model == "runs:/1f0c"
 
 
-def test_what_can_t_be_drawn_is_told_on_stderr_and_the_rest_is_drawn(bundle, photos, maps, capsys):
+def test_photos_that_can_t_be_drawn_are_reported_and_the_others_are_drawn(bundle, photos, maps, capfd):
     whole = (photos / "b.png").read_bytes()
     (photos / "b.png").write_bytes(whole[: len(whole) // 2])
     (photos / "empty.jpg").touch()
     noise(5).save(photos / "d.gif")
     noise(5).save(photos / "pages.tif", save_all=True, append_images=[noise(6)])
-    report = draw(bundle, photos, maps)
+    outcomes = []
+    report = draw(bundle, photos, maps, on_outcome=outcomes.append)
     assert report.drawn == 2 and list(errors(report)) == ["b.png", "d.gif", "empty.jpg", "pages.tif"]
     assert errors(report)["b.png"].startswith("photos/b.png is broken or truncated (")
     assert errors(report)["d.gif"] == "photos/d.gif is GIF; JPEG, PNG, WebP, TIFF are allowed"
     assert errors(report)["pages.tif"] == "photos/pages.tif has several pages; a single image is needed"
     assert drawn_names(maps) == {"a.png", "c.png"}
-    assert [line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()] == [
+    assert [outcome.row.source for outcome in outcomes if outcome.row.error] == [
         str(photos / name) for name in errors(report)
     ]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_when_nothing_can_be_drawn_it_is_an_error_and_the_manifest_says_why(bundle, photos, maps):
