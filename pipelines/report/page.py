@@ -12,11 +12,11 @@ from model.bundle import BundleManifest
 from model.errors import DataError
 from model.pixels import Pixels, check_images
 from model.spec import LossName, NetworkConfig
-from pipelines.config.schema import RunConfig, ValidationScore
+from pipelines.config.schema import ValidationScore
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import METRICS
 from pipelines.metrics.scores import WIDE_GAP, Comparison, Scores, headline
-from pipelines.report import charts, pictures
+from pipelines.report import charts, facts, pictures
 from pipelines.report.pictures import SHOWN, most_different_pairs, selected_pairs
 from pipelines.report.tables import NOT_BEATEN, Mark, columns_of, gain_tables, score_tables, signed, tables_of_runs
 from pipelines.tracking.loss_curve import LossCurve
@@ -31,14 +31,6 @@ CURVES: dict[LossName | ValidationScore, str] = {
     "val_ssim": "Held-out pairs: SSIM",
 }
 """Curves of the training, and their titles."""
-SETTINGS = {
-    "network": ("image_size", "width", "depth", "dropout", "norm"),
-    "training": (
-        *("epochs", "batch_size", "workers", "learning_rate", "decay", "beta_1", "l1_weight"),
-        *("jitter", "mirror", "turn", "precision", "result"),
-    ),
-}
-"""Settings on the page, by the sections of the configuration."""
 BEATS_ALL = Mark("good", "✓", "Beats every baseline")
 BEATS_MOST = Mark("mixed", "!", "Beats the baselines, but not in every score")
 LOSES = Mark("bad", "✗", "Does not beat the baselines")
@@ -88,7 +80,7 @@ def render(evaluation: Evaluation) -> str:
         headline=headline(scores),
         NOT_BEATEN=NOT_BEATEN,
         head=(
-            ("Model", _network(evaluation.manifest)),
+            ("Model", facts.network(evaluation.manifest)),
             ("Held-out pairs", f"{scores.pairs:,}"),
             ("Data", evaluation.pairs.source),
         ),
@@ -108,10 +100,10 @@ def render(evaluation: Evaluation) -> str:
             for found in scores.classes
         ],
         curves=_curves(evaluation.curve),
-        training=_training(evaluation),
-        data=_data(evaluation.pairs),
-        model=_model(evaluation.manifest),
-        settings=_settings(evaluation.record.config),
+        training=facts.training(evaluation.record, evaluation.curve, pairs=scores.pairs),
+        data=facts.data(evaluation.pairs),
+        model=facts.model(evaluation.manifest),
+        settings=facts.settings(evaluation.record.config),
         command=evaluation.command,
         notes=scores.notes,
         columns=columns_of(scores.model),
@@ -222,56 +214,6 @@ def _curves(curve: LossCurve) -> list[charts.Panel]:
             steps, values = zip(*points, strict=True)
             panels.append(charts.curve(steps, values, title=title))
     return panels
-
-
-def _training(evaluation: Evaluation) -> str:
-    record, training = evaluation.record, evaluation.record.config.training
-    amount = (
-        f"{record.steps:,} steps in {training.epochs:,} epochs, {record.seconds:,.0f} s at "
-        f"{record.images_per_second:.1f} images/s."
-    )
-    if not evaluation.curve.scores:
-        return amount
-    scored = min(training.validation_pairs, evaluation.scores.pairs)
-    return f"{amount} Each checkpoint was scored on {scored} held-out pairs."
-
-
-def _data(pairs: PairIndex) -> tuple[tuple[str, str], ...]:
-    return (
-        ("Source", pairs.source),
-        ("Training pairs", f"{len(pairs.train):,}"),
-        ("Held-out pairs", f"{len(pairs.val):,}"),
-        ("Rejected pairs", f"{len(pairs.rejected):,}"),
-        ("Fingerprint", pairs.fingerprint),
-    )
-
-
-def _model(manifest: BundleManifest) -> tuple[tuple[str, str], ...]:
-    parity = manifest.parity
-    return (
-        ("MLflow run", manifest.run_id),
-        ("Model sha256", manifest.sha256),
-        ("Code revision", manifest.code_revision),
-        (
-            "ONNX and TensorFlow",
-            f"differ by at most {parity.max_difference:.1e} on the scale [-1, 1] for {parity.photos} held-out inputs "
-            f"(limit: {parity.limit:g})",
-        ),
-    )
-
-
-def _settings(config: RunConfig) -> list[tuple[str, str]]:
-    given = config.flat()
-    keys = [f"{section}.{name}" for section, names in SETTINGS.items() for name in names]
-    return [(key, given[key]) for key in [*keys, "seed"]]
-
-
-def _network(manifest: BundleManifest) -> str:
-    network = manifest.network
-    return (
-        f"{manifest.direction.replace('_', ' ')}, {network.image_size} pixels, width {network.width}, "
-        f"depth {network.depth}, {network.norm} norm"
-    )
 
 
 def _labels(runs: Iterable[str]) -> dict[str, str]:
