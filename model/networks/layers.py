@@ -27,7 +27,7 @@ class FastConv2DTranspose(keras.layers.Conv2DTranspose):  # type: ignore[misc]
 
 
 class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalization over each worker's own pairs in one fused operation; Keras' takes a dozen, in float32."""
+    """Batch normalization over each worker's own pairs in one fused operation; Keras uses twelve, in float32."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
         """Normalise the inputs; when training, with the batch's statistics, which also update the moving ones."""

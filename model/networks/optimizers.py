@@ -7,8 +7,8 @@ import tensorflow as tf
 class FusedAdam(keras.optimizers.Adam):  # type: ignore[misc]
     """Keras' Adam with TensorFlow's fused kernel as its update.
 
-    The formula is the same (Kingma & Ba 2015, end of section 2). Keras uses a dozen operations, each of which reads and
-    writes arrays as large as the weights; at batch 1 that is a large part of a training step.
+    The formula is the same (Kingma & Ba 2015, end of section 2). Keras uses about twelve operations, each of which
+    reads and writes arrays as large as the weights; at batch 1 that is a large part of a training step.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:

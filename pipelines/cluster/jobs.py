@@ -180,7 +180,7 @@ def report(job: Job) -> None:
 
 @dataclass
 class Log:
-    """Prints a job's log, each line once, although every new connection starts at its beginning."""
+    """A job's log on stdout: each line is printed once, although every new connection starts at the beginning."""
 
     lines: int = 0
     """Number of lines printed or skipped so far."""

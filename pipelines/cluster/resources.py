@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -22,6 +23,28 @@ NO_PREEMPTION = HeldVariables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"})
 NOTICE_SECONDS = 20.0
 """Seconds that workers wait for resources before the user is notified."""
 POLL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class WorkerResources:
+    """Number of workers, and the CPUs and GPUs of each."""
+
+    workers: int
+    cpus: int
+    gpus: int = 0
+
+    def bundle(self) -> dict[str, float]:
+        """Return the resources of one worker, as Ray requests them."""
+        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+
+    def scaling_config(self) -> ScalingConfig:
+        """Return the configuration for Ray Train."""
+        return ScalingConfig(num_workers=self.workers, use_gpu=self.gpus > 0, resources_per_worker=self.bundle())
+
+    def __str__(self) -> str:
+        """Describe them for the user."""
+        each = " and ".join(_count(int(number), kind) for kind, number in self.bundle().items())
+        return f"{_count(self.workers, 'worker')} with {each} each"
 
 
 @contextlib.contextmanager
@@ -45,7 +68,7 @@ def joined() -> Iterator[None]:
         yield
 
 
-def scaling(training: TrainingConfig) -> ScalingConfig:
+def divide(training: TrainingConfig) -> WorkerResources:
     """Divide the cluster among the workers, each of which must fit on one node.
 
     Raises:
@@ -63,8 +86,7 @@ def scaling(training: TrainingConfig) -> ScalingConfig:
             f"{training.workers} workers with {per_worker} CPUs each were requested and the cluster has {cpus} CPUs; "
             "lower training.workers or training.cpus_per_worker."
         )
-    resources = {"CPU": per_worker, "GPU": 1} if training.gpu else {"CPU": per_worker}
-    return ScalingConfig(num_workers=training.workers, use_gpu=training.gpu, resources_per_worker=resources)
+    return WorkerResources(training.workers, per_worker, 1 if training.gpu else 0)
 
 
 def total(kind: str) -> int:
@@ -81,13 +103,13 @@ def share(cpus: Sequence[int], workers: int) -> int:
 
 
 @contextlib.contextmanager
-def watch_placement(scaling: ScalingConfig, notify: Callable[[str], None]) -> Iterator[None]:
+def watch_placement(requested: WorkerResources, notify: Callable[[str], None]) -> Iterator[None]:
     """Notify the user once whenever the workers have to wait for resources, for instance after the loss of a node.
 
     Ray Train waits for the same number of workers for as long as it takes, and only reports it in its own log.
     """
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(scaling, notify, done), name="placement", daemon=True)
+    watcher = threading.Thread(target=_watch, args=(requested, notify, done), name="placement", daemon=True)
     watcher.start()
     try:
         yield
@@ -96,10 +118,10 @@ def watch_placement(scaling: ScalingConfig, notify: Callable[[str], None]) -> It
         watcher.join()
 
 
-def _watch(scaling: ScalingConfig, notify: Callable[[str], None], done: threading.Event) -> None:
+def _watch(requested: WorkerResources, notify: Callable[[str], None], done: threading.Event) -> None:
     since, notified = 0.0, False
     while not done.wait(POLL_SECONDS):
-        states = _placement_states(scaling)
+        states = _placement_states(requested)
         if "CREATED" in states:
             if notified:
                 notify("The cluster has enough resources again; starting the workers.")
@@ -109,30 +131,16 @@ def _watch(scaling: ScalingConfig, notify: Callable[[str], None], done: threadin
             since = since or time.monotonic()
             if not notified and time.monotonic() - since > NOTICE_SECONDS:
                 notify(
-                    f"Waiting for {_describe_requested(scaling)}: {_describe_available()}. "
+                    f"Waiting for {requested}: {_describe_available()}. "
                     "Training resumes automatically when there is room."
                 )
                 notified = True
 
 
-def _placement_states(scaling: ScalingConfig) -> set[str]:
+def _placement_states(requested: WorkerResources) -> set[str]:
     """Return the states of Ray Train's placement groups, which have one bundle for each worker."""
-    workers, each = _requested(scaling)
-    table = placement_group_table()
-    return {group["state"] for group in table.values() if [*group["bundles"].values()] == [each] * workers}
-
-
-def _describe_requested(scaling: ScalingConfig) -> str:
-    workers, resources = _requested(scaling)
-    each = " and ".join(_count(int(number), kind) for kind, number in resources.items())
-    return f"{_count(workers, 'worker')} with {each} each"
-
-
-def _requested(scaling: ScalingConfig) -> tuple[int, dict[str, float]]:
-    """Return the number of workers and the resources of each."""
-    workers: Any = scaling.num_workers
-    resources: Any = scaling.resources_per_worker
-    return int(workers), dict(resources)
+    bundles = [requested.bundle()] * requested.workers
+    return {group["state"] for group in placement_group_table().values() if [*group["bundles"].values()] == bundles}
 
 
 def _describe_available() -> str:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import mlflow
 from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -201,10 +200,10 @@ def server_errors(*, large_files: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def _existing_run(run_id: str, **options: Any) -> Iterator[Run]:  # noqa: ANN401 - options of mlflow.start_run
+def _existing_run(run_id: str, *, log_system_metrics: bool = False) -> Iterator[Run]:
     uri = connect()
     try:
-        active = mlflow.start_run(run_id=run_id, **options)
+        active = mlflow.start_run(run_id=run_id, log_system_metrics=log_system_metrics or None)
     except MlflowException as error:
         raise TrackingError(
             f"MLflow at {hide_passwords(uri)} does not know run {run_id}; "
@@ -247,7 +246,7 @@ def _log_data(pairs: PairIndex) -> None:
         mlflow.log_params({"data.rejected": len(pairs.rejected)})
 
 
-def _environment() -> dict[str, Any]:
+def _environment() -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

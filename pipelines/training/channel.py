@@ -40,6 +40,7 @@ class ActorChannel:
     """A channel through a Ray actor; it can be passed to any worker of the cluster."""
 
     exchange: Any
+    """Ray's handle of the actor, which is not typed."""
 
     @classmethod
     def open(cls) -> Self:

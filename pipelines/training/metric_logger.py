@@ -13,7 +13,7 @@ LAST_LOSS = LOSSES[-1]
 
 
 class MetricLogger:
-    """Logs updates through an outbox.
+    """Logger of training updates, which sends through an outbox.
 
     Restarted workers repeat steps, and send the complete curve of the checkpoint that they resume from: steps that are
     logged already are left alone, missing ones are added.

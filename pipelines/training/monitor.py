@@ -28,7 +28,7 @@ SHOWN_LOSSES: dict[LossName, str] = {
 
 @dataclass
 class TrainingMonitor:
-    """Processes the first worker's updates until it receives None."""
+    """Monitor of a training, which processes the first worker's updates until it receives None."""
 
     config: RunConfig
     steps_per_epoch: int

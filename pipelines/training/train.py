@@ -7,10 +7,9 @@ import threading
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import ray
-from ray.train import FailureConfig, ScalingConfig
+from ray.train import FailureConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
@@ -45,12 +44,12 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
     _check_batch(config, pairs)
     mlflow_runs.connect()
     with cluster.joined():
-        scaling = cluster.scaling(config.training)
+        resources = cluster.divide(config.training)
         with mlflow_runs.new_run(config, pairs) as run:
             folder = Workspace(config.workspace).new_run(run.id)
             pairs.save(folder.pairs_file)
             write_text(folder.config_file, config.model_dump_json(indent=2))
-            _train(config, pairs, run, folder, scaling, _monitor(config, pairs, logged=last_steps()))
+            _train(config, pairs, run, folder, resources, _monitor(config, pairs, logged=last_steps()))
     return folder
 
 
@@ -71,13 +70,15 @@ def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
     mlflow_runs.connect()
     with cluster.joined():
-        scaling = cluster.scaling(config.training)
+        resources = cluster.divide(config.training)
         with mlflow_runs.resumed_run(folder.run_id, changed) as run:
-            _train(config, pairs, run, folder, scaling, _monitor(config, pairs, logged=last_steps(run)))
+            _train(config, pairs, run, folder, resources, _monitor(config, pairs, logged=last_steps(run)))
     return folder
 
 
-def start_worker(job: WorkerJob, channel: ActorChannel, driver_settings: Any) -> None:  # noqa: ANN401 - Ray's reference
+def start_worker(
+    job: WorkerJob, channel: ActorChannel, driver_settings: "ray.ObjectRef[environment.DriverSettings]"
+) -> None:
     """Train as one of Ray Train's workers; TensorFlow is imported here and not in the driver.
 
     Args:
@@ -113,7 +114,7 @@ def _train(
     pairs: PairIndex,
     run: mlflow_runs.Run,
     folder: RunFolder,
-    scaling: ScalingConfig,
+    resources: cluster.WorkerResources,
     monitor: TrainingMonitor,
 ) -> None:
     """Run the workers to the end, and record the finished training."""
@@ -126,9 +127,9 @@ def _train(
         with (
             signals.graceful_stop() as stop,
             monitor.reading(channel, run),
-            cluster.watch_placement(scaling, note),
+            cluster.watch_placement(resources, note),
         ):
-            _run_workers(config, pairs, folder, scaling, channel, stop)
+            _run_workers(config, pairs, folder, resources, channel, stop)
     except TrainingFailedError as error:
         monitor.raise_failure()
         raise TrainingError(f"Training failed: {_cause(error)} Resume with: {_resume_command(folder)}") from error
@@ -159,7 +160,7 @@ def _run_workers(
     config: RunConfig,
     pairs: PairIndex,
     folder: RunFolder,
-    scaling: ScalingConfig,
+    resources: cluster.WorkerResources,
     channel: ActorChannel,
     stop: threading.Event,
 ) -> None:
@@ -167,13 +168,12 @@ def _run_workers(
     with quiet_stderr():
         # This imports TensorFlow, whose messages are of no use here.
         from ray.train.tensorflow import TensorflowTrainer
-    resources: Any = scaling.resources_per_worker
-    job = WorkerJob(config, pairs, folder.path, threads=int(resources["CPU"]), code_revision=provenance.git_revision())
+    job = WorkerJob(config, pairs, folder.path, threads=resources.cpus, code_revision=provenance.git_revision())
     # A reference, because Ray Train shows the trainer's configuration.
     driver_settings = ray.put(environment.capture(os.environ))
     trainer = TensorflowTrainer(
         lambda: start_worker(job, channel, driver_settings),
-        scaling_config=scaling,
+        scaling_config=resources.scaling_config(),
         run_config=RayRunConfig(
             # Always a new name: checkpoints are kept in the run's folder, not by Ray Train.
             name=uuid.uuid4().hex,

@@ -1,8 +1,8 @@
 """One trial of a search: a training with one worker, in a process of Ray Tune, that reports its score every epoch."""
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from ray import tune as ray_tune
 
@@ -18,8 +18,11 @@ from pipelines.workspace import RunFolder
 
 EPOCHS, NAME = "epochs", "trial"
 
+Setting = int | float | str
+"""A sampled value of a setting."""
 
-def run_trial(sampled: dict[str, Any], job: WorkerJob, driver_settings: environment.DriverSettings) -> None:
+
+def run_trial(sampled: Mapping[str, Setting], job: WorkerJob, driver_settings: environment.DriverSettings) -> None:
     """Train with the sampled settings, resuming from the trial's newest checkpoint.
 
     Args:

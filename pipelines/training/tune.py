@@ -18,7 +18,7 @@ from pipelines.config.schema import BEST_IS_LOWEST, RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking import mlflow_runs
 from pipelines.training.messages import WorkerJob
-from pipelines.training.trial import EPOCHS, NAME, run_trial
+from pipelines.training.trial import EPOCHS, NAME, Setting, run_trial
 from pipelines.workspace import RunFolder, Workspace
 
 
@@ -26,7 +26,7 @@ class Trial(Frozen):
     """One trial, with its settings and the held-out score of its last epoch."""
 
     name: str
-    settings: dict[str, Any]
+    settings: dict[str, Setting]
     epochs: int
     score: float
 
@@ -87,7 +87,7 @@ def resume(folder: RunFolder) -> TuneResult:
         return _finish(tuner, config, folder, run)
 
 
-def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  # noqa: ANN401 - the type of a Ray Tune trainable
+def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  # noqa: ANN401 - has no type in Ray
     revision = provenance.git_revision()
     job = WorkerJob(config, pairs, folder.path, threads=config.tune.cpus_per_trial, code_revision=revision)
     # Parameters go to the object store; passed otherwise, Ray Tune would write secrets into the run's folder.
@@ -142,7 +142,7 @@ def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: ml
     return result
 
 
-def _tags(settings: Mapping[str, Any]) -> dict[str, str]:
+def _tags(settings: Mapping[str, Setting]) -> dict[str, str]:
     return {f"best.{key}": str(value) for key, value in settings.items()}
 
 

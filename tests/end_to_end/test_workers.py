@@ -108,7 +108,7 @@ def test_ratio_of_the_losses_does_not_depend_on_the_workers(one, two):
 def test_gradients_summed_in_bfloat16_lead_to_the_same_losses(one, two):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        (_, _, alone), (_, _, shared) = train(one, "instance"), train(two, "instance")
+        (_, _, single), (_, _, shared) = train(one, "instance"), train(two, "instance")
     finally:
         keras.config.set_dtype_policy("float32")
-    np.testing.assert_allclose(shared, alone, rtol=0.02)
+    np.testing.assert_allclose(shared, single, rtol=0.02)

@@ -73,8 +73,8 @@ def test_the_ratio_of_both_terms_does_not_depend_on_the_number_of_workers(rng, w
         adversarial(tf.repeat(patches, own, 0), real=True, global_batch=4),
         l1(tf.repeat(drawn, own, 0), tf.zeros((own, 8, 8, 3)), global_batch=4),
     ]
-    alone = [
+    single = [
         adversarial(patches, real=True, global_batch=1),
         l1(drawn, tf.zeros_like(drawn), global_batch=1),
     ]
-    np.testing.assert_allclose(share, np.array(alone) / workers, rtol=1e-6)
+    np.testing.assert_allclose(share, np.array(single) / workers, rtol=1e-6)

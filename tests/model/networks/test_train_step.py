@@ -1,4 +1,4 @@
-"""One training step: its losses, its updates, mixed precision, and replicas that do together what one does alone."""
+"""One training step: losses, updates, mixed precision, and several replicas compared with one."""
 
 import keras
 import numpy as np
@@ -183,14 +183,14 @@ def test_gradients_of_two_workers_add_up_to_those_of_one():
 def test_two_replicas_take_the_same_step_as_one():
     # Both replicas get the same two pairs, so that batch norm has the same statistics as in the batch of all four.
     pairs = images(2, seed=1), images(2, seed=2)
-    alone, both = build(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    losses = step(alone, [tf.tile(images, (2, 1, 1, 1)) for images in pairs], global_batch=4)
+    single, both = build(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    losses = step(single, [tf.tile(images, (2, 1, 1, 1)) for images in pairs], global_batch=4)
     with both.scope():
         state = build()
     shares = [both.experimental_distribute_values_from_function(lambda _, half=half: half) for half in pairs]
     summed = step_on(both, state, global_batch=4)(*shares)
     np.testing.assert_allclose(summed, [losses[name] for name in LOSSES], rtol=1e-4)
-    expected = gradients(alone)
+    expected = gradients(single)
     for name, gradient in gradients(state).items():
         np.testing.assert_allclose(gradient, expected[name], rtol=2e-3, atol=1e-5, err_msg=name)
     for variable in state.generator.trainable_variables:

@@ -43,9 +43,9 @@ def test_two_workers_reach_the_weights_of_one(make_prepared, norm):
         with np.load(newest / ARRAYS) as arrays:
             names = [name for name in arrays.files if name.startswith(("generator/", "discriminator/"))]
             weights.append({name: arrays[name] for name in names if "seed_" not in name})
-    alone, shared = weights
+    single, shared = weights
     # Of the five pairs in a step, one worker has three and the other two.
-    for name, expected in alone.items():
+    for name, expected in single.items():
         assert np.abs(shared[name] - expected).max() <= 1e-4 * max(np.abs(expected).max(), 1e-12), name
 
 
