@@ -16,8 +16,6 @@ from model.errors import BundleError
 from model.io.files import sha256
 from model.spec import Direction, Frozen, NetworkConfig, Palette, TensorSignature, signature
 
-OPSET = 18
-
 MODEL_FILE = "generator.onnx"
 MANIFEST_FILE = "bundle.json"
 PULLED_FILE = "pulled.json"

@@ -6,6 +6,9 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+OPSET = 18
+"""The ONNX operator set of every model that is written."""
+
 Direction = Literal["photo_to_map", "map_to_photo"]
 Dtype = Literal["float32", "uint8"]
 Norm = Literal["batch", "sync_batch", "instance"]

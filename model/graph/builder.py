@@ -8,12 +8,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from model.spec import OPSET
+
 Array = NDArray[Any]
 Shapes = Mapping[str, Sequence[int | str]]
 """Shapes of inputs or outputs by name; an axis of any length has a name."""
 
-OPSET, IR_VERSION = 18, 10
-"""ONNX versions of a new model."""
+IR_VERSION = 10
+"""Version of ONNX's file format of a new model."""
 
 MOVES = {"Transpose", "Reshape", "Slice"}
 """Operators that only move or select values."""

@@ -5,8 +5,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
-from model.bundle import OPSET
-from model.spec import TensorSignature
+from model.spec import OPSET, TensorSignature
 
 
 def to_onnx(generator: keras.Model, tensors: TensorSignature) -> onnx.ModelProto:

@@ -11,7 +11,6 @@ import onnx
 from model.bundle import (
     FP32,
     MODEL_FILE,
-    OPSET,
     VALUE_RANGES,
     Bundle,
     BundleManifest,
@@ -26,7 +25,7 @@ from model.io.files import new_folder, sha256
 from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_tensor
 from model.provenance import git_revision
-from model.spec import Palette, signature
+from model.spec import OPSET, Palette, signature
 from model.translator import Translator
 from pipelines.config.schema import EvaluationConfig, ExportConfig, RunConfig
 from pipelines.data.dataset import load, load_all
