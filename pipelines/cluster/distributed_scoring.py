@@ -24,7 +24,7 @@ from pipelines.cluster import environment, resources
 from pipelines.cluster.scoring_actor import Answer, Batch, Drawer, ScoringJob
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, plan
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
-from serving.scoring.scorer import ModelUse, OnOutcome, ScoreReport, is_file_name, summarise
+from serving.scoring.scorer import ModelUse, OnOutcome, ScoreReport, is_file_name, remove_stale_drafts, summarise
 from serving.scoring.sources import find_photos
 
 BATCH = 16
@@ -99,6 +99,7 @@ def score_distributed(
         answers = draw_in_pool(job, model.bundle, tasks, pool, on_lost=on_lost)
         drawn = _collect(answers, on_outcome, progress=progress, total=len(tasks))
     outcomes, use = drawn.outcomes, ModelUse(model.origin, variant, drawn.provider)
+    remove_stale_drafts(tasks, out)
     seal(out, (outcome.row for outcome in outcomes))
     manifest = out.join(CSV_FILE)
     return summarise(outcomes, settings=settings, seconds=drawn.seconds, out=out, manifest=manifest, use=use)

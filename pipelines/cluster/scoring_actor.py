@@ -18,7 +18,7 @@ from pipelines.cluster import environment
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task
 from serving.scoring.manifest import Journal
 from serving.scoring.scene_products import describer
-from serving.scoring.scorer import Scorers, draw_all, make_scorers
+from serving.scoring.scorer import Scorers, draw_all, make_scorers, remove_stale_drafts
 
 
 class ScoringJob(Frozen):
@@ -83,6 +83,8 @@ class Drawer:
     def _draw(self, batch: Batch) -> Answer:
         if self._ready is None:
             self._ready = _prepare(self._job, self._threads, ray.get(self._content))
+            # Only on this node is it known which processes of this node have ended.
+            remove_stale_drafts(batch.tasks, self._job.out)
         began, outcomes = time.perf_counter(), []
         for outcome in draw_all(self._ready.scorers, batch.tasks):
             # Journalled here too, so that no row is lost if the driver is killed.

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from model.bundle import OpenedModel, RegisteredModel
 from model.errors import ConfigError, DataError
+from model.io.files import remove_stale_drafts
 from model.io.locations import Location
 from model.io.progress import SILENT, Progress
 from model.spec import Frozen, Palette
@@ -74,6 +75,7 @@ def score_scene(
         stretch=reading.stretch,
         progress=progress,
     )
+    remove_stale_drafts(out.parent)
     vectors = None
     if settings.vector and palette:
         vectors = write_vectors(out, settings.vector, palette, classes=settings.classes, progress=progress)

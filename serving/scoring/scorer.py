@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from model.bundle import OpenedModel, Origin
 from model.errors import DataError
+from model.io import files
 from model.io.locations import Location
 from model.io.prefetch import run_ahead
 from model.io.progress import SILENT, Progress
@@ -119,6 +120,7 @@ def score(
     drawn = _report_each(draw_all(scorers, tasks, progress=progress), on_outcome)
     outcomes = list(drawn) if to_file else _record(drawn, out)
     seconds = time.perf_counter() - began
+    remove_stale_drafts(tasks, out)
     if not to_file:
         seal(out, (outcome.row for outcome in outcomes))
     manifest = None if to_file else out.join(CSV_FILE)
@@ -183,6 +185,13 @@ def _plan_folder(sources: Sequence[str], out: Location, settings: ScoreSettings)
     if out.type() == "file":
         raise DataError(f"{out} is a file; name a folder for the maps.")
     return plan(photos, out.absolute(), read_rows(out), settings)
+
+
+def remove_stale_drafts(tasks: Iterable[Task], out: Location) -> None:
+    """Remove the drafts of maps and manifests that killed scorings left behind; servers keep no drafts."""
+    if not out.is_remote:
+        for folder in {out.absolute().path, *(task.location.path.parent for task in tasks)}:
+            files.remove_stale_drafts(folder)
 
 
 def _report_each(outcomes: Iterable[Outcome], on_outcome: OnOutcome | None) -> Iterator[Outcome]:

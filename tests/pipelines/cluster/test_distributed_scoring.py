@@ -22,7 +22,7 @@ from serving.scoring.image_scorer import ScoreSettings, plan
 from serving.scoring.scorer import score
 from serving.scoring.sources import find_photos
 from tests.fixtures.ray_nodes import drawing_actors
-from tests.fixtures.scored_folders import assert_same, draw_noise, maps_in, timeless
+from tests.fixtures.scored_folders import assert_same, draw_noise, leave_draft, maps_in, timeless
 
 LARGE = 800
 """Pixels a side of photos that take a while, for they are drawn in many tiles."""
@@ -97,6 +97,7 @@ def test_what_is_there_is_kept_whoever_drew_it(ray_here, model, photos, tmp_path
     score(model, [str(photos)], Location(out))
     before = maps_in(out)
     (out / "b.png").unlink()
+    leave_draft(out)
     report = score_distributed(model, [str(photos)], Location(out), actors=1, cpus=1)
     assert (report.drawn, report.kept, len(report.failed)) == (1, 4, 1)
     assert maps_in(out) == before

@@ -19,6 +19,8 @@ from tests.fixtures.scored_folders import (
     content,
     draw,
     errors,
+    leave_draft,
+    maps_in,
     negative,
     noise,
     pixels,
@@ -144,11 +146,19 @@ def test_after_a_kill_only_what_is_missing_is_drawn_and_the_result_is_the_same(b
     assert noted >= 100 and report.kept == noted and report.drawn == 300 - noted
     # The few maps that were written and not yet noted are drawn again.
     assert len(altered(maps, before)) <= len(before) - noted
-    assert {name: data for name, data in content(maps).items() if name.endswith(".png") and name[0] != "."} == {
-        name: data for name, data in content(undisturbed).items() if name.endswith(".png")
-    }
+    assert maps_in(maps) == maps_in(undisturbed)
     assert without_times(maps) == without_times(undisturbed)
     assert not (maps / JOURNAL_FOLDER).exists()
+
+
+def test_the_draft_of_a_killed_scorer_is_removed_by_the_next_run(bundle, photos, maps):
+    draw(bundle, photos, maps)
+    expected = set(content(maps)) | {".hidden.png"}
+    leave_draft(maps)
+    (maps / ".hidden.png").touch()
+    assert len(set(content(maps)) - expected) == 1
+    draw(bundle, photos, maps)
+    assert set(content(maps)) == expected
 
 
 FULL = """

@@ -118,7 +118,7 @@ def test_links_in_a_circle_are_followed_once(photos):
         ("empty.txt", "is an empty list"),
         ("binary.txt", "is not a list of photos: write UTF-8 text"),
         ("ftp://host/photos", "ftp:// can't be read"),
-        ("s3://key:secret@bucket/photos", "holds a user or a password"),
+        ("s3://key:secret@bucket/photos", "contains a user or a password"),
     ],
 )
 def test_what_is_not_there_is_told_in_one_sentence(photos, source, said):
