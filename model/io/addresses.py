@@ -1,7 +1,7 @@
-"""Addresses such as `s3://bucket/folder?region=eu-west-1`, taken apart and put together as text: nothing is opened.
+"""Addresses such as `s3://bucket/folder?region=eu-west-1`, parsed and written as text; nothing is opened.
 
-An address never holds a password, for it is written into pairs.json, into MLflow and into messages. So what is refused
-here is refused without being shown.
+An address must not contain a password, because it is written into pairs.json, MLflow and messages. Error messages
+never show what may be a password.
 """
 
 import re
@@ -20,10 +20,11 @@ _AZURE = "where DefaultAzureCredential looks (AZURE_CLIENT_ID, AZURE_TENANT_ID a
 class _Scheme(NamedTuple):
     form: str
     authority: str
-    """What may stand before the path, as a regular expression: no place for a password."""
+    """Regular expression for the part before the path; it matches no password."""
     options: tuple[str, ...]
-    """What may stand behind the question mark: nothing secret."""
+    """Options allowed after the question mark; none is secret."""
     credentials: str
+    """Words that complete the sentence "Credentials belong"."""
 
 
 _SCHEMES = {
@@ -47,18 +48,18 @@ _SCHEMES = {
     ),
     "abfs": _Scheme("abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER", rf"{_HOST}@{_HOST}", (), _AZURE),
     "abfss": _Scheme("abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER", rf"{_HOST}@{_HOST}", (), _AZURE),
-    "file": _Scheme("file:///FOLDER", "", (), "nowhere: this machine's files need none"),
+    "file": _Scheme("file:///FOLDER", "", (), "nowhere: local files need none"),
 }
 
 
 class Address(NamedTuple):
-    """An address in its parts; `str()` gives the text, always the same one for the same parts.
+    """An address in its parts; `str()` returns the same text for equal parts.
 
     Attributes:
-        scheme: Which kind of file system.
+        scheme: Kind of file system, in lower case.
         authority: Bucket or host.
-        path: Below it, with neither escapes nor slashes at its ends.
-        options: Of the file system, such as the endpoint; sorted.
+        path: Path in the bucket or on the host, unescaped and without slashes at its ends.
+        options: Options of the file system, such as the endpoint, sorted by name.
     """
 
     scheme: str
@@ -67,65 +68,68 @@ class Address(NamedTuple):
     options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        """Return the address with what is special in names escaped."""
+        """Return the address as text, with special characters escaped."""
         options = f"?{urlencode(self.options, safe='/:')}" if self.options else ""
         return f"{self.scheme}://{self.authority}/{quote(self.path)}{options}"
 
     @property
     def root(self) -> "Address":
-        """The bucket or host alone, with its options: what one connection serves."""
+        """Address of the bucket or host, with the options; one connection serves everything below it."""
         return self._replace(path="")
 
     @property
     def credentials(self) -> str:
-        """Where the credentials for such an address belong."""
+        """Words that complete the sentence "Credentials belong"."""
         return _SCHEMES[self.scheme].credentials
 
     def inside(self, *names: str) -> "Address":
-        """Return the address of what lies below."""
+        """Return the address of an entry below this one."""
         return self._replace(path="/".join((self.path, *names)).lstrip("/"))
 
 
 def is_address(text: str) -> bool:
-    """Tell an address from a path: it begins with `SCHEME://`."""
+    """Return whether a text begins with `SCHEME://`; otherwise it is a path."""
     return _PARTS.match(text) is not None
 
 
 def parse(text: str) -> Address:
-    """Take an address apart.
+    """Parse an address.
 
     Raises:
-        DataError: The scheme is none of the known, a password stands in it, or the form is wrong.
+        DataError: The scheme is unknown, the form is wrong, or the address contains a password.
     """
     match = _PARTS.match(text)
     if not match:
-        raise DataError(f"{hide_passwords(text)!r} is no address: write SCHEME://..., for instance s3://BUCKET/FOLDER.")
+        raise DataError(
+            f"{hide_passwords(text)!r} is not an address; write SCHEME://..., for instance s3://BUCKET/FOLDER."
+        )
     scheme, authority = match["scheme"].lower(), match["authority"]
     refuse_password(text)
     if scheme not in _SCHEMES:
         allowed = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise DataError(f"{scheme}:// can't be read; give a local folder, kaggle:// or one of {allowed}.")
+        raise DataError(f"{scheme}:// can't be read; use a local folder, kaggle:// or one of {allowed}.")
     known = _SCHEMES[scheme]
     if not re.fullmatch(known.authority, authority, re.ASCII):
-        raise DataError(f"The {scheme}:// address has not the form that is needed: write {known.form}.")
+        raise DataError(f"The {scheme}:// address has the wrong form; write {known.form}.")
     question, _, fragment = match["rest"].partition("#")
     if fragment or match["rest"].endswith("#"):
-        raise DataError(f"The {scheme}:// address holds a '#', which ends an address; write %23 if a name has one.")
+        raise DataError(f"The {scheme}:// address contains a '#', which ends an address; write %23 instead.")
     options = tuple(sorted(parse_qsl(question.removeprefix("?"), keep_blank_values=True)))
     for name, _ in options:
         if name not in known.options:
+            allowed = ", ".join(known.options) or "none"
             raise DataError(
-                f"The {scheme}:// address has an option {name!r}; allowed are: {', '.join(known.options) or 'none'}. "
+                f"The {scheme}:// address has an unknown option {name!r}; allowed options: {allowed}. "
                 f"Credentials belong {known.credentials}."
             )
     return Address(scheme, authority, unquote(match["path"]).strip("/"), options)
 
 
 def refuse_password(text: str) -> None:
-    """Refuse an address, of any scheme, with a user and password in it.
+    """Raise an error if an address, of any scheme, contains a user and password.
 
     Raises:
-        DataError: There is one, or what looks like one; the message does not show it.
+        DataError: It contains them, or what may be them; the message does not show them.
     """
     match = _PARTS.match(text)
     if not match:
@@ -133,18 +137,18 @@ def refuse_password(text: str) -> None:
     scheme, authority = match["scheme"].lower(), match["authority"]
     known = _SCHEMES.get(scheme)
     if known:
-        # Secret keys hold slashes, so that the authority of s3://KEY:SEC/RET@bucket ends in the middle of the secret.
+        # Secret keys may contain slashes: the authority of s3://KEY:SEC/RET@bucket ends in the middle of the secret.
         found = not re.fullmatch(known.authority, authority, re.ASCII) and bool(re.search("[:@]", authority))
         found, where = found or "@" in unquote(match["rest"]), known.credentials
     else:
         found, where = ":" in authority and "@" in text, "in the environment"
     if found:
         raise DataError(
-            f"The {scheme}:// address holds a user or a password, which would be written into logs and MLflow: take it "
-            f"out; credentials belong {where}."
+            f"The {scheme}:// address contains a user or a password, which would be written into logs and MLflow; "
+            f"remove it: credentials belong {where}."
         )
 
 
 def hide_passwords(text: str) -> str:
-    """Return a text in which whatever may be a user and password of an address is left out."""
+    """Return a text without anything that may be the user and password of an address."""
     return re.sub(r"://[^\s'\"]*@", "://", text)

@@ -1,7 +1,8 @@
-"""Image files as RGB pixels: bounded in bytes and pixels, formats by allow-list, upright.
+"""Image files as upright RGB pixels, with limits on the format, the bytes and the pixels.
 
-EXIF orientation is applied, transparency is laid on white, grey is repeated, 16 bits are cut to the upper 8, and CMYK
-becomes RGB without a colour profile. Other numbers than 1, 8 and 16 bits have no range that is known, and are refused.
+EXIF orientation is applied, transparent pixels are blended with white, grey is repeated in three channels, 16 bits are
+reduced to the upper 8, and CMYK becomes RGB without a colour profile. Other depths than 1, 8 and 16 bits are
+rejected, because the range of their values is unknown.
 """
 
 import io
@@ -24,8 +25,8 @@ MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif", ".heic"}
-# The decoder is chosen by the first bytes and called directly, without Image.open and its own bomb check: that one
-# warns and fails at other sizes than ours.
+# The decoder is chosen by the first bytes and called directly: Image.open has a check for decompression bombs of its
+# own, which warns and fails at other sizes than MAX_PIXELS.
 _DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -33,9 +34,9 @@ _DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
     "TIFF": TiffImageFile,
 }
 PHOTOS = ("JPEG", "PNG", "WebP")
-"""What pairs may be."""
+"""Formats of the images of a pair."""
 SCANS = (*PHOTOS, "TIFF")
-"""What can be scored."""
+"""Formats of the images that can be scored."""
 _SIGNATURES = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -50,15 +51,15 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323
 
 
 def is_image_name(name: str) -> bool:
-    """Tell whether a file claims to be an image, of a format that can be read or not; hidden files do not."""
+    """Return whether a file that is not hidden has the suffix of an image, of a format that can be read or not."""
     return Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file once and whole, if it is a regular file of at most `MAX_BYTES`.
+    """Read a file once and completely, if it is a regular file of at most `MAX_BYTES`.
 
     Raises:
-        DataError: It is not, or it can't be opened.
+        DataError: It is not a regular file, is too large, or can't be opened.
     """
     if not path.is_file():
         raise DataError(f"{short_name(path)} is missing or not a regular file")
@@ -73,15 +74,15 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(path: PurePath, content: bytes, *, formats: Collection[str] = PHOTOS) -> Image.Image:
-    """Decode what `path` holds fully, upright and as RGB.
+    """Decode a file completely into an upright RGB image.
 
     Args:
-        path: For messages.
-        content: The file.
-        formats: Those allowed: `PHOTOS` or `SCANS`.
+        path: Path of the file, for messages.
+        content: Bytes of the file.
+        formats: Allowed formats: `PHOTOS` or `SCANS`.
 
     Raises:
-        DataError: It is broken, too large, of several images, or of another format.
+        DataError: The image is broken, too large, of another format, or one of several in the file.
     """
     names = (name for name, signature in _SIGNATURES.items() if re.match(signature, content, re.DOTALL))
     kind = next(names, "of an unknown format")
@@ -91,25 +92,25 @@ def decode(path: PurePath, content: bytes, *, formats: Collection[str] = PHOTOS)
         image = _DECODERS[kind](io.BytesIO(content))
         if image.width * image.height > MAX_PIXELS:
             raise DataError(f"{short_name(path)} has {pixel_size(image)} pixels; at most {MAX_PIXELS} are allowed")
-        if problem := _unusable(image):
+        if problem := _header_problem(image):
             raise DataError(f"{short_name(path)} {problem}")
         return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
-    except Exception as error:  # Pillow's decoders raise a dozen kinds, from SyntaxError to struct.error.
+    except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error.
         raise DataError(f"{short_name(path)} is broken or truncated ({error})") from error
 
 
-def _unusable(image: ImageFile) -> str:
-    """Say what is against an image, as far as its header tells."""
+def _header_problem(image: ImageFile) -> str:
+    """Return the reason to reject an image by its header; empty if there is none."""
     if isinstance(image, TiffImageFile):
         width, height = (int(image.tag_v2.get(tag, 1)) for tag in (_TILE_WIDTH, _TILE_LENGTH))
         if width * height > MAX_PIXELS:
             return f"has tiles of {width}x{height} pixels; at most {MAX_PIXELS} are allowed"
         if image.mode in ("F", "I"):
-            return "has numbers of 32 bits; 8 or 16 bits are allowed: scale them first"
+            return "has 32-bit values; 8 or 16 bits are allowed: scale them first"
         try:
-            # Not by `n_frames`, which follows a chain of pages to its end, and there may be millions.
+            # `n_frames` would follow the chain of pages to its end, and there may be millions.
             image.seek(1)
         except EOFError:
             return ""
@@ -127,10 +128,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def pixel_size(image: Image.Image) -> str:
-    """Write width and height as people do."""
+    """Return width and height as text, such as `256x128`."""
     return f"{image.width}x{image.height}"
 
 
 def short_name(path: PurePath) -> str:
-    """Write a path as its folder and name."""
+    """Return the folder and name at the end of a path."""
     return f"{path.parent.name}/{path.name}"

@@ -30,7 +30,7 @@ class Location:
         """Read a path or an address; `file://` becomes a path.
 
         Raises:
-            DataError: It is an address that can't be used.
+            DataError: It is an address that `addresses.parse` rejects.
         """
         if isinstance(source, Path) or not addresses.is_address(source):
             return cls(Path(source))
@@ -54,7 +54,7 @@ class Location:
 
     @property
     def name_path(self) -> PurePath:
-        """The path, or bucket and path, to take apart and show, but not to open."""
+        """The path, or bucket and path, to split or show, but not to open."""
         if isinstance(self.target, Path):
             return PurePath(self.target)
         return PurePosixPath(self.target.authority, self.target.path)
@@ -106,7 +106,7 @@ class Location:
 
         Raises:
             StorageError: The storage does not answer, is full, or denies access.
-            DataError: Nothing can be written under this name.
+            DataError: No file can have this name.
         """
         if isinstance(self.target, Address):
             object_store.write_bytes(self.target, content)
@@ -143,15 +143,15 @@ class Location:
 
 _INVALID_NAME = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTEMPTY, errno.EINVAL}
 _ADVICE = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
     errno.ENOTDIR: "a file is in the way; choose another folder",
     errno.EEXIST: "a file is in the way; choose another folder",
 }
 
 
 def write_error(location: Location, error: OSError) -> DataError:
-    """Return the error that explains why a file can't be written here: a StorageError, unless its name is at fault."""
+    """Return the error for a file that can't be written here: a StorageError unless the file's name is at fault."""
     if error.errno in _INVALID_NAME:
         return DataError(f"{location} can't be written ({error.strerror})")
     advice = _ADVICE.get(error.errno or 0, "choose a folder that you may write to")

@@ -1,4 +1,4 @@
-"""Files at addresses, by pyarrow's file systems: listed a folder at a time, read and written one by one.
+"""Files at addresses, listed, read and written with the file systems of pyarrow.
 
 Nothing is copied to this machine. `model.io.locations` chooses between this module and the local disk.
 """
@@ -42,21 +42,21 @@ def list_folder(address: Address) -> Listing:
     from pyarrow import ArrowException
     from pyarrow.fs import FileSelector, FileType
 
-    # Arrow's client for Google finds a folder in the names of its files only if it lists those too.
-    deep = address.scheme == "gs"
+    # Arrow's client for Google infers folders from the names of files only if it lists those files too.
+    recursive = address.scheme == "gs"
     try:
-        # Not every client has a time limit of its own, and a long listing may well take longer than the first answer.
+        # Not every client has a time limit of its own. Only this call is limited: a long listing may take longer.
         if _with_timeout(lambda: _arrow_type(address)) == FileType.File:
             raise DataError(f"{address} is a file, not a folder.")
         filesystem, path = connect(address)
-        entries = filesystem.get_file_info(FileSelector(path, recursive=deep))
+        entries = filesystem.get_file_info(FileSelector(path, recursive=recursive))
     except (OSError, ArrowException) as error:
-        if isinstance(error, FileNotFoundError) or (deep and "No such file or directory" in str(error)):
+        if isinstance(error, FileNotFoundError) or (recursive and "No such file or directory" in str(error)):
             raise DataError(f"There is no folder {address}, or it is empty; check the spelling.") from error
         raise storage_error(address, error) from error
     folders, files = set(), []
     for entry in entries:
-        name, below, _ = (entry.path.removeprefix(f"{path}/") if deep else entry.base_name).partition("/")
+        name, below, _ = (entry.path.removeprefix(f"{path}/") if recursive else entry.base_name).partition("/")
         if below or entry.type == FileType.Directory:
             folders.add(name)
         else:
@@ -124,7 +124,7 @@ def write_bytes(address: Address, content: bytes) -> None:
 
     try:
         filesystem, path = connect(address)
-        # HDFS shows a file while it grows, so it is renamed at the end; object stores only show complete files.
+        # HDFS shows incomplete files, so the file is renamed at the end; object stores show only complete files.
         draft = f"{path}.part" if address.scheme == "hdfs" else path
         if draft != path:
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
@@ -184,7 +184,7 @@ def _connect(root: Address) -> tuple[Any, str]:
 
 
 def _connect_s3(root: Address) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """Connect like `FileSystem.from_uri`, but with fewer retries: its defaults wait 100 s for a silent server."""
+    """Connect as `FileSystem.from_uri` does, but with fewer retries: its defaults wait 100 s for a silent server."""
     from pyarrow import fs
 
     options = dict(root.options)
@@ -232,7 +232,7 @@ def _is_denied(error: Exception) -> bool:
 
 
 def storage_error(address: Address, error: Exception) -> StorageError:
-    """Return the error that explains in a sentence why an address can't be used."""
+    """Return the error that explains in one sentence why an address can't be used."""
     text = " ".join(str(error).split()) or type(error).__name__
     if "NO_SUCH_BUCKET" in text or ("Bucket '" in text and "not found" in text):
         return StorageError(

@@ -1,4 +1,4 @@
-"""Work that is done in other threads before its results are asked for."""
+"""Results computed in other threads before they are requested."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 def run_ahead(
     pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """Yield results in order while up to `ahead` more items are in work or wait; what `function` raises is raised."""
+    """Yield results in order, with up to `ahead` more items queued or running; errors of `function` are raised here."""
     running: deque[Future[Result]] = deque()
     try:
         for item in items:

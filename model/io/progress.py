@@ -73,7 +73,7 @@ def working(label: str) -> Iterator[None]:
 
 @contextmanager
 def stage(label: str) -> Iterator[None]:
-    """Print on stderr when a stage begins, and how long it took."""
+    """Print on stderr that a stage begins and, unless it fails, how long it took."""
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -85,11 +85,11 @@ def stage(label: str) -> Iterator[None]:
 
 @contextmanager
 def quiet_stderr(*, show_on_error: bool = True, keep_python: bool = False) -> Iterator[None]:
-    """Hold back everything that this process writes to file descriptor 2, including C++ libraries.
+    """Hold back everything that this process writes to file descriptor 2, including output of C++ libraries.
 
     Args:
-        show_on_error: Print it after all if an error is raised; otherwise it is discarded in any case.
-        keep_python: Let `sys.stderr` through, and hold back only what libraries write past it.
+        show_on_error: Print the output if an error is raised; if false, it is always discarded.
+        keep_python: Let `sys.stderr` through, and hold back only output that bypasses it.
     """
     sys.stderr.flush()
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Addresses as text: taken apart, put together, and refused without showing what is secret in them."""
+"""Addresses: parsed, written as text, and rejected without showing passwords."""
 
 import pytest
 
@@ -27,13 +27,13 @@ from pipelines.config.loading import load
         ("s3://bucket/100%", ("s3", "bucket", "100%"), "s3://bucket/100%25"),
     ],
 )
-def test_an_address_is_taken_apart_and_written_in_one_way(text, parts, normal):
+def test_an_address_is_parsed_and_has_one_text(text, parts, normal):
     address = parse(text)
     assert address == Address(*parts) and str(address) == normal
     assert parse(normal) == address
 
 
-def test_options_are_kept_for_every_file_below():
+def test_entries_below_an_address_keep_its_options():
     address = parse("s3://bucket/a?scheme=http&endpoint_override=127.0.0.1:5000")
     assert str(address.inside("train", "x #1.png")) == (
         "s3://bucket/a/train/x%20%231.png?endpoint_override=127.0.0.1:5000&scheme=http"
@@ -45,40 +45,43 @@ def test_options_are_kept_for_every_file_below():
 
 
 @pytest.mark.parametrize("text", ["/data/pairs", "pairs", "~/pairs", "sample", "./a:b", "C:/pairs", "//host/pairs"])
-def test_a_path_is_no_address(text):
+def test_a_path_is_not_an_address(text):
     assert not is_address(text)
-    with pytest.raises(DataError, match="is no address"):
+    with pytest.raises(DataError, match="is not an address"):
         parse(text)
 
 
-def refused(text):
-    with pytest.raises(DataError) as stopped:
+def parse_error(text):
+    """Parse an address that must be rejected; return the message."""
+    with pytest.raises(DataError) as error:
         parse(text)
-    return str(stopped.value)
+    return str(error.value)
 
 
-def test_another_scheme_is_told_the_allowed_ones():
-    said = refused("ftp://host/pairs")
-    assert said == (
-        "ftp:// can't be read; give a local folder, kaggle:// or one of s3://, gs://, hdfs://, abfs://, abfss://, "
+def test_an_unknown_scheme_is_rejected_with_the_allowed_ones():
+    assert parse_error("ftp://host/pairs") == (
+        "ftp:// can't be read; use a local folder, kaggle:// or one of s3://, gs://, hdfs://, abfs://, abfss://, "
         "file://."
     )
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("s3:///pairs", "The s3:// address has not the form that is needed: write s3://BUCKET/FOLDER."),
-        ("gs://", "The gs:// address has not the form that is needed: write gs://BUCKET/FOLDER"),
-        ("file://host/pairs", "The file:// address has not the form that is needed: write file:///FOLDER."),
+        ("s3:///pairs", "The s3:// address has the wrong form; write s3://BUCKET/FOLDER."),
+        ("gs://", "The gs:// address has the wrong form; write gs://BUCKET/FOLDER"),
+        ("file://host/pairs", "The file:// address has the wrong form; write file:///FOLDER."),
         ("abfs://account/a", "write abfs://CONTAINER@ACCOUNT.dfs.core.windows.net/FOLDER."),
-        ("s3://bucket/a#maps", "holds a '#', which ends an address; write %23 if a name has one."),
-        ("s3://bucket/a?regoin=eu", "has an option 'regoin'; allowed are: endpoint_override, region, scheme"),
-        ("file:///a?b=c", "has an option 'b'; allowed are: none."),
+        ("s3://bucket/a#maps", "contains a '#', which ends an address; write %23 instead."),
+        (
+            "s3://bucket/a?regoin=eu",
+            "has an unknown option 'regoin'; allowed options: endpoint_override, region",
+        ),
+        ("file:///a?b=c", "has an unknown option 'b'; allowed options: none."),
     ],
 )
-def test_a_wrong_form_is_told_the_right_one(text, said):
-    assert said in refused(text)
+def test_an_invalid_address_is_rejected_with_the_allowed_form(text, message):
+    assert message in parse_error(text)
 
 
 SECRET = "hunter2"
@@ -99,18 +102,18 @@ WITH_PASSWORDS = [
 
 
 @pytest.mark.parametrize("text", WITH_PASSWORDS)
-def test_a_password_is_refused_and_not_shown(text):
-    said = refused(text)
-    assert SECRET not in said and "redentials belong" in said
+def test_a_password_is_rejected_and_not_shown(text):
+    message = parse_error(text)
+    assert SECRET not in message and "redentials belong" in message
 
 
 @pytest.mark.parametrize("text", [*WITH_PASSWORDS, f"kaggle://user:{SECRET}@owner/name"])
-def test_a_configuration_with_a_password_is_refused_before_a_verb_begins(text, tmp_path):
+def test_a_configuration_with_a_password_is_rejected_when_it_is_loaded(text, tmp_path):
     (tmp_path / "my.yaml").write_text(f"data:\n  source: '{text}'\n")
     for file, overrides in ((None, [f"data.source={text}"]), (tmp_path / "my.yaml", [])):
-        with pytest.raises(DataError, match="redentials belong") as stopped:
+        with pytest.raises(DataError, match="redentials belong") as error:
             load(file, overrides)
-        assert SECRET not in str(stopped.value)
+        assert SECRET not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -122,17 +125,17 @@ def test_a_configuration_with_a_password_is_refused_before_a_verb_begins(text, t
         f"s3://KEY:{SECRET}@bucket",
     ],
 )
-def test_a_password_in_a_setting_that_can_not_be_read_is_not_shown_either(override):
-    with pytest.raises(ConfigError) as stopped:
+def test_a_password_in_an_unreadable_setting_is_not_shown(override):
+    with pytest.raises(ConfigError) as error:
         load(None, [override])
-    assert SECRET not in str(stopped.value) and "s3://bucket" in str(stopped.value)
+    assert SECRET not in str(error.value) and "s3://bucket" in str(error.value)
 
 
-def test_other_addresses_pass_the_configuration():
+def test_addresses_without_passwords_are_accepted_by_the_configuration():
     for text in ("s3://bucket/pairs?region=eu-west-1", "kaggle://owner/name#a@b", "/data/a@b:c", "file:///data"):
         assert load(None, [f"data.source={text}"]).data.source == text
 
 
-def test_what_may_be_a_password_is_hidden_in_any_text():
+def test_possible_passwords_are_hidden_in_any_text():
     assert hide_passwords(f"see s3://KEY:{SECRET}/x@bucket/a and b@c") == "see s3://bucket/a and b@c"
     assert hide_passwords("s3://bucket/a") == "s3://bucket/a"

@@ -1,0 +1,75 @@
+"""TIFF images, which can be scored but not trained on."""
+
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model.io.images import SCANS
+from tests.fixtures.image_files import STORED, encoded, oriented, picture, pixels, rejection
+
+
+def tiff_header(tags):
+    """Return a little-endian TIFF without pixels from tags (number, type, value), the type being SHORT or LONG."""
+    entries = [struct.pack("<HHII", number, kind, 1, value) for number, kind, value in sorted(tags)]
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(64)
+
+
+SHORT, LONG = 3, 4
+HEADER = [(258, SHORT, 8), (259, SHORT, 5), (262, SHORT, 1), (277, SHORT, 1)]
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK"])
+def test_a_tiff_of_any_mode_and_compression_is_decoded(mode, compression):
+    image = picture().convert(mode)
+    assert np.array_equal(pixels(encoded(image, "TIFF", compression=compression), formats=SCANS), image.convert("RGB"))
+
+
+def test_a_big_tiff_is_decoded():
+    assert np.array_equal(pixels(encoded(picture(), "TIFF", big_tiff=True), formats=SCANS), picture())
+
+
+def test_sixteen_bits_of_a_tiff_are_reduced_to_the_upper_eight():
+    deep = np.array([[0, 255, 256, 65535, 0x1234]], np.uint16)
+    assert pixels(encoded(Image.fromarray(deep), "TIFF"), formats=SCANS)[0, :, 1].tolist() == [0, 0, 1, 255, 0x12]
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_tiff_is_decoded_upright(orientation):
+    stored, exif = oriented(orientation)
+    assert np.array_equal(pixels(encoded(stored, "TIFF", exif=exif), formats=SCANS), np.asarray(picture()))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_values_without_a_known_range_are_rejected(dtype):
+    scan = encoded(Image.fromarray(np.arange(12, dtype=dtype).reshape(3, 4)), "TIFF")
+    assert rejection(scan, formats=SCANS) == (
+        "photos/x.png has 32-bit values; 8 or 16 bits are allowed: scale them first"
+    )
+
+
+def test_a_tiff_of_several_pages_is_rejected():
+    pages = encoded(picture(), "TIFF", save_all=True, append_images=[picture()] * 3)
+    assert rejection(pages, formats=SCANS) == "photos/x.png has several pages; a single image is needed"
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data", "ignore:Truncated File Read")
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9])
+def test_a_truncated_tiff_is_rejected_and_not_padded(compression, share):
+    content = encoded(picture(size=(64, 64)), "TIFF", compression=compression)
+    assert "is broken or truncated" in rejection(content[: int(share * len(content))], formats=SCANS)
+
+
+def test_a_tiff_with_a_false_size_is_rejected_before_memory_is_allocated():
+    size = [(256, LONG, 30), (257, LONG, 30)]
+    tiles = [(322, LONG, 60_000), (323, LONG, 60_000), (324, LONG, 100), (325, LONG, 40)]
+    assert rejection(tiff_header([*HEADER, *size, *tiles]), formats=SCANS) == (
+        "photos/x.png has tiles of 60000x60000 pixels; at most 64000000 are allowed"
+    )
+    bomb = [(256, LONG, 60_000), (257, LONG, 60_000), (273, LONG, 100), (278, LONG, 60_000), (279, LONG, 40)]
+    assert rejection(tiff_header([*HEADER, *bomb]), formats=SCANS) == (
+        "photos/x.png has 60000x60000 pixels; at most 64000000 are allowed"
+    )
