@@ -1,1 +1,1 @@
-"""What runs on Ray: resources, jobs, distributed scoring."""
+"""Resources, jobs and distributed scoring on Ray."""

@@ -1,1 +1,1 @@
-"""What a run records: MLflow runs, the loss curve, and delivery that survives an outage."""
+"""Records of runs: MLflow, the loss curve, and an outbox that survives an outage."""
