@@ -49,7 +49,7 @@ RAY_LINE = re.compile(
 CLIENT_ERRORS = (OSError, RuntimeError, ValueError, RayError, requests.RequestException, aiohttp.ClientError)
 """Exceptions of Ray's client for an address that is unreachable, rejects a request, or is not a Ray cluster."""
 GIVEN_ADDRESS = HeldVariables({"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None})
-"""Let Ray's client connect to the address that it is given; it would prefer those in these variables."""
+"""Variables without which Ray's client connects to the address that it is given; it would prefer theirs."""
 
 
 @dataclass(frozen=True)

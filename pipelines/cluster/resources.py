@@ -19,7 +19,7 @@ from pipelines.config.schema import TrainingConfig
 OBJECT_STORE_BYTES = 256 << 20
 """Size of the local object store: it carries little but the sheets, since batches are made in the workers."""
 NO_PREEMPTION = HeldVariables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"})
-"""Stop Ray Train from polling for preemptions, which are not announced on one machine."""
+"""Setting that keeps Ray Train from polling for preemptions, which are not announced on a single machine."""
 NOTICE_SECONDS = 20.0
 """Seconds that workers wait for resources before the user is notified."""
 POLL_SECONDS = 2.0

@@ -32,8 +32,8 @@ PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", 
 BATCH = 150 * len(LOSSES)
 """Metrics in one request, which MLflow logs completely or not at all; its own limit is 1000."""
 SHORT_TIMEOUTS = HeldVariables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"})
-"""Let requests fail within seconds. MLflow's own retries take minutes, and its client reads both settings from the
-environment only, for every request."""
+"""Settings with which requests fail within seconds. MLflow's own retries take minutes, and its client reads both
+settings only from the environment, at every request."""
 
 
 class ServerUnavailableError(TrackingError):
