@@ -1,4 +1,4 @@
-"""Locations as values; listed, read and written on this machine, on a server like S3 and on one like Google's."""
+"""Locations as values, and their files on this machine, on an S3 server and on a Google Cloud Storage server."""
 
 import os
 import pickle
@@ -49,7 +49,7 @@ def test_names_are_joined():
 
 
 @pytest.mark.parametrize("text", ["ftp://host/a", "s3://key:secret@bucket/a", "s3://bucket/a?regoin=eu"])
-def test_an_unusable_address_is_refused(text):
+def test_an_unusable_address_is_rejected(text):
     with pytest.raises(DataError):
         Location.parse(text)
 
@@ -120,13 +120,13 @@ def test_a_folder_is_removed_with_its_content(at):
 # Errors
 
 
-def test_a_name_that_is_too_long_is_the_fault_of_the_file(tmp_path):
-    with pytest.raises(DataError, match="File name too long") as stopped:
+def test_a_name_that_is_too_long_is_an_error_of_the_file(tmp_path):
+    with pytest.raises(DataError, match="File name too long") as error:
         Location(tmp_path / ("x" * 300)).write_bytes(b"x")
-    assert not isinstance(stopped.value, StorageError)
+    assert not isinstance(error.value, StorageError)
 
 
-def test_a_file_in_the_way_is_the_fault_of_the_storage(tmp_path):
+def test_a_file_in_the_way_is_an_error_of_the_storage(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"can't be written \(.*\): a file is in the way; choose another folder"):
         Location(tmp_path / "file" / "x").write_bytes(b"x")
@@ -139,7 +139,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(StorageError, match=r"x can't be written \(No space left on device\): make room\."):
+    with pytest.raises(StorageError, match=r"x can't be written \(No space left on device\): free some space\."):
         Location(tmp_path / "x").write_bytes(b"new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"good")]
 

@@ -1,4 +1,4 @@
-"""Pairs at an address: an S3 server on this machine gives the same results as a folder of the same files."""
+"""Pairs at an address: an S3 server gives the same results as a local folder of the same files."""
 
 import logging
 import subprocess
@@ -40,7 +40,7 @@ def index_both(store, folder, key, **options):
 # Index
 
 
-def test_faults_are_found_in_remote_pairs_too(store, tmp_path, key):
+def test_bad_remote_pairs_are_rejected(store, tmp_path, key):
     side_by_side(tmp_path, (("train", 6), ("test", 3)))
     save(tmp_path / "train" / "x é #?%20&+@.png", picture(50))
     save(tmp_path / "train" / "twice.png", picture(51))
@@ -79,8 +79,8 @@ def test_a_bucket_is_a_folder(store, tmp_path):
     assert there.fingerprint == index(tmp_path).fingerprint
 
 
-def test_folders_are_found_in_googles_store(tmp_path):
-    """It has no folders, and its client does not emulate them as that of S3 does."""
+def test_folders_are_found_in_google_cloud_storage(tmp_path):
+    """Google's store has no folders, and its client does not emulate them as the client for S3 does."""
     side_by_side(tmp_path, (("train", 6), ("val", 3)))
     save(tmp_path / "train" / "deeper" / "x.png", picture(54))
     (tmp_path / "train" / "broken.png").write_bytes(b"broken")
@@ -143,7 +143,7 @@ def test_a_long_listing_is_complete(store, key):
 # Pixels
 
 
-def test_many_threads_may_load_pairs(store, tmp_path, key):
+def test_many_threads_can_load_pairs(store, tmp_path, key):
     folder = side_by_side(tmp_path, (("train", 12), ("val", 2)))
     here, there = index(folder), index_both(store, folder, key)
     decode = partial(load, side=SIDE + 3, direction="map_to_photo")
@@ -153,7 +153,7 @@ def test_many_threads_may_load_pairs(store, tmp_path, key):
         assert np.array_equal(pair, decode(expected))
 
 
-def test_batches_are_the_same_as_from_a_folder(store, tmp_path, key):
+def test_batches_of_remote_pairs_equal_those_of_a_folder(store, tmp_path, key):
     folder = side_by_side(tmp_path)
     settings = {"side": 16, "direction": "photo_to_map", "jitter": 1.5, "batch_size": 2, "seed": 3}
     settings |= {"mirror": True, "turn": True}
@@ -173,7 +173,7 @@ def test_another_process_needs_only_the_index(store, tmp_path, key):
     assert (done.stdout.strip(), done.stderr) == (f"({SIDE}, {SIDE}, 3)", "")
 
 
-def test_a_missing_or_changed_file_is_named(store, tmp_path, key):
+def test_a_missing_or_changed_file_is_named_in_the_error(store, tmp_path, key):
     gone, changed, *_ = index_both(store, side_by_side(tmp_path), key).train
     store.client.delete_object(Bucket=BUCKET, Key=f"{key}/train/train0.png")
     store.client.put_object(Bucket=BUCKET, Key=f"{key}/train/train1.png", Body=b"other")

@@ -1,4 +1,4 @@
-"""Addresses that can't be used: one sentence, in bounded time, and no file is blamed."""
+"""Addresses that can't be used: the error is one sentence, comes in time, and does not blame a file."""
 
 import socket
 import threading
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.usefixtures("store")
 
 def error_of(address):
     """Index an address that can't be used, and return the error's single sentence."""
-    with pytest.raises(DataError) as stopped:
+    with pytest.raises(DataError) as error:
         index(address)
-    assert "\n" not in str(stopped.value) and str(stopped.value).endswith(".")
-    return str(stopped.value)
+    assert "\n" not in str(error.value) and str(error.value).endswith(".")
+    return str(error.value)
 
 
 def test_a_missing_folder_a_missing_bucket_and_a_file_have_different_messages(store):
@@ -57,8 +57,8 @@ def test_a_closed_port_is_reported_in_time():
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
-def test_a_silent_server_is_given_up(port, scheme, monkeypatch):
-    """S3's client has time limits of its own; Google's has none, so ours applies."""
+def test_a_silent_server_is_reported_after_the_time_limit(port, scheme, monkeypatch):
+    """The client for S3 has time limits of its own; the one for Google has none, so `ANSWER_SECONDS` applies."""
     monkeypatch.setattr(object_store, "_S3_SECONDS", 1)
     monkeypatch.setattr(object_store, "_S3_ATTEMPTS", 1)
     monkeypatch.setattr(object_store, "ANSWER_SECONDS", 4 if scheme == "s3" else 1)
@@ -67,16 +67,16 @@ def test_a_silent_server_is_given_up(port, scheme, monkeypatch):
     assert "can't be reached" in message and ("no answer in 1 s" in message) == (scheme == "gs")
 
 
-def test_missing_hadoop_is_named():
-    """On a machine with Hadoop's client, the server is missing."""
+def test_a_missing_hadoop_client_is_reported():
+    """On a machine with Hadoop's client, the missing server is reported instead."""
     message = error_of("hdfs://127.0.0.1:1/a")
     assert "needs Hadoop's client on this machine" in message or "can't be reached" in message
 
 
 class Failing(BaseHTTPRequestHandler):
-    """S3 with a folder of three files: `status` is the answer to requests for a file, `listed` that for a listing."""
+    """An S3 folder of three files: `status` answers requests for a file, `list_status` those for a listing."""
 
-    listed, status = 200, 503
+    list_status, status = 200, 503
 
     def log_message(self, *_):
         """Log nothing."""
@@ -88,7 +88,7 @@ class Failing(BaseHTTPRequestHandler):
     def do_GET(self):
         keys = "".join(f"<Contents><Key>a/{name}.png</Key><Size>9</Size></Contents>" for name in "xyz")
         body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{keys}</ListBucketResult>".encode()
-        self.send_response(self.listed)
+        self.send_response(self.list_status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -110,7 +110,7 @@ def failing():
         server.server_close()
 
 
-def test_a_failing_server_stops_the_check_and_blames_no_file(failing):
+def test_a_failing_server_stops_the_check_and_no_file_is_rejected(failing):
     with pytest.raises(StorageError, match=r"^s3://bucket/a/.\.png\?.* can't be reached \(.*503"):
         index(failing(status=503))
 
@@ -120,6 +120,6 @@ def test_a_file_with_denied_access_is_rejected(failing):
         index(failing(status=403))
 
 
-def test_a_folder_with_denied_access_says_where_credentials_belong(failing):
-    message = error_of(failing(listed=403))
+def test_the_error_of_denied_access_names_the_location_of_credentials(failing):
+    message = error_of(failing(list_status=403))
     assert "denies access (" in message and "credentials belong in AWS_ACCESS_KEY_ID" in message
