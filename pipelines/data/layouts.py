@@ -1,4 +1,4 @@
-"""Layouts of folders that hold pairs: candidates are found by name, without opening a file.
+"""Layouts of folders of pairs; candidates are found by name, without opening a file.
 
 ```
 side by side     train/*.jpg   val/*.jpg or test/*.jpg     one image, twice as wide as high: photo left, map right
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
 
 
 class _Half(NamedTuple):
-    """A folder of whole pairs, only photos or only maps: its name, and its images in order."""
+    """A folder of side-by-side pairs, of photos or of maps: its name, and its images in order."""
 
     name: str
     images: list[Location]
@@ -61,27 +61,27 @@ def find_candidates(folder: Location, val_fraction: float) -> list[Candidate]:
     elif held_out:
         raise DataError(f"{folder} has {held_out}/ but no train/. {LAYOUTS}")
     else:
-        train = [_Half(folder.name_path.name, _images(folder, listing))]
+        train = [_Half(folder.name_path.name, _list_images(folder, listing))]
     if held_out:
         held = _list_halves(folder, listing, held_out, sides)
         candidates = [
-            *(_candidate("train", f"train/{key}", halves) for key, halves in _join(train)),
-            *(_candidate("val", f"{held_out}/{key}", halves) for key, halves in _join(held)),
+            *(_candidate("train", f"train/{key}", halves) for key, halves in _match_halves(train)),
+            *(_candidate("val", f"{held_out}/{key}", halves) for key, halves in _match_halves(held)),
         ]
     else:
-        candidates = [_candidate(_hash_split(key, val_fraction), key, halves) for key, halves in _join(train)]
+        candidates = [_candidate(_hash_split(key, val_fraction), key, halves) for key, halves in _match_halves(train)]
     if not candidates:
-        raise DataError(f"There are no pairs in {folder} (found: {_found(listing)}). {LAYOUTS}")
+        raise DataError(f"There are no pairs in {folder} (found: {_describe_content(listing)}). {LAYOUTS}")
     return sorted(candidates, key=lambda candidate: candidate.name)
 
 
-def _found(listing: Listing) -> str:
+def _describe_content(listing: Listing) -> str:
     names = sorted([*(f"{_printable(name)}/" for name in listing.folders), *map(_printable, listing.files)])
-    return first(names, 8, ", ") or "nothing"
+    return join_first(names, 8, ", ") or "nothing"
 
 
-def _images(folder: Location, listing: Listing) -> list[Location]:
-    """Return the files with an image's name, in order."""
+def _list_images(folder: Location, listing: Listing) -> list[Location]:
+    """Return the files whose names are those of images, in order."""
     return [folder.join(name) for name in sorted(filter(is_image_name, listing.files))]
 
 
@@ -89,12 +89,12 @@ def _list_halves(folder: Location, listing: Listing, split: str, sides: Sequence
     """List the folders of a split; one that does not exist has no images."""
     names = [split + side for side in sides]
     below = {name: folder.join(name) for name in names if name in listing.folders}
-    images = {name: _images(half, half.list()) for name, half in below.items()}
+    images = {name: _list_images(half, half.list()) for name, half in below.items()}
     return [_Half(name, images.get(name, [])) for name in names]
 
 
-def _join(halves: Sequence[_Half]) -> Iterator[tuple[str, list[_Half]]]:
-    """Yield each key (file name without suffix) with its files in each of the folders: the join of photo and map."""
+def _match_halves(halves: Sequence[_Half]) -> Iterator[tuple[str, list[_Half]]]:
+    """Yield each file name without suffix, with its files in each folder; this matches maps to photos."""
     listings: list[dict[str, list[Location]]] = [{} for _ in halves]
     for half, listing in zip(halves, listings, strict=True):
         for file in half.images:
@@ -104,7 +104,7 @@ def _join(halves: Sequence[_Half]) -> Iterator[tuple[str, list[_Half]]]:
 
 
 def _candidate(split: str, name: str, halves: list[_Half]) -> Candidate:
-    """Return a candidate with the problem that its file names show: a missing half, or two files of one key."""
+    """Return a candidate with the problem of its file names, if any: a missing half, or several files of one name."""
     problem = ""
     for part, half in zip(("photo", "map"), halves, strict=False):
         if not half.images:
@@ -135,7 +135,7 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def first(items: list[str], count: int, separator: str) -> str:
+def join_first(items: list[str], count: int, separator: str) -> str:
     """Join the first items, followed by the number of the others."""
     shown = separator.join(items[:count])
     return shown if len(items) <= count else f"{shown}{separator}and {len(items) - count} more"

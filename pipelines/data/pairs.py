@@ -19,7 +19,7 @@ from model.io.images import decode, pixel_size, short_name
 from model.io.locations import Location
 from model.io.progress import track
 from model.pixels import Pixels
-from pipelines.data.layouts import LAYOUTS, Candidate, find_candidates, first
+from pipelines.data.layouts import LAYOUTS, Candidate, find_candidates, join_first
 
 REMOTE_READERS = 8
 """Number of threads that check remote files; they spend more time waiting for the network than decoding."""
@@ -128,7 +128,7 @@ def read(pair: Pair) -> tuple[Pixels, Pixels]:
         contents = [file.read_bytes() for file in pair.files]
         if _sha256(contents) != pair.sha256:
             raise DataError("its content has changed since it was indexed")
-        photo, street_map = _halves(pair.files, contents)
+        photo, street_map = _decode_halves(pair.files, contents)
     except StorageError:
         raise
     except DataError as error:
@@ -169,7 +169,7 @@ def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
         return Rejected(name=candidate.name, reason=candidate.problem)
     try:
         contents = [file.read_bytes() for file in candidate.files]
-        photo, _ = _halves(candidate.files, contents)
+        photo, _ = _decode_halves(candidate.files, contents)
     except StorageError:
         # The storage is at fault, and would fail for every other file.
         raise
@@ -184,14 +184,14 @@ def _check(candidate: Candidate, min_side: int) -> Pair | Rejected:
 def _drop_duplicates(good: list[tuple[str, Pair]]) -> tuple[dict[str, list[Pair]], list[Rejected]]:
     """Keep the first pair of each content; held-out pairs come first, so that none of them is trained on."""
     kept: dict[str, list[Pair]] = {"val": [], "train": []}
-    first: dict[str, str] = {}
+    names: dict[str, str] = {}
     duplicates = []
     for split in kept:
         for pair in (pair for pair_split, pair in good if pair_split == split):
-            if pair.sha256 in first:
-                duplicates.append(Rejected(name=pair.name, reason=f"has the same content as {first[pair.sha256]}"))
+            if pair.sha256 in names:
+                duplicates.append(Rejected(name=pair.name, reason=f"has the same content as {names[pair.sha256]}"))
             else:
-                first[pair.sha256] = pair.name
+                names[pair.sha256] = pair.name
                 kept[split].append(pair)
     return kept, duplicates
 
@@ -219,7 +219,7 @@ def _check_usable(index: PairIndex, folder: Location, min_good: float) -> None:
 
 
 def _reasons(index: PairIndex) -> str:
-    return first([f"  {item.name}: {item.reason}" for item in index.rejected], 20, "\n")
+    return join_first([f"  {item.name}: {item.reason}" for item in index.rejected], 20, "\n")
 
 
 def _sha256(contents: list[bytes]) -> str:
@@ -229,7 +229,7 @@ def _sha256(contents: list[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _halves(files: Sequence[Location], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
+def _decode_halves(files: Sequence[Location], contents: list[bytes]) -> tuple[Image.Image, Image.Image]:
     """Decode a pair completely into the photo and the map: RGB images of one size."""
     images = [decode(file.name_path, content) for file, content in zip(files, contents, strict=True)]
     if len(images) == 1:
