@@ -1,15 +1,12 @@
-"""Maps from a pool of actors: the same as without, and given up where actors are lost again and again."""
+"""Scoring with a pool of actors: the same maps as without one, and an error if actors are lost again and again."""
 
 import contextlib
 import logging
 import threading
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-import rasterio
-from affine import Affine
 
 from model.bundle import RegisteredModel, TrainedRun
 from model.errors import BundleError, ClusterError, ConfigError, DataError, StorageError
@@ -22,15 +19,16 @@ from serving.scoring.image_scorer import ScoreSettings, plan
 from serving.scoring.scorer import score
 from serving.scoring.sources import find_photos
 from tests.fixtures.ray_nodes import drawing_actors
+from tests.fixtures.scenes import noise_bands, write_scene
 from tests.fixtures.scored_folders import assert_same, draw_noise, leave_draft, maps_in, timeless
 
 LARGE = 800
-"""Pixels a side of photos that take a while, for they are drawn in many tiles."""
+"""Side in pixels of photos that take some time, because they are drawn in many tiles."""
 
 
 @pytest.fixture
 def photos(tmp_path):
-    """Return a folder of five photos and a file that is none."""
+    """Return a folder of five photos and a file that is not a photo."""
     folder = draw_noise(tmp_path / "photos", [f"{name}.png" for name in "abcde"])
     (folder / "broken.jpg").write_bytes(b"no photo")
     return folder
@@ -51,34 +49,34 @@ def photos(tmp_path):
         ([8, 8], 1, 2, Pool(1, 2)),
     ],
 )
-def test_the_pool_fills_the_cluster_unless_told_otherwise(nodes, actors, cpus, expected):
+def test_the_pool_fills_the_cluster_by_default(nodes, actors, cpus, expected):
     assert size_pool(nodes, actors=actors, cpus=cpus) == expected
 
 
 @pytest.mark.parametrize(
-    ("nodes", "actors", "cpus", "told"),
+    ("nodes", "actors", "cpus", "message"),
     [
         ([1, 1], 3, None, "have 1, 1 CPUs: room for 2 of 3 actors that take 1 each"),
         ([2, 2], None, 3, "have 2, 2 CPUs: room for 0 of 1 actors that take 3 each"),
         ([], None, None, "have no CPUs: room for 0"),
     ],
 )
-def test_a_pool_that_does_not_fit_is_refused(nodes, actors, cpus, told):
-    with pytest.raises(ConfigError, match=f"{told}.*; lower --actors or --cpus-per-actor"):
+def test_a_pool_that_does_not_fit_is_refused(nodes, actors, cpus, message):
+    with pytest.raises(ConfigError, match=f"{message}.*; lower --actors or --cpus-per-actor"):
         size_pool(nodes, actors=actors, cpus=cpus)
 
 
-# On a Ray of this process
+# On a local Ray cluster
 
 
 @pytest.fixture(scope="module")
 def ray_here():
-    """Start Ray once for several tests."""
+    """Start Ray once for all tests of this module."""
     with resources.joined():
         yield
 
 
-def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, model, photos, tmp_path, capfd):
+def test_maps_and_manifest_are_the_same_as_without_actors(ray_here, model, photos, tmp_path, capfd):
     local = score(model, [str(photos)], Location(tmp_path / "local"))
     capfd.readouterr()
     outcomes, spread = [], Location(tmp_path / "spread")
@@ -92,7 +90,7 @@ def test_maps_and_manifest_are_those_of_the_local_scorer(ray_here, model, photos
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_is_there_is_kept_whoever_drew_it(ray_here, model, photos, tmp_path):
+def test_maps_are_kept_with_and_without_actors(ray_here, model, photos, tmp_path):
     out = tmp_path / "maps"
     score(model, [str(photos)], Location(out))
     before = maps_in(out)
@@ -114,13 +112,10 @@ def test_settings_reach_the_actors(ray_here, model, photos, tmp_path):
     assert {row.model for row in timeless(tmp_path / "spread")} == {"models:/sat2map/3", None}
 
 
-def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path):
+def test_scenes_are_the_same_as_without_actors(ray_here, model, tmp_path):
     survey = draw_noise(tmp_path / "survey", ["photo.png"])
     for seed, name in enumerate(("a.tif", "b.tif")):
-        pixels = np.random.default_rng(seed).integers(1, 256, (3, 90, 70), dtype=np.uint8)
-        place = {"crs": "EPSG:32633", "transform": Affine(2, 0, 400_000, 0, -2, 5_800_000), "photometric": "RGB"}
-        with rasterio.open(survey / name, "w", "GTiff", 70, 90, 3, dtype="uint8", **place) as file:
-            file.write(pixels)
+        write_scene(survey / name, noise_bands(3, 90, 70, seed=seed))
     (survey / "torn.tif").write_bytes((survey / "a.tif").read_bytes()[:9000])
     settings = ScoreSettings(format="tiff", scene=SceneReading(resolution=0.9))
     score(model, [str(survey)], Location(tmp_path / "local"), settings=settings)
@@ -132,7 +127,7 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path):
         tmp_path / "local"
     )
     local, spread = maps_in(tmp_path / "local"), maps_in(tmp_path / "spread")
-    # An item and a manifest beside each map are the command line's.
+    # The local scorer is called here without `describe`, so it writes no items and manifests.
     assert spread.keys() - local.keys() == {f"{name}.{kind}.json" for name in "ab" for kind in ("stac", "manifest")}
     assert all(spread[name] == local[name] for name in local)
     (torn,) = [outcome.row.error for outcome in outcomes if outcome.row.error]
@@ -144,7 +139,7 @@ def test_scenes_are_drawn_by_actors_as_here(ray_here, model, tmp_path):
     assert (again.drawn, again.kept) == (0, 3)
 
 
-def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, model, tmp_path):
+def test_an_unwritable_folder_stops_the_scoring(ray_here, model, tmp_path):
     draw_noise(tmp_path / "photos/deep", ["a.png"])
     draw_noise(tmp_path / "first", ["b.png"])
     out = tmp_path / "maps"
@@ -158,21 +153,21 @@ def test_a_place_that_takes_no_maps_stops_it_with_a_sentence(ray_here, model, tm
     assert [row.output for row in timeless(out)] == ["b.png", "deep/a.png"]
 
 
-def test_nothing_that_can_be_drawn_is_an_error(ray_here, model, tmp_path):
+def test_it_is_an_error_if_nothing_can_be_drawn(ray_here, model, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"None of the photos can be drawn \(1\)"):
         score_distributed(model, [str(tmp_path / "photos")], Location(tmp_path / "maps"), actors=1, cpus=1)
 
 
-def test_a_single_map_is_no_task_for_a_cluster(model, photos, tmp_path):
+def test_a_single_map_is_refused(model, photos, tmp_path):
     with pytest.raises(DataError, match=r"map.png is a file, but a cluster draws into a folder"):
         score_distributed(model, [str(photos / "a.png")], Location(tmp_path / "map.png"))
 
 
 @pytest.fixture
 def job(bundle, photos, tmp_path):
-    """Return what actors are told, all of it right."""
+    """Return a valid job for actors."""
     out = tmp_path / "maps"
     out.mkdir()
     (out / "mark").touch()
@@ -188,7 +183,7 @@ def job(bundle, photos, tmp_path):
 
 
 def stopped(job, bundle, photos):
-    """Draw, see that it is stopped before anything is written, and return the message."""
+    """Draw, check that no map is written, and return the error message."""
     tasks = plan(find_photos([str(photos)]), job.out, [], job.settings)
     with pytest.raises(StorageError) as caught:
         list(draw_in_pool(job, bundle, tasks, Pool(1, 1)))
@@ -200,18 +195,18 @@ NOWHERE = Location(Path("/nowhere/a.png"))
 
 
 @pytest.mark.parametrize("changes", [{"mark": NOWHERE}, {"photos": (NOWHERE,)}])
-def test_an_actor_that_does_not_see_what_the_driver_sees_says_so(ray_here, job, bundle, photos, changes):
+def test_an_actor_reports_files_that_it_does_not_see(ray_here, job, bundle, photos, changes):
     message = stopped(job.model_copy(update=changes), bundle, photos)
     assert "/nowhere/" in message and "photos and maps must lie on storage that every node sees" in message
 
 
-def test_a_model_that_can_not_be_loaded_is_told_before_ray_starts(model, photos, tmp_path):
+def test_an_unusable_model_is_reported_before_ray_starts(model, photos, tmp_path):
     with pytest.raises(BundleError, match="no variant 'int3'"):
         score_distributed(model, [str(photos)], Location(tmp_path / "maps"), variant="int3")
     assert not (tmp_path / "maps").exists()
 
 
-def test_a_fault_of_ours_shows_its_trace(ray_here, job, bundle, photos):
+def test_an_unexpected_error_shows_its_traceback(ray_here, job, bundle, photos):
     tasks = plan(find_photos([str(photos)]), job.out, [], job.settings)
     broken = job.model_copy(update={"settings": None})
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*scoring_actor.py.*AttributeError: 'NoneType'"):
@@ -220,11 +215,11 @@ def test_a_fault_of_ours_shows_its_trace(ray_here, job, bundle, photos):
 
 @contextlib.contextmanager
 def killing_every_actor(out):
-    """SIGKILL each actor of this process's Ray that draws into a folder, as soon as it has begun its journal."""
-    over, seen = threading.Event(), set()
+    """SIGKILL each actor that draws into a folder, as soon as it has begun its journal."""
+    done, seen = threading.Event(), set()
 
     def kill():
-        while not over.wait(0.02):
+        while not done.wait(0.02):
             journals = set(out.glob(".journal/*.jsonl"))
             if journals - seen:
                 seen.update(journals)
@@ -236,13 +231,13 @@ def killing_every_actor(out):
     try:
         yield
     finally:
-        over.set()
+        done.set()
         killer.join()
 
 
 @contextlib.contextmanager
 def keeping_no_records():
-    """Take pytest's handlers off Ray Data's logger: their records keep traces, and these lost actors and their CPUs."""
+    """Remove pytest's handlers from Ray Data's logger: their records keep lost actors, and thus CPUs, alive."""
     logger = logging.getLogger("ray.data")
     before = logger.handlers
     logger.handlers = [handler for handler in before if type(handler).__module__.startswith("ray.")]
@@ -253,7 +248,7 @@ def keeping_no_records():
 
 
 @pytest.mark.slow
-def test_actors_that_are_lost_again_and_again_are_given_up(ray_here, job, bundle, tmp_path):
+def test_losing_actors_again_and_again_is_an_error(ray_here, job, bundle, tmp_path):
     two = draw_noise(tmp_path / "two", ["a.png", "b.png"], LARGE)
     tasks = plan(find_photos([str(two)]), job.out, [], job.settings)
     message = r"2 photos can't be drawn on this cluster, .*a.png: .*the same command again to continue; more CPUs"

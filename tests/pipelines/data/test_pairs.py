@@ -1,11 +1,9 @@
-"""The pairs of a folder: checked, fingerprinted, decoded, and refused with a reason."""
+"""The pairs of a folder: checked, fingerprinted, decoded, or rejected with a reason."""
 
 import csv
 import io
 import os
 import shutil
-import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -14,30 +12,21 @@ from PIL import Image
 from model.errors import DataError, MissingStepError
 from model.io import images
 from pipelines.data.pairs import PairIndex, fingerprint, read, rejected_report
-from tests.fixtures.pair_folders import SIDE, index, names, picture, reasons, refused, save, side_by_side, two_folders
+from tests.fixtures.image_files import png_header
+from tests.fixtures.pair_folders import SIDE, index, names, picture, reasons, rejection, save, side_by_side, two_folders
 
 
-def png_header(width, height):
-    """Return a PNG that only claims its size: the header of a decompression bomb."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def test_read_gives_the_photo_from_the_left_and_the_map_from_the_right(tmp_path):
+def test_the_photo_is_on_the_left_and_the_map_on_the_right(tmp_path):
     photo, street_map = read(index(side_by_side(tmp_path)).train[0])
-    whole = np.array(picture((0, 0)))
+    stored = np.array(picture((0, 0)))
     assert photo.dtype == np.uint8 and photo.shape == street_map.shape == (SIDE, SIDE, 3)
-    assert np.array_equal(photo, whole[:, :SIDE]) and np.array_equal(street_map, whole[:, SIDE:])
+    assert np.array_equal(photo, stored[:, :SIDE]) and np.array_equal(street_map, stored[:, SIDE:])
 
 
 # Fingerprint
 
 
-def test_the_fingerprint_holds_content_and_not_place_or_order(tmp_path):
+def test_the_fingerprint_is_independent_of_location_and_order(tmp_path):
     here = index(side_by_side(tmp_path / "here"))
     there = tmp_path / "there"
     for path in sorted((tmp_path / "here").rglob("*.png"), reverse=True):
@@ -47,7 +36,7 @@ def test_the_fingerprint_holds_content_and_not_place_or_order(tmp_path):
     assert fingerprint(reversed(here.train), reversed(here.val)) == here.fingerprint
 
 
-def test_the_fingerprint_changes_with_content_name_and_split(tmp_path):
+def test_the_fingerprint_depends_on_content_name_and_split(tmp_path):
     seen = {index(side_by_side(tmp_path)).fingerprint}
     (tmp_path / "train" / "train0.png").rename(tmp_path / "train" / "renamed.png")
     seen.add(index(tmp_path).fingerprint)
@@ -63,7 +52,7 @@ def test_the_same_folder_gives_the_same_index(tmp_path):
     assert index(tmp_path) == index(tmp_path)
 
 
-# The file
+# The index file
 
 
 def test_an_index_is_saved_and_loaded(tmp_path):
@@ -73,19 +62,19 @@ def test_an_index_is_saved_and_loaded(tmp_path):
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["pairs.json"]
 
 
-def test_a_missing_index_names_the_step_before(tmp_path):
+def test_a_missing_index_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(MissingStepError, match="prepare"):
         PairIndex.load(tmp_path / "pairs.json")
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"source": 1}', "\xff"])
-def test_a_broken_index_is_refused(tmp_path, text):
+def test_a_broken_index_is_rejected(tmp_path, text):
     (tmp_path / "pairs.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"pairs\.json is not an index"):
         PairIndex.load(tmp_path / "pairs.json")
 
 
-def test_an_altered_index_is_refused(tmp_path):
+def test_an_altered_index_is_rejected(tmp_path):
     index(side_by_side(tmp_path)).save(tmp_path / "pairs.json")
     text = (tmp_path / "pairs.json").read_text()
     (tmp_path / "pairs.json").write_text(text.replace("train/train0", "train/trainX"))
@@ -93,7 +82,7 @@ def test_an_altered_index_is_refused(tmp_path):
         PairIndex.load(tmp_path / "pairs.json")
 
 
-def test_read_names_a_file_that_is_gone_or_changed(tmp_path):
+def test_a_missing_or_changed_file_is_named(tmp_path):
     gone, changed, *_ = index(side_by_side(tmp_path)).train
     gone.files[0].path.unlink()
     with pytest.raises(DataError, match=r"train0\.png.*missing"):
@@ -103,40 +92,40 @@ def test_read_names_a_file_that_is_gone_or_changed(tmp_path):
         read(changed)
 
 
-# Refusals
+# Rejections
 
 
-def test_one_truncated_jpeg_among_good_ones_is_listed_and_the_rest_goes_on(tmp_path):
+def test_a_truncated_jpeg_is_listed_and_the_others_are_used(tmp_path):
     side_by_side(tmp_path, (("train", 18), ("val", 2)))
-    whole = save(tmp_path / "train" / "x.jpg", picture(5)).read_bytes()
-    (tmp_path / "train" / "x.jpg").write_bytes(whole[: len(whole) // 2])
+    content = save(tmp_path / "train" / "x.jpg", picture(5)).read_bytes()
+    (tmp_path / "train" / "x.jpg").write_bytes(content[: len(content) // 2])
     found = index(tmp_path)
     assert len(found.train) == 18 and len(found.val) == 2
     assert list(reasons(found)) == ["train/x"]
     assert reasons(found)["train/x"].startswith("train/x.jpg is broken or truncated (")
 
 
-def test_eleven_per_cent_bad_stops_with_the_list_and_ten_goes_on(tmp_path):
+def test_ten_per_cent_of_bad_pairs_are_allowed_and_eleven_are_an_error(tmp_path):
     side_by_side(tmp_path, (("train", 87), ("val", 3)))
     for i in range(10):
         (tmp_path / "train" / f"bad{i:02}.png").write_bytes(b"broken")
     assert len(index(tmp_path).rejected) == 10
     (tmp_path / "train" / "bad10.png").write_bytes(b"")
-    with pytest.raises(DataError, match="Only 90 of the 101 pairs") as stopped:
+    with pytest.raises(DataError, match="Only 90 of the 101 pairs") as error:
         index(tmp_path)
-    assert "at least 90 % must be good" in str(stopped.value)
-    assert "  train/bad00: train/bad00.png is of an unknown format" in str(stopped.value)
-    assert "  train/bad10: train/bad10.png is an empty file" in str(stopped.value)
+    assert "at least 90 % must be good" in str(error.value)
+    assert "  train/bad00: train/bad00.png is of an unknown format" in str(error.value)
+    assert "  train/bad10: train/bad10.png is an empty file" in str(error.value)
     assert len(index(tmp_path, min_good=0.5).rejected) == 11
 
 
-def test_a_long_list_is_cut_at_twenty(tmp_path):
+def test_a_long_list_is_cut_after_twenty(tmp_path):
     side_by_side(tmp_path)
     for i in range(50):
         (tmp_path / "train" / f"bad{i:02}.png").write_bytes(b"broken")
-    with pytest.raises(DataError) as stopped:
+    with pytest.raises(DataError) as error:
         index(tmp_path)
-    assert str(stopped.value).count("unknown format") == 20 and str(stopped.value).endswith("and 30 more")
+    assert str(error.value).count("unknown format") == 20 and str(error.value).endswith("and 30 more")
 
 
 @pytest.mark.parametrize(
@@ -149,48 +138,48 @@ def test_a_long_list_is_cut_at_twenty(tmp_path):
 )
 def test_shape_and_size_are_checked(tmp_path, size, reason):
     save(side_by_side(tmp_path) / "train" / "x.png", picture(5, size))
-    assert refused(tmp_path, "train/x") == reason
+    assert rejection(tmp_path, "train/x") == reason
 
 
-def test_halves_of_different_size_are_refused(tmp_path):
+def test_halves_of_different_size_are_rejected(tmp_path):
     two_folders(tmp_path, "abc")
     save(tmp_path / "trainB" / "b.webp", picture(5, (SIDE + 1, SIDE)))
-    assert refused(tmp_path, "train/b") == "its photo has 32x32 pixels and its map 33x32; they must be equal"
+    assert rejection(tmp_path, "train/b") == "its photo has 32x32 pixels and its map 33x32; they must be equal"
 
 
-def test_a_format_outside_the_list_is_refused_whatever_the_suffix_says(tmp_path):
+def test_another_format_is_rejected_whatever_the_suffix(tmp_path):
     save(side_by_side(tmp_path) / "train" / "x.jpg", picture(5), format="GIF")
-    assert refused(tmp_path, "train/x") == "train/x.jpg is GIF; JPEG, PNG, WebP are allowed"
+    assert rejection(tmp_path, "train/x") == "train/x.jpg is GIF; JPEG, PNG, WebP are allowed"
 
 
-def test_a_tiff_is_named_and_not_passed_over(tmp_path):
+def test_a_tiff_is_rejected_and_not_ignored(tmp_path):
     save(side_by_side(tmp_path) / "train" / "x.tif", picture(5))
-    assert refused(tmp_path, "train/x") == "train/x.tif is TIFF; JPEG, PNG, WebP are allowed"
+    assert rejection(tmp_path, "train/x") == "train/x.tif is TIFF; JPEG, PNG, WebP are allowed"
 
 
-def test_an_allowed_format_under_another_suffix_is_taken(tmp_path):
+def test_an_allowed_format_may_have_another_suffix(tmp_path):
     save(side_by_side(tmp_path) / "train" / "x.jpg", picture(5), format="PNG")
     assert "train/x" in names(index(tmp_path).train)
 
 
-def test_an_animation_is_refused(tmp_path):
+def test_an_animation_is_rejected(tmp_path):
     save(side_by_side(tmp_path) / "train" / "x.webp", picture(5), save_all=True, append_images=[picture(6)])
-    assert refused(tmp_path, "train/x") == "train/x.webp is an animation; a single image is needed"
+    assert rejection(tmp_path, "train/x") == "train/x.webp is an animation; a single image is needed"
 
 
 @pytest.mark.parametrize(("width", "height"), [(12_000, 6_000), (16_000, 8_000), (60_000, 30_000)])
-def test_a_decompression_bomb_is_refused_by_its_header_without_a_warning(tmp_path, width, height):
+def test_a_decompression_bomb_is_rejected_by_its_header_without_a_warning(tmp_path, width, height):
     (side_by_side(tmp_path) / "train" / "x.png").write_bytes(png_header(width, height))
-    assert refused(tmp_path, "train/x") == f"train/x.png has {width}x{height} pixels; at most 64000000 are allowed"
+    assert rejection(tmp_path, "train/x") == f"train/x.png has {width}x{height} pixels; at most 64000000 are allowed"
 
 
-def test_a_huge_file_is_refused_unread(tmp_path):
+def test_a_huge_file_is_not_read(tmp_path):
     with (side_by_side(tmp_path) / "train" / "x.png").open("wb") as file:
         file.truncate(images.MAX_BYTES + 1)
-    assert refused(tmp_path, "train/x") == "train/x.png has 268435457 bytes; at most 268435456 are allowed"
+    assert rejection(tmp_path, "train/x") == "train/x.png has 268435457 bytes; at most 268435456 are allowed"
 
 
-def test_a_dangling_link_and_a_pipe_are_refused_and_a_good_link_is_taken(tmp_path):
+def test_dangling_links_and_pipes_are_rejected_and_good_links_are_followed(tmp_path):
     side_by_side(tmp_path / "data")
     save(tmp_path / "outside.png", picture(5))
     (tmp_path / "data" / "train" / "good.png").symlink_to(tmp_path / "outside.png")
@@ -204,7 +193,7 @@ def test_a_dangling_link_and_a_pipe_are_refused_and_a_good_link_is_taken(tmp_pat
     }
 
 
-def test_a_duplicate_in_train_gives_way_to_the_held_out_one(tmp_path):
+def test_duplicates_are_dropped_from_the_training_pairs_first(tmp_path):
     side_by_side(tmp_path)
     shutil.copyfile(tmp_path / "val" / "val1.png", tmp_path / "train" / "a.png")
     shutil.copyfile(tmp_path / "train" / "train0.png", tmp_path / "train" / "z.png")
@@ -216,7 +205,7 @@ def test_a_duplicate_in_train_gives_way_to_the_held_out_one(tmp_path):
     }
 
 
-def test_the_report_is_csv_that_reads_back(tmp_path):
+def test_the_report_of_rejected_pairs_is_csv(tmp_path):
     save(side_by_side(tmp_path) / "train" / 'odd, "name".png', picture(5, (SIDE, SIDE)))
     found = index(tmp_path, min_good=0)
     rows = list(csv.reader(io.StringIO(rejected_report(found))))
@@ -227,7 +216,7 @@ def test_the_report_is_csv_that_reads_back(tmp_path):
 
 
 def photo_of(folder, image, name="x.png", **options):
-    """Return the photo that comes back when `image` is stored as one training pair."""
+    """Store `image` as a training pair, and return its photo as it is read."""
     save(side_by_side(folder) / "train" / name, image, **options)
     return read(next(pair for pair in index(folder).train if pair.name == "train/x"))[0]
 
@@ -243,7 +232,7 @@ def test_cmyk_jpeg_becomes_rgb(tmp_path):
     assert np.abs(photo_of(tmp_path, grey, "x.jpg").astype(int) - 90).max() <= 2
 
 
-def test_transparency_is_laid_on_white(tmp_path):
+def test_transparent_pixels_are_white(tmp_path):
     clear = picture(5, mode="RGBA")
     clear.putalpha(0)
     assert (photo_of(tmp_path / "a", clear) == 255).all()
@@ -251,7 +240,7 @@ def test_transparency_is_laid_on_white(tmp_path):
     assert np.array_equal(photo_of(tmp_path / "b", opaque), np.array(picture(5))[:, :SIDE])
 
 
-def test_sixteen_bits_are_cut_to_the_upper_eight(tmp_path):
+def test_sixteen_bits_are_reduced_to_the_upper_eight(tmp_path):
     deep = np.arange(SIDE * 2 * SIDE, dtype=np.uint16).reshape(SIDE, 2 * SIDE) * 31
     photo = photo_of(tmp_path, Image.fromarray(deep))
     assert np.array_equal(photo[..., 0], (deep >> 8)[:, :SIDE]) and np.array_equal(photo[..., 0], photo[..., 2])
@@ -259,7 +248,7 @@ def test_sixteen_bits_are_cut_to_the_upper_eight(tmp_path):
 
 def test_exif_orientation_is_applied_before_the_halves_are_cut(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # Stored on its side: turn clockwise by a quarter to see it.
+    exif[0x0112] = 6  # To be rotated clockwise by 90 degrees.
     stored = picture(5).rotate(90, expand=True)
     assert stored.size == (SIDE, 2 * SIDE)
     assert np.array_equal(photo_of(tmp_path, stored, exif=exif), np.array(picture(5))[:, :SIDE])

@@ -1,4 +1,4 @@
-"""The model that a verb draws with: a folder, a version in the registry by way of a cache, or the newest run's."""
+"""Resolution of models: a bundle's folder, a registered version in the cache, or the newest run."""
 
 import mlflow
 import pytest
@@ -15,7 +15,7 @@ from tests.fixtures import runs
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """Return the settings of a workspace with one run, which is registered as version 1 and `challenger`."""
+    """Return the settings of a workspace with one run, registered as version 1 with the alias `challenger`."""
     folder = tmp_path_factory.mktemp("chosen")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -29,7 +29,7 @@ def config(tmp_path_factory):
 
 @pytest.fixture
 def fetched(monkeypatch):
-    """Count what is fetched."""
+    """Return a list to which each pulled version is added."""
     versions, pull = [], pulling.pull
 
     def count(name, version, folder):
@@ -47,26 +47,26 @@ def test_the_newest_run_s_bundle_is_the_default(config):
     assert open_model(str(bundle.folder), "", config) == (bundle, origin)
 
 
-def test_a_registered_version_is_fetched_once_and_asked_for_each_time(config, fetched):
+def test_a_registered_version_is_fetched_only_if_the_cache_is_not_intact(config, fetched):
     first = open_model("models:/sat2map@challenger", "", config)
     assert first.origin == RegisteredModel("sat2map", 1)
     assert first.bundle.manifest == open_model("", "", config).bundle.manifest
     assert open_model("models:/sat2map/1", "", config) == first
     assert fetched == [1]
     for name in (MODEL_FILE, MANIFEST_FILE):
-        whole = (first.bundle.folder / name).read_bytes()
-        (first.bundle.folder / name).write_bytes(whole + b" ")
+        content = (first.bundle.folder / name).read_bytes()
+        (first.bundle.folder / name).write_bytes(content + b" ")
         assert open_model("models:/sat2map@challenger", "", config) == first
-        assert (first.bundle.folder / name).read_bytes() == whole
+        assert (first.bundle.folder / name).read_bytes() == content
     assert fetched == [1, 1, 1]
 
 
-def test_a_bundle_that_was_pulled_says_where_it_comes_from(config, tmp_path):
+def test_a_pulled_bundle_has_the_registered_version_as_its_origin(config, tmp_path):
     pulling.pull("sat2map", "challenger", tmp_path / "pulled")
     assert open_model(str(tmp_path / "pulled"), "", config).origin == RegisteredModel("sat2map", 1)
 
 
-def test_a_registry_can_t_lead_the_cache_astray(config):
+def test_a_malicious_tag_is_not_used_as_a_path(config):
     client, right = mlflow.MlflowClient(), registry.find("sat2map", 1).bundle_sha256
     try:
         client.set_model_version_tag("sat2map", "1", registry.BUNDLE_TAG, "../../../elsewhere")
@@ -79,12 +79,12 @@ def test_a_registry_can_t_lead_the_cache_astray(config):
 @pytest.mark.parametrize(
     "name", ["models:/sat2map", "models:/sat2map@", "models:/a/b/1", "models:/sat2map/one", "models:x"]
 )
-def test_other_forms_are_refused(config, name):
+def test_malformed_uris_are_refused(config, name):
     with pytest.raises(ConfigError, match="write models:/NAME@ALIAS or models:/NAME/VERSION"):
         open_model(name, "", config)
 
 
-def test_what_is_not_there_is_told(config):
+def test_missing_versions_and_runs_are_errors(config):
     with pytest.raises(MissingStepError, match="has no alias 'champion'"):
         open_model("models:/sat2map@champion", "", config)
     with pytest.raises(MissingStepError, match="No run '77'"):

@@ -1,4 +1,4 @@
-"""Rows of a scoring: kept through a kill, merged, and written as CSV and Parquet."""
+"""Rows of a scoring: journalled, merged, and written as CSV and Parquet."""
 
 import os
 from dataclasses import asdict, replace
@@ -30,7 +30,7 @@ BAD = Row(source="/photos/broken.jpg", error="photos/broken.jpg is broken,\nor t
 
 @pytest.fixture(params=["folder", "address"])
 def out(request, tmp_path):
-    """Return a place for maps that is not there yet, here and at an address."""
+    """Return the location of a folder of maps that does not exist, on a disk and at an address."""
     if request.param == "folder":
         return Location(tmp_path / "maps")
     return Location.parse(request.getfixturevalue("store").address(f"{tmp_path.name}/maps"))
@@ -40,27 +40,27 @@ def named(number, **changes):
     return replace(GOOD, source=f"/photos/{number}.jpg", output=f"{number}.png", **changes)
 
 
-def noted(out, *rows):
+def record(out, *rows):
     with Journal(out) as journal:
         for row in rows:
             journal.add(row)
 
 
-def test_rows_outlive_their_writer(out):
+def test_rows_are_read_from_the_journal(out):
     assert read_rows(out) == []
-    noted(out, GOOD, BAD)
-    noted(out, named(1))
+    record(out, GOOD, BAD)
+    record(out, named(1))
     assert sorted(read_rows(out), key=lambda row: row.source) == [named(1), GOOD, BAD]
 
 
 def test_rows_are_sealed_into_two_manifests_and_read_from_them(out):
-    noted(out, named(2), BAD)
+    record(out, named(2), BAD)
     assert seal(out, [GOOD]) == [named(2), GOOD, BAD] == read_rows(out)
     listing = out.list()
     assert set(listing.files) == {CSV_FILE, PARQUET_FILE} and JOURNAL_FOLDER not in listing.folders
 
 
-def test_the_manifests_say_the_same_in_csv_and_parquet(tmp_path):
+def test_csv_and_parquet_have_the_same_content(tmp_path):
     seal(Location(tmp_path), [BAD, GOOD])
     table = parquet.read_table(tmp_path / PARQUET_FILE)
     assert [Row(**row) for row in table.to_pylist()] == [GOOD, BAD]
@@ -69,33 +69,33 @@ def test_the_manifests_say_the_same_in_csv_and_parquet(tmp_path):
     assert head.split(",") == list(asdict(GOOD)) == table.column_names
 
 
-def test_a_later_row_of_a_photo_takes_the_place_of_the_earlier(out):
+def test_a_later_row_of_a_photo_replaces_the_earlier(out):
     seal(out, [named(1), named(2)])
     again = named(1, output_sha256="00" * 32)
-    noted(out, again)
+    record(out, again)
     assert seal(out, [named(3)]) == [again, named(2), named(3)]
 
 
-def test_a_map_belongs_to_the_last_that_drew_it():
+def test_a_later_row_of_a_map_replaces_the_earlier():
     moved = replace(named(1), source="/elsewhere/1.jpg")
     assert merge([named(1), BAD, moved]) == [moved, BAD]
     assert merge([moved, BAD, named(1)]) == [named(1), BAD]
 
 
-def test_the_order_is_that_of_the_photos_whoever_wrote(out):
-    noted(out, named(3), named(1))
-    noted(out, named(2))
+def test_rows_are_sorted_by_photo(out):
+    record(out, named(3), named(1))
+    record(out, named(2))
     assert seal(out, [named(0)]) == [named(number) for number in range(4)]
 
 
-def test_a_row_that_was_torn_off_is_left_out_and_the_others_stay(tmp_path):
-    noted(Location(tmp_path), named(1), named(2))
+def test_a_row_that_was_cut_off_is_dropped(tmp_path):
+    record(Location(tmp_path), named(1), named(2))
     (file,) = (tmp_path / JOURNAL_FOLDER).iterdir()
     file.write_bytes(file.read_bytes()[:-20])
     assert read_rows(Location(tmp_path)) == [named(1)]
 
 
-def test_rows_at_an_address_are_sent_before_the_end(store, monkeypatch):
+def test_rows_are_sent_to_an_address_before_the_end(store, monkeypatch):
     out = Location.parse(store.address("slow/maps"))
     monkeypatch.setattr("serving.scoring.manifest.UPLOAD_SECONDS", 0)
     journal = Journal(out)
@@ -104,21 +104,21 @@ def test_rows_at_an_address_are_sent_before_the_end(store, monkeypatch):
         assert read_rows(out) == [named(known) for known in range(number + 1)]
 
 
-def test_a_folder_of_others_is_refused(out):
+def test_a_foreign_folder_is_refused(out):
     out.join("diary.txt").write_bytes(b"dear diary")
     with pytest.raises(DataError, match="holds files that no earlier scoring made; name a new or an empty folder"):
         read_rows(out)
 
 
 @pytest.mark.parametrize("text", ["name,size\nx,1\n", "source,width\n/x.jpg,wide\n", "\xff", 'source\n"/x'])
-def test_a_manifest_of_something_else_is_refused(tmp_path, text):
+def test_a_foreign_manifest_is_refused(tmp_path, text):
     (tmp_path / CSV_FILE).write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=r"manifest\.csv is not a manifest of this version"):
         read_rows(Location(tmp_path))
 
 
-def test_a_kill_between_the_manifests_and_the_end_of_the_journal_counts_nothing_twice(tmp_path):
-    noted(Location(tmp_path), named(1))
+def test_a_journal_that_outlives_its_manifests_adds_no_rows(tmp_path):
+    record(Location(tmp_path), named(1))
     journal = [(file, file.read_bytes()) for file in (tmp_path / JOURNAL_FOLDER).iterdir()]
     sealed = seal(Location(tmp_path), [])
     for file, content in journal:
@@ -127,17 +127,17 @@ def test_a_kill_between_the_manifests_and_the_end_of_the_journal_counts_nothing_
     assert seal(Location(tmp_path), []) == sealed == [named(1)]
 
 
-def test_where_nothing_can_be_written_is_told(tmp_path):
+def test_an_unwritable_folder_is_an_error(tmp_path):
     (tmp_path / "file").write_text("a file")
     with pytest.raises(StorageError, match=r"can't be written \(Not a directory\): a file is in the way"):
         Journal(Location(tmp_path / "file" / "maps"))
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
-def test_a_full_disk_is_told(tmp_path, monkeypatch):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_an_error(tmp_path, monkeypatch):
     journal = Journal(Location(tmp_path))
     with open("/dev/full", "ab", buffering=0) as full:
         os.dup2(full.fileno(), journal._file.fileno())
-    with pytest.raises(StorageError, match=r"can't be written \(No space left on device\): make room"):
+    with pytest.raises(StorageError, match=r"can't be written \(No space left on device\): free some space"):
         journal.add(GOOD)
     journal.close()

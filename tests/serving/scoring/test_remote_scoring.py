@@ -1,4 +1,4 @@
-"""Where photos and maps may lie: folders that are new, foreign or can't be written, and addresses."""
+"""Locations of photos and maps: new, foreign and unwritable folders, and addresses."""
 
 import pytest
 
@@ -23,24 +23,24 @@ def test_a_folder_of_foreign_files_is_refused_and_untouched(bundle, photos, tmp_
     assert message == f"{tmp_path / 'mine'} holds files that no earlier scoring made; name a new or an empty folder."
 
 
-def test_photos_are_not_drawn_over(bundle, photos, maps):
+def test_photos_are_not_replaced(bundle, photos, maps):
     assert "no earlier scoring made" in refused(bundle, photos, photos)
     draw(bundle, photos, maps)
     assert "would replace it" in refused(bundle, maps, maps)
 
 
-def test_a_file_is_no_folder_for_maps(bundle, photos, tmp_path):
+def test_a_file_is_not_a_folder_for_maps(bundle, photos, tmp_path):
     (tmp_path / "maps").write_text("a file")
     assert refused(bundle, photos, tmp_path / "maps") == f"{tmp_path / 'maps'} is a file; name a folder for the maps."
 
 
-def test_a_folder_that_can_t_be_written_is_told(bundle, photos, tmp_path):
+def test_an_unwritable_folder_is_an_error(bundle, photos, tmp_path):
     (tmp_path / "file").write_text("a file")
     with pytest.raises(StorageError, match=r"can't be written \(Not a directory\)"):
         draw(bundle, photos, tmp_path / "file" / "maps")
 
 
-def test_a_map_whose_name_is_taken_by_a_folder_is_told_and_the_rest_is_drawn(bundle, photos, maps):
+def test_a_folder_with_the_name_of_a_map_fails_only_that_photo(bundle, photos, maps):
     draw(bundle, photos, maps)
     (maps / "a.png").unlink()
     (maps / "a.png" / "deep").mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_a_map_whose_name_is_taken_by_a_folder_is_told_and_the_rest_is_drawn(bun
     assert errors(report).keys() == {"a.png"} and "can't be written" in errors(report)["a.png"] and report.kept == 2
 
 
-def test_a_model_that_can_not_be_loaded_stops_before_anything_is_made(make_bundle, photos, maps):
+def test_an_unusable_model_stops_before_anything_is_written(make_bundle, photos, maps):
     bundle = Bundle.open(make_bundle(model=b"no model"))
     with pytest.raises(BundleError, match="onnxruntime can't load"):
         draw(bundle, photos, maps)
@@ -60,7 +60,7 @@ def test_a_model_that_can_not_be_loaded_stops_before_anything_is_made(make_bundl
 # Addresses
 
 
-def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_path):
+def test_photos_and_maps_may_be_at_addresses(store, bundle, photos, maps, tmp_path):
     (photos / "broken.jpg").write_bytes(b"no photo")
     source, out = store.upload(photos, "in/my photos"), store.address("out/my maps")
     here, there = draw(bundle, photos, maps), draw(bundle, source, out)
@@ -75,8 +75,8 @@ def test_photos_and_maps_may_lie_at_addresses(store, bundle, photos, maps, tmp_p
     assert single.drawn == 1 and Location.parse(store.address("out/one.png")).read_bytes() == content(maps)["a.png"]
 
 
-def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
-    """The journal is sent every few seconds; what was sent counts."""
+def test_a_killed_run_at_an_address_is_continued(store, bundle, photos, monkeypatch):
+    """The journal is sent every few seconds, and the rows that were sent are kept."""
     out = store.address("killed/maps")
     monkeypatch.setattr("serving.scoring.manifest.UPLOAD_SECONDS", 0)
     with monkeypatch.context() as patch:
@@ -86,6 +86,6 @@ def test_a_killed_run_at_an_address_goes_on(store, bundle, photos, monkeypatch):
     assert (draw(bundle, photos, out).kept, len(read_rows(Location.parse(out)))) == (3, 3)
 
 
-def test_an_address_that_does_not_answer_stops_it_all(bundle, photos):
+def test_an_unreachable_address_stops_the_scoring(bundle, photos):
     with pytest.raises(StorageError, match=r"can't be reached"):
         draw(bundle, photos, "s3://bucket/maps?endpoint_override=127.0.0.1:9&scheme=http")

@@ -1,4 +1,4 @@
-"""Scored again, after a kill or a full disk too: what is there is kept, what is missing is drawn, nothing is lost."""
+"""Photos scored again, also after a kill or on a full disk: finished maps are kept, and only the others are drawn."""
 
 import shutil
 import signal
@@ -15,7 +15,6 @@ from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows
 from tests.fixtures.project import PROJECT
 from tests.fixtures.scored_folders import (
     SIDE,
-    command,
     content,
     draw,
     errors,
@@ -25,6 +24,8 @@ from tests.fixtures.scored_folders import (
     noise,
     pixels,
     rows,
+    scoring_program,
+    stamp,
     without_times,
 )
 
@@ -37,27 +38,23 @@ def other_bundle(make_bundle, scaling_model):
 
 
 def altered(folder, before):
-    """Return the names of files that were written again, or are gone."""
+    """Return the names of files that were written again or removed."""
     return {name for name, was in before.items() if not (folder / name).exists() or stamp(folder / name) != was}
-
-
-def stamp(path):
-    return path.stat().st_mtime_ns, path.stat().st_ino
 
 
 def stamps(folder):
     return {path.name: stamp(path) for path in folder.glob("*.png")}
 
 
-def test_what_is_there_is_kept(bundle, photos, maps):
+def test_finished_maps_are_kept(bundle, photos, maps):
     draw(bundle, photos, maps)
-    before, told = stamps(maps), rows(maps)
+    before, old_rows = stamps(maps), rows(maps)
     report = draw(bundle, photos, maps)
     assert (report.drawn, report.kept) == (0, 3)
-    assert stamps(maps) == before and rows(maps) == told
+    assert stamps(maps) == before and rows(maps) == old_rows
 
 
-def test_only_what_changed_is_drawn(bundle, photos, maps):
+def test_only_changed_photos_are_drawn(bundle, photos, maps):
     draw(bundle, photos, maps)
     (maps / "a.png").unlink()
     (maps / "b.png").write_bytes((maps / "b.png").read_bytes() + b"more")
@@ -72,7 +69,7 @@ def test_only_what_changed_is_drawn(bundle, photos, maps):
     assert np.array_equal(pixels(maps / "c.png"), negative(noise(10)))
 
 
-def test_another_model_and_other_settings_draw_anew(bundle, other_bundle, photos, maps):
+def test_another_model_or_other_settings_draw_again(bundle, other_bundle, photos, maps):
     draw(bundle, photos, maps)
     assert draw(other_bundle, photos, maps).drawn == 3
     assert np.array_equal(pixels(maps / "a.png"), np.asarray(noise(0)))
@@ -82,7 +79,7 @@ def test_another_model_and_other_settings_draw_anew(bundle, other_bundle, photos
     assert draw(other_bundle, photos, maps, overlap=0.5, resize=True).kept == 3
 
 
-def test_what_failed_is_tried_again(bundle, photos, maps):
+def test_failed_photos_are_tried_again(bundle, photos, maps):
     (photos / "d.png").write_bytes(b"no photo")
     assert errors(draw(bundle, photos, maps)).keys() == {"d.png"}
     noise(9).save(photos / "d.png")
@@ -98,7 +95,7 @@ def test_maps_of_other_photos_stay_in_folder_and_manifest(bundle, photos, tmp_pa
     assert list(rows(maps)) == ["x.png", "a.png", "b.png", "c.png"]
 
 
-def test_a_map_of_another_photo_is_not_drawn_over(bundle, photos, tmp_path, maps):
+def test_the_map_of_another_photo_is_not_replaced(bundle, photos, tmp_path, maps):
     draw(bundle, photos, maps)
     before = content(maps)["a.png"]
     (tmp_path / "more").mkdir()
@@ -129,23 +126,23 @@ def many(tmp_path):
     return folder
 
 
-def test_after_a_kill_only_what_is_missing_is_drawn_and_the_result_is_the_same(bundle, many, tmp_path, maps):
+def test_after_a_kill_only_missing_maps_are_drawn_and_the_result_is_the_same(bundle, many, tmp_path, maps):
     undisturbed = tmp_path / "undisturbed"
     draw(bundle, many, undisturbed)
     for least in (20, 120):
-        process = subprocess.Popen(command(bundle, many, maps), cwd=PROJECT, stdout=subprocess.DEVNULL)
-        patience = time.monotonic() + 60
+        process = subprocess.Popen(scoring_program(bundle, many, maps), cwd=PROJECT, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
         while len(list(maps.glob("*.png"))) < least:
-            assert process.poll() is None and time.monotonic() < patience
+            assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         assert process.wait(30) == -signal.SIGKILL
         assert not (maps / CSV_FILE).exists()
-    noted, before = len({row.output for row in read_rows(Location(maps))}), stamps(maps)
+    recorded, before = len({row.output for row in read_rows(Location(maps))}), stamps(maps)
     report = draw(bundle, many, maps)
-    assert noted >= 100 and report.kept == noted and report.drawn == 300 - noted
-    # The few maps that were written and not yet noted are drawn again.
-    assert len(altered(maps, before)) <= len(before) - noted
+    assert recorded >= 100 and report.kept == recorded and report.drawn == 300 - recorded
+    # Maps that were written but are not in the journal are drawn again.
+    assert len(altered(maps, before)) <= len(before) - recorded
     assert maps_in(maps) == maps_in(undisturbed)
     assert without_times(maps) == without_times(undisturbed)
     assert not (maps / JOURNAL_FOLDER).exists()
@@ -171,18 +168,18 @@ ls -A "$disk/maps" | wc -l
 """
 
 
-def test_a_full_disk_stops_in_one_sentence_and_what_was_drawn_counts(bundle, tmp_path):
+def test_a_full_disk_stops_with_one_sentence_and_finished_maps_are_kept(bundle, tmp_path):
     if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
-        pytest.skip("needs a small disk, which takes Linux's unshare")
+        pytest.skip("needs a small disk, made with Linux's unshare")
     (tmp_path / "photos").mkdir()
     (tmp_path / "disk").mkdir()
     for number in range(30):
         noise(number, (100, 100)).save(tmp_path / "photos" / f"{number:02}.png")
     words = ["bash", "-c", FULL, "bash", str(tmp_path / "disk")]
-    words += command(bundle, tmp_path / "photos", tmp_path / "disk" / "maps")
+    words += scoring_program(bundle, tmp_path / "photos", tmp_path / "disk" / "maps")
     done = subprocess.run(["unshare", "-rm", *words], cwd=PROJECT, capture_output=True, text=True, check=True)
     first, second, third, files = done.stdout.splitlines()
     assert first == "code 1" and third == "code 0" and '"failed":[]' in second
-    assert "(No space left on device): make room." in done.stderr and "Traceback" not in done.stderr
+    assert "(No space left on device): free some space." in done.stderr and "Traceback" not in done.stderr
     kept = int(second.partition('"kept":')[2].partition(",")[0])
     assert 10 < kept < 30 and int(files) == 30 + 2

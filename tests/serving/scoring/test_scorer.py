@@ -1,4 +1,4 @@
-"""Photos become maps and a manifest: what can't be drawn is told, what is there is kept, nothing is lost by a kill."""
+"""Photos become maps and a manifest; photos that can't be drawn are reported."""
 
 import hashlib
 import subprocess
@@ -14,9 +14,9 @@ from model.spec import NetworkConfig, signature
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER
 from serving.scoring.scorer import is_file_name
 from tests.fixtures.project import PROJECT
+from tests.fixtures.scenes import truncate
 from tests.fixtures.scored_folders import (
     SIDE,
-    command,
     draw,
     drawn_names,
     errors,
@@ -25,6 +25,7 @@ from tests.fixtures.scored_folders import (
     pixels,
     refused,
     rows,
+    scoring_program,
 )
 
 # Maps
@@ -42,7 +43,7 @@ def test_every_photo_gets_its_map(bundle, photos, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (SIDE, SIDE), (SIDE - 1, SIDE), (5, 90), (100, 41), (3 * SIDE, 3 * SIDE)])
-def test_a_pixel_of_any_photo_is_a_pixel_of_its_map(bundle, photos, maps, size):
+def test_each_pixel_of_a_photo_is_a_pixel_of_its_map(bundle, photos, maps, size):
     noise(9, size).save(photos / "odd.png")
     draw(bundle, photos / "odd.png", maps)
     assert np.array_equal(pixels(maps / "odd.png"), negative(noise(9, size)))
@@ -52,7 +53,7 @@ def test_a_pixel_of_any_photo_is_a_pixel_of_its_map(bundle, photos, maps, size):
 
 
 @pytest.mark.parametrize(("size", "expected"), [((64, 64), (32, 32)), ((7, 7), (32, 32)), ((64, 200), (32, 100))])
-def test_photos_are_scaled_as_training_did_if_asked(bundle, photos, maps, size, expected):
+def test_photos_are_scaled_as_in_training_with_resize(bundle, photos, maps, size, expected):
     noise(9, size).save(photos / "odd.png")
     draw(bundle, photos / "odd.png", maps, resize=True)
     scaled = noise(9, size).resize(expected, Image.Resampling.BICUBIC)
@@ -87,13 +88,13 @@ def test_photos_of_any_kind_of_pixel_are_drawn(bundle, tmp_path, maps, kind, mod
 
 def test_a_photo_on_its_side_is_turned_upright(bundle, photos, maps):
     exif = Image.Exif()
-    exif[0x0112] = 6  # Turn clockwise by a quarter to see it.
+    exif[0x0112] = 6  # To be rotated clockwise by 90 degrees.
     noise(9, (40, 20)).rotate(90, expand=True).save(photos / "side.png", exif=exif)
     draw(bundle, photos / "side.png", maps)
     assert np.array_equal(pixels(maps / "side.png"), negative(noise(9, (40, 20))))
 
 
-def test_names_with_spaces_and_other_letters_stay(bundle, tmp_path, maps):
+def test_names_with_spaces_and_other_letters_are_kept(bundle, tmp_path, maps):
     folder = tmp_path / "Süd Straße №1"
     folder.mkdir()
     noise(1).save(folder / "façade 東京 #1.png")
@@ -109,7 +110,7 @@ def test_the_maps_of_a_glob_keep_its_folders(bundle, photos, maps):
     assert np.array_equal(pixels(maps / "north" / "a.png"), negative(noise(7)))
 
 
-def test_the_maps_can_be_read_by_others(bundle, photos, maps):
+def test_other_users_can_read_the_maps(bundle, photos, maps):
     draw(bundle, photos, maps)
     assert maps.stat().st_mode & 0o777 == 0o755 and (maps / "a.png").stat().st_mode & 0o777 == 0o644
 
@@ -128,13 +129,13 @@ def test_one_photo_may_go_to_a_file(bundle, photos, tmp_path, name, kind):
     assert not list(tmp_path.rglob(CSV_FILE)) and not list(tmp_path.rglob(JOURNAL_FOLDER))
 
 
-def test_what_ends_like_an_image_is_a_file_unless_it_is_a_folder(tmp_path):
+def test_a_name_with_an_images_suffix_is_a_file_unless_it_is_a_folder(tmp_path):
     (tmp_path / "folder.png").mkdir()
     assert is_file_name(Location(tmp_path / "map.png")) and is_file_name(Location(tmp_path / "map.TIF"))
     assert not is_file_name(Location(tmp_path / "maps")) and not is_file_name(Location(tmp_path / "folder.png"))
 
 
-def test_a_file_takes_one_photo_and_not_the_photo_s_own_place(bundle, photos, tmp_path):
+def test_a_file_takes_one_photo_and_does_not_replace_it(bundle, photos, tmp_path):
     assert refused(bundle, photos, tmp_path / "map.png").startswith("3 photos can't go to the file ")
     assert "would replace it" in refused(bundle, photos / "a.png", photos / "a.png")
     (photos / "a.png").write_bytes(b"no photo")
@@ -144,27 +145,26 @@ def test_a_file_takes_one_photo_and_not_the_photo_s_own_place(bundle, photos, tm
 # The manifest
 
 
-def test_the_manifest_says_what_was_made_by_which_model(bundle, photos, maps):
+def test_the_manifest_names_photos_maps_and_model(bundle, photos, maps):
     (photos / "broken.jpg").write_bytes(b"no photo")
     report = draw(bundle, photos, maps, origin=RegisteredModel("sat2map", 7))
-    told = rows(maps)
-    assert list(told) == ["a.png", "b.png", "broken.jpg", "c.png"]
-    row = told["a.png"]
+    found = rows(maps)
+    assert list(found) == ["a.png", "b.png", "broken.jpg", "c.png"]
+    row = found["a.png"]
     assert row["source"] == str(photos / "a.png") and row["output"] == "a.png"
-    for place, key in ((photos, "source_sha256"), (maps, "output_sha256")):
-        assert row[key] == hashlib.sha256((place / "a.png").read_bytes()).hexdigest()
+    for folder, key in ((photos, "source_sha256"), (maps, "output_sha256")):
+        assert row[key] == hashlib.sha256((folder / "a.png").read_bytes()).hexdigest()
     assert (row["width"], row["height"], row["variant"], row["error"]) == ("32", "32", "fp32", "")
     assert (row["model"], row["model_sha256"]) == ("models:/sat2map/7", bundle.manifest.sha256)
     assert float(row["milliseconds"]) > 0
     expected = "photos/broken.jpg is of an unknown format; JPEG, PNG, WebP, TIFF are allowed"
-    assert told["broken.jpg"]["error"] == errors(report)["broken.jpg"] == expected
-    assert not any(told["broken.jpg"][key] for key in ("output", "output_sha256", "width", "milliseconds"))
+    assert found["broken.jpg"]["error"] == errors(report)["broken.jpg"] == expected
+    assert not any(found["broken.jpg"][key] for key in ("output", "output_sha256", "width", "milliseconds"))
     assert draw(bundle, photos, maps).model == "runs:/1f0c"
 
 
 def test_photos_that_can_t_be_drawn_are_reported_and_the_others_are_drawn(bundle, photos, maps, capfd):
-    whole = (photos / "b.png").read_bytes()
-    (photos / "b.png").write_bytes(whole[: len(whole) // 2])
+    truncate(photos / "b.png")
     (photos / "empty.jpg").touch()
     noise(5).save(photos / "d.gif")
     noise(5).save(photos / "pages.tif", save_all=True, append_images=[noise(6)])
@@ -181,7 +181,7 @@ def test_photos_that_can_t_be_drawn_are_reported_and_the_others_are_drawn(bundle
     assert capfd.readouterr() == ("", "")
 
 
-def test_when_nothing_can_be_drawn_it_is_an_error_and_the_manifest_says_why(bundle, photos, maps):
+def test_if_nothing_can_be_drawn_it_is_an_error_and_the_manifest_has_the_reasons(bundle, photos, maps):
     for path in photos.iterdir():
         path.write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"^None of the photos can be drawn \(3\):\n  .*a\.png: photos/a\.png is of"):
@@ -202,9 +202,9 @@ def test_memory_does_not_grow_with_the_number_of_photos(make_bundle, scaling_mod
         folder.mkdir()
         for number in range(count):
             noise(number, (8, 8)).resize((256, 256)).save(folder / f"{number}.jpg")
-        words = command(bundle, folder, tmp_path / f"maps{count}")
+        words = scoring_program(bundle, folder, tmp_path / f"maps{count}")
         words[2] += "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.splitlines()[-1]) / 1024)
-    # 450 photos more, decoded and drawn, would be 170 MB.
+    # 450 more photos, decoded and drawn, would take 170 MB.
     assert peaks[1] < peaks[0] + 20

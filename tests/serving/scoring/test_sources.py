@@ -1,4 +1,4 @@
-"""What people name to be drawn: files, folders, globs, lists, and the same at an address."""
+"""Sources of photos: files, folders, globs and lists, on this machine and at an address."""
 
 import os
 from pathlib import Path
@@ -12,9 +12,9 @@ from tests.fixtures.object_stores import BUCKET, GoogleStore
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Return a folder with photos at several depths, and work beside it; their content is not looked at."""
-    seen = ("a.jpg", "b.PNG", "north/a.jpg", "north/far/c.tif", "south/a.jpg")
-    for name in (*seen, "notes.txt", ".hidden.png", ".hidden/a.jpg"):
+    """Return a folder with photos at several depths, which are not opened, and work in its parent."""
+    visible = ("a.jpg", "b.PNG", "north/a.jpg", "north/far/c.tif", "south/a.jpg")
+    for name in (*visible, "notes.txt", ".hidden.png", ".hidden/a.jpg"):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"photo")
@@ -36,25 +36,25 @@ def refused(*sources):
 # On this machine
 
 
-def test_a_file_is_itself_whatever_its_suffix(photos):
+def test_a_file_may_have_any_suffix(photos):
     (photos / "scan").write_bytes(b"photo")
     assert names(photos / "a.jpg") == {"a": str(photos / "a.jpg")}
     assert names(photos / "scan") == {"scan": str(photos / "scan")}
 
 
-def test_a_folder_means_the_images_straight_in_it_by_absolute_place(photos):
+def test_a_folder_stands_for_the_images_directly_in_it(photos):
     expected = {"a": str(photos / "a.jpg"), "b": str(photos / "b.PNG")}
     assert names(photos) == names("photos") == names("photos/") == names(f"file://{photos}") == expected
 
 
-def test_a_glob_keeps_the_folders_that_it_went_through(photos):
+def test_a_glob_keeps_the_folders_in_the_names(photos):
     assert list(names("photos/*.jpg")) == ["a"]
     assert list(names("photos/*/a.jpg")) == ["north/a", "south/a"]
     assert list(names("photos/**/*.[jt]*")) == ["a", "north/a", "north/far/c", "south/a"]
     assert list(names(f"{photos}/?.jpg")) == ["a"]
 
 
-def test_a_name_with_magic_in_it_is_a_name_first(photos):
+def test_a_file_whose_name_looks_like_a_glob_is_found(photos):
     (photos / "[a]*.jpg").write_bytes(b"photo")
     (photos / "tiles [1]").mkdir()
     (photos / "tiles [1]" / "x.png").write_bytes(b"photo")
@@ -62,7 +62,7 @@ def test_a_name_with_magic_in_it_is_a_name_first(photos):
     assert list(names(photos / "tiles [1]")) == ["x"]
 
 
-def test_a_list_is_text_with_a_place_a_line_which_need_not_be_there(photos):
+def test_a_list_has_one_location_per_line_which_need_not_exist(photos):
     text = "\ufeff photos/a.jpg \r\n\n/elsewhere/Straße 1, ü.png\ns3://bucket/x y.jpg\n"
     for name in ("list.txt", "list"):
         Path(name).write_text(text, encoding="utf-8")
@@ -74,7 +74,7 @@ def test_a_list_is_text_with_a_place_a_line_which_need_not_be_there(photos):
     assert names("list.txt") == names("@list.txt") == names("@list") == expected
 
 
-def test_several_sources_are_one_set_in_one_order(photos):
+def test_several_sources_are_merged_and_sorted(photos):
     found = find_photos(["photos/north/a.jpg", "photos/b.PNG", "photos"])
     assert [photo.name for photo in found] == ["a.jpg", "b", "a.jpg"]
     assert [photo.location.path.relative_to(photos).as_posix() for photo in found] == ["a.jpg", "b.PNG", "north/a.jpg"]
@@ -90,24 +90,24 @@ def test_photos_of_one_name_keep_their_suffix(photos):
     assert list(names(photos)) == ["a.jpg", "a.webp", "b"]
 
 
-def test_a_name_that_is_no_utf_8_is_told_and_the_others_are_found(photos):
+def test_a_name_that_is_not_utf_8_is_reported_and_the_others_are_found(photos):
     try:
         Path(os.fsdecode(bytes(photos) + b"/\xff.png")).write_bytes(b"photo")
     except OSError:
-        pytest.skip("this file system has UTF-8 names alone")
+        pytest.skip("this file system only has UTF-8 names")
     *good, bad = sorted(find_photos([str(photos)]), key=lambda photo: bool(photo.problem))
     assert [photo.name for photo in good] == ["a", "b"] and "\\xff.png" in str(bad.location)
     assert bad.problem.endswith("is not a name in UTF-8; rename it")
     str(bad.location).encode()
 
 
-def test_links_in_a_circle_are_followed_once(photos):
+def test_circular_links_end(photos):
     (photos / "north" / "up").symlink_to(photos)
     assert list(names("photos/**/c.tif")) == ["north/far/c"]
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("nowhere", "There is no nowhere: name photos"),
         ("photos/north/far/*.jpg", "No photos match"),
@@ -121,21 +121,21 @@ def test_links_in_a_circle_are_followed_once(photos):
         ("s3://key:secret@bucket/photos", "contains a user or a password"),
     ],
 )
-def test_what_is_not_there_is_told_in_one_sentence(photos, source, said):
+def test_unusable_sources_are_explained_in_one_sentence(photos, source, message):
     Path("empty").mkdir()
     Path("empty.txt").write_text("\n \n")
     Path("binary.txt").write_bytes(b"\xff\xfe\x00")
-    assert said in refused(source)
+    assert message in refused(source)
 
 
-def test_nothing_is_nothing():
+def test_at_least_one_source_is_needed():
     assert refused() == "No photos were named: name photos, a folder of them, a glob or a list (@LIST)."
 
 
 # At an address
 
 
-def test_an_address_is_no_other_than_a_folder(store, photos):
+def test_an_address_works_like_a_folder(store, photos):
     there = store.upload(photos, "my photos")
     first, second = (
         f"s3://{BUCKET}/my%20photos/{name}?endpoint_override={store.host}&scheme=http" for name in ("a.jpg", "b.PNG")
@@ -147,13 +147,13 @@ def test_an_address_is_no_other_than_a_folder(store, photos):
     assert list(names(store.address("my photos/**/*.[jt]*"))) == list(names("photos/**/*.[jt]*"))
 
 
-def test_a_list_may_lie_at_an_address(store):
+def test_a_list_may_be_at_an_address(store):
     store.put("lists/one.txt", b"/x/a.jpg\n")
     assert names(store.address("lists/one.txt")) == {"a": "/x/a.jpg"}
     assert names("@" + store.address("lists/one.txt")) == {"a": "/x/a.jpg"}
 
 
-def test_what_is_not_at_an_address_is_told(store):
+def test_unusable_addresses_are_explained(store):
     store.put("no photos/notes.txt.gz", b"text")
     assert "There is no s3://" in refused(store.address("nowhere"))
     assert "holds no photos" in refused(store.address("no photos"))
@@ -161,7 +161,7 @@ def test_what_is_not_at_an_address_is_told(store):
     assert "There is no folder s3://" in refused(store.address("nowhere/*.jpg"))
 
 
-def test_google_s_folders_are_found_though_its_client_does_not_see_them():
+def test_folders_in_googles_store_are_found():
     google = GoogleStore()
     try:
         google.put("photos/north/a.jpg", b"photo")
