@@ -105,7 +105,7 @@ def _check_palette(settings: EvaluationConfig, manifest: BundleManifest) -> None
     differing = [name for name in {**given, **exported} if given.get(name) != exported.get(name)]
     raise ConfigError(
         f"evaluation.palette is not the palette that run {manifest.run_id} was exported with (they differ in "
-        f"{', '.join(differing)}). Scores take the exported one, as polygons do: leave evaluation.palette out, or set "
+        f"{', '.join(differing)}). Scores and polygons use the exported palette: leave evaluation.palette out, or set "
         "it and export the run again."
     )
 
