@@ -6,7 +6,7 @@ import pytest
 
 pytest_plugins = [
     f"tests.fixtures.{name}"
-    for name in ("bundles", "flow", "mlflow_servers", "object_stores", "scenes", "scored_folders", "trainings")
+    for name in ("bundles", "flow", "mlflow_servers", "object_stores", "scored_folders", "surveys", "trainings")
 ]
 
 

@@ -19,8 +19,8 @@ from serving.scoring.image_scorer import ScoreSettings, plan
 from serving.scoring.scorer import score
 from serving.scoring.sources import find_photos
 from tests.fixtures.ray_nodes import drawing_actors
-from tests.fixtures.scenes import noise_bands, write_scene
 from tests.fixtures.scored_folders import assert_same, draw_noise, leave_draft, maps_in, timeless
+from tests.fixtures.surveys import noise_bands, write_survey
 
 LARGE = 800
 """Side in pixels of photos that take some time, because they are drawn in many tiles."""
@@ -115,7 +115,7 @@ def test_settings_reach_the_actors(ray_here, model, photos, tmp_path):
 def test_scenes_are_the_same_as_without_actors(ray_here, model, tmp_path):
     survey = draw_noise(tmp_path / "survey", ["photo.png"])
     for seed, name in enumerate(("a.tif", "b.tif")):
-        write_scene(survey / name, noise_bands(3, 90, 70, seed=seed))
+        write_survey(survey / name, noise_bands(3, 90, 70, seed=seed))
     (survey / "torn.tif").write_bytes((survey / "a.tif").read_bytes()[:9000])
     settings = ScoreSettings(format="tiff", scene=SceneReading(resolution=0.9))
     score(model, [str(survey)], Location(tmp_path / "local"), settings=settings)

@@ -14,8 +14,9 @@ from model.errors import ConfigError
 from model.io.files import sha256
 from serving.geo.geotiff import gdal
 from serving.scoring.scorer import NothingDrawn
-from tests.fixtures.scenes import draw_scenes, noise_bands, read_bands, truncate, write_scene
+from tests.fixtures.scenes import read_bands
 from tests.fixtures.scored_folders import errors, rows
+from tests.fixtures.surveys import draw_scenes, noise_bands, truncate, write_survey
 
 # Maps
 
@@ -23,8 +24,8 @@ from tests.fixtures.scored_folders import errors, rows
 def test_scenes_and_photos_of_a_folder_become_maps(run_score, survey, make_bundle, maps):
     bands = noise_bands(4, 60, 80, np.uint16)
     bands[:, :10] = 0
-    write_scene(survey / "sixteen.tif", bands, nodata=0)
-    truncate(write_scene(survey / "torn.tif", noise_bands(3, 70, 90)))
+    write_survey(survey / "sixteen.tif", bands, nodata=0)
+    truncate(write_survey(survey / "torn.tif", noise_bands(3, 70, 90)))
     done = run_score("survey", "maps", "--format", "tiff", "--model", make_bundle(), "--json")
     assert done.returncode == 4, done.stderr
     report = json.loads(done.stdout)
@@ -59,7 +60,7 @@ def test_the_row_of_a_scene_names_inputs_and_outputs(bundle, survey, maps):
 
 
 def test_globs_and_lists_may_name_scenes(bundle, survey, maps, tmp_path):
-    write_scene(survey / "north/deep.TIFF", noise_bands(3, 40, 40))
+    write_survey(survey / "north/deep.TIFF", noise_bands(3, 40, 40))
     assert draw_scenes(bundle, f"{survey}/**/*.[tT]*", maps).drawn == 3
     assert np.array_equal(read_bands(maps / "north/deep.tif"), 255 - read_bands(survey / "north/deep.TIFF"))
     (tmp_path / "list.txt").write_text(f"{survey}/west.tif\n{survey}/photo.png\n")
@@ -77,14 +78,14 @@ def test_a_single_scene_of_a_list_may_go_to_a_file(bundle, survey, tmp_path):
 def test_scenes_beyond_the_limits_of_photos_are_drawn(bundle, tmp_path, maps, monkeypatch):
     monkeypatch.setattr("model.io.images.MAX_PIXELS", 3000)
     monkeypatch.setattr("model.io.images.MAX_BYTES", 5000)
-    write_scene(tmp_path / "survey/large.tif", noise_bands(3, 70, 90))
+    write_survey(tmp_path / "survey/large.tif", noise_bands(3, 70, 90))
     for kept in (0, 1):
         assert draw_scenes(bundle, tmp_path / "survey", maps).kept == kept
     assert np.array_equal(read_bands(maps / "large.tif"), 255 - read_bands(tmp_path / "survey/large.tif"))
 
 
 def test_warnings_name_their_scene(bundle, survey, maps):
-    write_scene(survey / "nowhere.tif", noise_bands(3, 40, 40), crs=None, transform=rasterio.Affine.identity())
+    write_survey(survey / "nowhere.tif", noise_bands(3, 40, 40), crs=None, transform=rasterio.Affine.identity())
     outcomes = []
     draw_scenes(bundle, survey, maps, resolution=0.5, on_outcome=outcomes.append)
     warnings = sorted(warning for outcome in outcomes for warning in outcome.warnings)
@@ -106,7 +107,7 @@ def test_a_scene_that_can_t_be_drawn_is_a_row_and_the_others_are_drawn(bundle, s
     (survey / "vrt.tif").write_text("<VRTDataset/>")
     os.mkfifo(survey / "pipe.tif")
     (survey / "picture.tif").write_bytes((survey / "photo.png").read_bytes())
-    write_scene(survey / "single.tif", noise_bands(3, 40, 40)[:1], photometric="MINISBLACK")
+    write_survey(survey / "single.tif", noise_bands(3, 40, 40)[:1], photometric="MINISBLACK")
     content = bytearray((survey / "east.tif").read_bytes())
     # The directory of a second page would begin beyond the end.
     (directory,) = struct.unpack_from("<I", content, 4)
@@ -165,7 +166,7 @@ def test_options_without_effect_are_refused(run_score, survey, make_bundle, maps
 
 
 def test_maps_that_lose_their_georeference_are_warned_of_once(run_score, survey, make_bundle):
-    truncate(write_scene(survey / "torn.tif", noise_bands(3, 70, 90)))
+    truncate(write_survey(survey / "torn.tif", noise_bands(3, 70, 90)))
     words = ("--model", make_bundle())
     advice = "to keep that, and to draw scenes of any size, use --format tiff."
     for kept in ("3 drawn", "3 already there"):

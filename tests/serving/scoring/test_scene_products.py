@@ -12,7 +12,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from model.spec import Palette
 from serving.geo.geotiff import gdal
-from tests.fixtures.scenes import write_scene
+from tests.fixtures.surveys import write_survey
 
 PALETTE = Palette(classes={"road": ("#ffffff",), "water": ("#aad3df",), "ground": ("#f2efe9",)})
 
@@ -30,7 +30,7 @@ def street_map():
 @pytest.fixture
 def scene(tmp_path, street_map):
     """Return the scene whose negative is the map."""
-    write_scene(tmp_path / "scene.tif", 255 - street_map)
+    write_survey(tmp_path / "scene.tif", 255 - street_map)
     with gdal(), rasterio.open(tmp_path / "scene.tif", "r+") as file:
         file.update_tags(TIFFTAG_DATETIME="2024:06:01 10:30:00")
     return tmp_path / "scene.tif"
@@ -82,7 +82,7 @@ def test_the_resolution_of_the_model_is_that_of_the_map(run_score, scene, make_b
 
 
 def test_a_scene_without_a_georeference_is_drawn_with_a_warning(run_score, make_bundle, street_map, tmp_path):
-    write_scene(tmp_path / "plain.tif", street_map, crs=None, transform=Affine.identity())
+    write_survey(tmp_path / "plain.tif", street_map, crs=None, transform=Affine.identity())
     done = run_score("plain.tif", "-o", "map.tif", "--model", make_bundle())
     assert done.returncode == 0 and "Warning: " in done.stderr, done.stderr
     assert json.loads((tmp_path / "map.stac.json").read_text())["geometry"] is None

@@ -8,8 +8,9 @@ import time
 
 import numpy as np
 
-from tests.fixtures.scenes import draw_scenes, noise_bands, read_bands, write_scene
+from tests.fixtures.scenes import read_bands
 from tests.fixtures.scored_folders import rows, score_command, score_environment, stamp, without_times
+from tests.fixtures.surveys import draw_scenes, noise_bands, write_survey
 
 
 def test_finished_maps_are_kept_unless_inputs_changed(bundle, survey, maps):
@@ -22,7 +23,7 @@ def test_finished_maps_are_kept_unless_inputs_changed(bundle, survey, maps):
     assert (report.drawn, report.kept) == (2, 1)
     assert np.array_equal(read_bands(maps / "east.tif"), 255 - read_bands(survey / "east.tif")[::-1])
     (maps / "west.tif").write_bytes(b"altered")
-    write_scene(survey / "east.tif", noise_bands(3, 70, 90, seed=5))
+    write_survey(survey / "east.tif", noise_bands(3, 70, 90, seed=5))
     report = draw_scenes(bundle, survey, maps, bands=(3, 2, 1))
     assert (report.drawn, report.kept) == (2, 1)
     assert np.array_equal(read_bands(maps / "east.tif"), 255 - read_bands(survey / "east.tif")[::-1])
@@ -31,7 +32,7 @@ def test_finished_maps_are_kept_unless_inputs_changed(bundle, survey, maps):
 def test_after_a_kill_finished_maps_are_kept_and_the_unfinished_scene_is_resumed(
     run_score, survey, make_bundle, tmp_path, maps
 ):
-    write_scene(survey / "long.tif", noise_bands(3, 6000, 300))
+    write_survey(survey / "long.tif", noise_bands(3, 6000, 300))
     words = ("survey", "--format", "tiff", "--json", "--model", make_bundle(), "-o")
     assert run_score(*words, "undisturbed").returncode == 0
     process = subprocess.Popen(
@@ -59,7 +60,7 @@ def test_after_a_kill_finished_maps_are_kept_and_the_unfinished_scene_is_resumed
 FULL = """
 import resource, sys
 from pathlib import Path
-from tests.fixtures.scenes import draw_scenes
+from tests.fixtures.surveys import draw_scenes
 from model.bundle import Bundle
 from model.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
@@ -71,7 +72,7 @@ except StorageError as error:
 
 
 def test_a_full_disk_stops_the_scoring_and_finished_maps_are_kept(bundle, survey, maps):
-    write_scene(survey / "a.tif", np.full((3, 40, 40), 9, np.uint8))
+    write_survey(survey / "a.tif", np.full((3, 40, 40), 9, np.uint8))
     program = FULL.format(bundle=str(bundle.folder), survey=str(survey), maps=str(maps))
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=score_environment(), capture_output=True, text=True, check=True, timeout=100)

@@ -14,7 +14,6 @@ from model.spec import NetworkConfig, signature
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER
 from serving.scoring.scorer import is_file_name
 from tests.fixtures.project import PROJECT
-from tests.fixtures.scenes import truncate
 from tests.fixtures.scored_folders import (
     SIDE,
     draw,
@@ -27,6 +26,7 @@ from tests.fixtures.scored_folders import (
     rows,
     scoring_program,
 )
+from tests.fixtures.surveys import truncate
 
 # Maps
 
