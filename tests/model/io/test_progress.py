@@ -149,3 +149,22 @@ sys.stderr.write(" after")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == f"before {shown} after"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_only_output_that_bypasses_python_is_discarded(fails):
+    program = f"""
+import os, sys
+from model.io.progress import quiet_stderr
+try:
+    with quiet_stderr(show_on_error=False, keep_python=True):
+        os.write(2, b"from C\\n")
+        print("a warning", file=sys.stderr)
+        if {fails}:
+            raise ValueError
+except ValueError:
+    pass
+os.write(2, b"after")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "a warning\nafter"
