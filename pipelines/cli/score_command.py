@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from model.errors import Stopped
-from pipelines.cli import score_options as given
-from pipelines.cli import score_output
+from pipelines.cli import score_options, score_output
 from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result
 
 if TYPE_CHECKING:
@@ -21,31 +20,31 @@ PARTLY = 4
 app = typer.Typer()
 
 
-@app.command(help=given.HELP)
+@app.command(help=score_options.HELP)
 def score(
-    photos: given.Photos = None,
-    maps: given.Maps = "",
-    out: given.Out = "",
-    model: given.Model = "",
-    variant: given.Variant = "",
-    format: given.Format = "",
-    resize: given.Resize = False,
-    distributed: given.Distributed = False,
-    actors: given.Actors = None,
-    cpus_per_actor: given.CpusPerActor = None,
-    resolution: given.Resolution = None,
-    bands: given.Bands = "",
-    stretch: given.Stretch = "",
-    vector: given.Vector = "",
-    classes: given.Classes = "",
+    photos: score_options.Photos = None,
+    maps: score_options.Maps = "",
+    out: score_options.Out = "",
+    model: score_options.Model = "",
+    variant: score_options.Variant = "",
+    format: score_options.Format = "",
+    resize: score_options.Resize = False,
+    distributed: score_options.Distributed = False,
+    actors: score_options.Actors = None,
+    cpus_per_actor: score_options.CpusPerActor = None,
+    resolution: score_options.Resolution = None,
+    bands: score_options.Bands = "",
+    stretch: score_options.Stretch = "",
+    vector: score_options.Vector = "",
+    classes: score_options.Classes = "",
     run: Run = "",
     config: Config = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw maps; the help text is in `score_options`."""
-    sources, target = given.split(photos or [], maps, out)
-    request = given.ScoreRequest(
+    sources, target = score_options.split(photos or [], maps, out)
+    request = score_options.ScoreRequest(
         sources=tuple(sources),
         out=target,
         model=model,
@@ -76,7 +75,7 @@ def score(
         sys.exit(PARTLY)
 
 
-def _draw_scene(request: given.ScoreRequest, config: "RunConfig") -> "SceneManifest":
+def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "SceneManifest":
     """Draw a single scene on this machine, and print the warnings."""
     from pathlib import Path
 
@@ -84,8 +83,8 @@ def _draw_scene(request: given.ScoreRequest, config: "RunConfig") -> "SceneManif
     from pipelines.registry.resolve import open_model
     from serving.scoring.scene_products import score_scene
 
-    given.check_scene_options(request)
-    settings = given.scene_settings(request)
+    score_options.check_scene_options(request)
+    settings = score_options.scene_settings(request)
     model = open_model(request.model, request.run, config)
     source, out = Path(request.sources[0]), Path(request.out)
     manifest = score_scene(model, source, out, settings, variant=request.variant, progress=Terminal())
@@ -93,11 +92,11 @@ def _draw_scene(request: given.ScoreRequest, config: "RunConfig") -> "SceneManif
     return manifest
 
 
-def _draw_photos(request: given.ScoreRequest, config: "RunConfig") -> "ScoreReport":
+def _draw_photos(request: score_options.ScoreRequest, config: "RunConfig") -> "ScoreReport":
     """Draw photos, and print their errors and warnings."""
     from serving.scoring.scorer import NothingDrawn
 
-    given.check_photo_options(request)
+    score_options.check_photo_options(request)
     try:
         report = _draw_on_cluster(request, config) if request.distributed else _draw_here(request, config)
     except NothingDrawn as error:
@@ -107,7 +106,7 @@ def _draw_photos(request: given.ScoreRequest, config: "RunConfig") -> "ScoreRepo
     return report
 
 
-def _draw_here(request: given.ScoreRequest, config: "RunConfig") -> "ScoreReport":
+def _draw_here(request: score_options.ScoreRequest, config: "RunConfig") -> "ScoreReport":
     """Draw photos on this machine."""
     from model.io.locations import Location
     from model.io.progress import Terminal
@@ -117,7 +116,7 @@ def _draw_here(request: given.ScoreRequest, config: "RunConfig") -> "ScoreReport
     from serving.scoring.scorer import score as draw
 
     out = Location.parse(request.out)
-    settings = given.score_settings(request, out)
+    settings = score_options.score_settings(request, out)
     model = open_model(request.model, request.run, config)
     return draw(
         model,
@@ -132,7 +131,7 @@ def _draw_here(request: given.ScoreRequest, config: "RunConfig") -> "ScoreReport
     )
 
 
-def _draw_on_cluster(request: given.ScoreRequest, config: "RunConfig") -> "ScoreReport":
+def _draw_on_cluster(request: score_options.ScoreRequest, config: "RunConfig") -> "ScoreReport":
     """Draw photos with a pool of actors on a Ray cluster."""
     from model.io.locations import Location
     from model.io.progress import Terminal
@@ -140,7 +139,7 @@ def _draw_on_cluster(request: given.ScoreRequest, config: "RunConfig") -> "Score
     from pipelines.registry.resolve import open_model
 
     out = Location.parse(request.out)
-    settings = given.score_settings(request, out)
+    settings = score_options.score_settings(request, out)
     return score_distributed(
         open_model(request.model, request.run, config),
         request.sources,

@@ -21,7 +21,7 @@ from model.io.locations import Location
 from model.io.progress import SILENT, Progress, quiet_stderr
 from model.translator import Translator
 from pipelines.cluster import environment, resources
-from pipelines.cluster.scoring_actor import Answer, Batch, Drawer, ScoringJob
+from pipelines.cluster.scoring_actor import Answer, Batch, ScoringActor, ScoringJob
 from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, plan
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
 from serving.scoring.scorer import ModelUse, OnOutcome, ScoreReport, is_file_name, remove_stale_drafts, summarise
@@ -126,14 +126,14 @@ def size_pool(nodes: Sequence[int], *, actors: int | None, cpus: int | None) -> 
         ConfigError: There is no room for the actors.
     """
     largest = max(nodes, default=0)
-    each = cpus or (resources.share(nodes, actors) if actors else max(1, min(CPUS_PER_ACTOR, largest)))
-    room = sum(node // each for node in nodes)
+    per_actor = cpus or (resources.share(nodes, actors) if actors else max(1, min(CPUS_PER_ACTOR, largest)))
+    room = sum(node // per_actor for node in nodes)
     if room < (actors or 1):
         raise ConfigError(
             f"The nodes of the cluster have {', '.join(map(str, nodes)) or 'no'} CPUs: room for {room} of "
-            f"{actors or 1} actors that take {each} each; lower --actors or --cpus-per-actor."
+            f"{actors or 1} actors that take {per_actor} each; lower --actors or --cpus-per-actor."
         )
-    return Pool(actors or room, each)
+    return Pool(actors or room, per_actor)
 
 
 def draw_in_pool(
@@ -182,7 +182,7 @@ class _Shared(NamedTuple):
 
 
 def _run_pool(job: ScoringJob, tasks: list[Task], pool: Pool, shared: _Shared) -> Iterator[Answer]:
-    """Start a pool of `Drawer`s, and yield their answers; there are none for batches lost with an actor."""
+    """Start a pool of actors, and yield their answers; there are none for batches lost with an actor."""
     batches = _make_batches(tasks, pool)
     with warnings.catch_warnings():
         # Ray Data warns of its own code, and of `ray_remote_args_fn`, which has no alternative here (Ray 2.60).
@@ -190,7 +190,7 @@ def _run_pool(job: ScoringJob, tasks: list[Task], pool: Pool, shared: _Shared) -
         _set_up_ray_data()
         rows = from_items([{"batch": batch.model_dump_json()} for batch in batches], override_num_blocks=len(batches))
         answers = rows.map(
-            Drawer,  # type: ignore[arg-type] # Ray's types know no classes
+            ScoringActor,  # type: ignore[arg-type] # Ray's types know no classes
             fn_constructor_args=(job, pool.cpus, *shared),
             compute=ActorPoolStrategy(size=min(pool.actors, len(batches))),
             num_cpus=pool.cpus,

@@ -53,7 +53,7 @@ class Answer(Frozen):
     seconds: float = 0.0
 
 
-class Drawer:
+class ScoringActor:
     """An actor of the pool."""
 
     def __init__(self, job: ScoringJob, threads: int, settings: Any, content: Any) -> None:  # noqa: ANN401 - Ray's references

@@ -20,7 +20,7 @@ from serving.scoring.scene_scorer import Describe, SceneScorer
 from serving.scoring.sources import find_photos
 
 THREADS, AHEAD = 2, 4
-"""Threads that read, and as many that write; photos, and maps, that wait for the next step, which takes memory."""
+"""Number of threads to read and to write with, and of photos and maps that wait in memory for the next step."""
 REMOTE_THREADS, REMOTE_AHEAD = 8, 16
 """The same for photos or maps at an address, where threads wait for a server."""
 

@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Files and folders that appear complete or not at all."""
 
 import hashlib
 import stat
@@ -31,7 +31,7 @@ def fill(folder, **files):
     return folder
 
 
-def test_a_new_folder_appears_when_it_is_whole(tmp_path):
+def test_a_new_folder_appears_when_it_is_complete(tmp_path):
     target = tmp_path / "runs" / "first"
     with new_folder(target) as draft:
         fill(draft, model="weights")
@@ -43,7 +43,7 @@ def test_a_new_folder_appears_when_it_is_whole(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) == 0o755
 
 
-def test_a_new_folder_replaces_the_old_one_whole(tmp_path):
+def test_a_new_folder_replaces_the_old_one(tmp_path):
     target = fill(tmp_path / "bundle", model="old", leftover="old")
     with new_folder(target) as draft:
         fill(draft, model="new")
@@ -54,7 +54,7 @@ def test_a_new_folder_replaces_the_old_one_whole(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
-def test_an_error_leaves_the_old_folder_and_nothing_beside_it(tmp_path, failure):
+def test_an_error_leaves_only_the_old_folder(tmp_path, failure):
     target = fill(tmp_path / "bundle", model="old")
     with pytest.raises(failure), new_folder(target) as draft:
         fill(draft, model="half")
@@ -63,14 +63,14 @@ def test_an_error_leaves_the_old_folder_and_nothing_beside_it(tmp_path, failure)
     assert names(tmp_path) == ["bundle"]
 
 
-def test_an_error_leaves_nothing_where_nothing_was(tmp_path):
+def test_an_error_leaves_no_new_folder(tmp_path):
     with pytest.raises(ValueError), new_folder(tmp_path / "bundle") as draft:
         fill(draft, model="half")
         raise ValueError
     assert names(tmp_path) == []
 
 
-def test_a_draft_that_is_gone_does_not_take_the_old_folder_with_it(tmp_path):
+def test_a_missing_draft_leaves_the_old_folder(tmp_path):
     target = fill(tmp_path / "bundle", model="old")
     with pytest.raises(FileNotFoundError), new_folder(target) as draft:
         draft.rmdir()
@@ -78,7 +78,7 @@ def test_a_draft_that_is_gone_does_not_take_the_old_folder_with_it(tmp_path):
     assert names(tmp_path) == ["bundle"]
 
 
-def test_text_is_written_as_utf_8_for_everybody_to_read(tmp_path):
+def test_text_is_written_as_utf_8_that_all_users_may_read(tmp_path):
     path = tmp_path / "deep" / "note.txt"
     write_text(path, "Straße\n")
     assert path.read_bytes() == "Straße\n".encode()
@@ -86,7 +86,7 @@ def test_text_is_written_as_utf_8_for_everybody_to_read(tmp_path):
     assert names(path.parent) == ["note.txt"]
 
 
-def test_somebody_who_reads_meanwhile_sees_the_old_file_whole(tmp_path):
+def test_a_reader_keeps_the_old_file_while_it_is_replaced(tmp_path):
     path = tmp_path / "note.txt"
     write_text(path, "old")
     with path.open() as reader:
@@ -95,7 +95,7 @@ def test_somebody_who_reads_meanwhile_sees_the_old_file_whole(tmp_path):
     assert path.read_text() == "new and longer"
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+def test_a_full_disk_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "note.txt"
     write_text(path, "old")
     command = [sys.executable, "-c", ON_A_FULL_DISK, str(path)]
@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert names(tmp_path) == ["note.txt"]
 
 
-def test_text_that_is_no_utf_8_leaves_the_old_file(tmp_path):
+def test_text_that_is_not_utf_8_leaves_the_old_file(tmp_path):
     path = tmp_path / "note.txt"
     write_text(path, "old")
     with pytest.raises(UnicodeEncodeError):
@@ -114,7 +114,7 @@ def test_text_that_is_no_utf_8_leaves_the_old_file(tmp_path):
     assert names(tmp_path) == ["note.txt"]
 
 
-def test_a_folder_in_the_way_is_an_error_and_stays(tmp_path):
+def test_a_folder_with_the_name_of_a_file_is_an_error_and_stays(tmp_path):
     path = fill(tmp_path / "note.txt", inside="kept")
     with pytest.raises(IsADirectoryError):
         write_text(path, "new")
@@ -122,7 +122,7 @@ def test_a_folder_in_the_way_is_an_error_and_stays(tmp_path):
     assert names(tmp_path) == ["note.txt"]
 
 
-def test_sha256_of_the_standards_example_and_of_a_file_of_several_blocks(tmp_path):
+def test_sha256_of_the_standards_example_and_of_a_long_file(tmp_path):
     path = tmp_path / "content"
     path.write_bytes(b"abc")  # FIPS 180-2, appendix B.1
     assert sha256(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
