@@ -124,10 +124,13 @@ def inference(
         scene=scene,
         start_seconds=start_seconds,
     )
-    out = config.workspace / "bench"
-    write_text(out / "inference.json", result.model_dump_json(indent=2))
-    write_text(out / "inference.md", inference_table(result))
+    _write(result, config.workspace / "bench")
     return result
+
+
+def _write(result: InferenceBench, folder: Path) -> None:
+    write_text(folder / "inference.json", result.model_dump_json(indent=2))
+    write_text(folder / "inference.md", inference_table(result))
 
 
 def _session_speeds(
