@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import subprocess
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from model.io.files import sha256
 from serving.geo.geotiff import gdal
 from serving.scoring.scorer import NothingDrawn
 from tests.fixtures.scenes import read_bands
-from tests.fixtures.scored_folders import errors, rows
+from tests.fixtures.scored_folders import errors, rows, score_command, score_environment
 from tests.fixtures.surveys import draw_scenes, noise_bands, truncate, write_survey
 
 # Maps
@@ -47,6 +48,14 @@ def test_scenes_and_photos_of_a_folder_become_maps(run_score, survey, make_bundl
     (message,) = done.stderr.splitlines()
     assert message.startswith(f"{survey}/torn.tif: survey/torn.tif is truncated: rows from ")
     assert rows(maps)["torn.tif"]["error"] == report["failed"][0]["error"] == message.partition(": ")[2]
+
+
+def test_a_terminal_shows_the_progress_of_photos_and_scenes(survey, make_bundle, tmp_path):
+    command = score_command("survey", "maps", "--format", "tiff", "--model", make_bundle())
+    terminal = score_environment() | {"FORCE_COLOR": "1", "TERM": "xterm"}
+    done = subprocess.run(command, cwd=tmp_path, env=terminal, capture_output=True, text=True, check=True)
+    for label in ("Drawing maps", "Drawing east.tif", "Writing east.tif"):
+        assert label in done.stderr and label not in done.stdout
 
 
 def test_the_row_of_a_scene_names_inputs_and_outputs(bundle, survey, maps):
