@@ -35,11 +35,11 @@ def bench_training(
     settings: Settings = None,
 ) -> None:
     """Time training in bfloat16; print JSON, and write it with a table to WORKSPACE/bench."""
-    settings_read = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
+    run_config = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
     from pipelines.benchmarks import training_bench
 
     found = training_bench.training(
-        settings_read, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
+        run_config, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
     )
     print_result(True, found, lambda: None)
 
@@ -71,11 +71,11 @@ def bench_inference(
     settings: Settings = None,
 ) -> None:
     """Time drawing; print JSON, and write it with a table to WORKSPACE/bench."""
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines.benchmarks import inference_bench
 
     found = inference_bench.inference(
-        settings_read,
+        run_config,
         parts=parts,
         batches=batches or [1, 8],
         against=against or [],

@@ -38,12 +38,12 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score the exported model and trivial baselines on the held-out pairs, and write a report."""
-    settings_read = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
-    folder = run_folder(settings_read, run)
+    run_config = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
+    folder = run_folder(run_config, run)
     from pipelines.cli import summary
     from pipelines.evaluation.evaluate import evaluate as evaluate_run
 
-    scores = evaluate_run(folder, settings_read.evaluation)
+    scores = evaluate_run(folder, run_config.evaluation)
     print_result(as_json, scores, lambda: summary.scores(folder, scores))
 
 
@@ -60,14 +60,14 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Compare models on the held-out pairs of the first one, and write a page with paired differences."""
-    settings_read = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
+    run_config = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
     # `mlflow run -P runs="A B"` passes a single argument.
-    folders = [run_folder(settings_read, run) for words in runs for run in words.split()]
+    folders = [run_folder(run_config, run) for words in runs for run in words.split()]
     from pipelines.cli import summary
     from pipelines.evaluation import comparison
 
-    folder = Path(out) if out else settings_read.workspace / "comparison"
-    found = comparison.compare(folders, settings_read.evaluation, folder)
+    folder = Path(out) if out else run_config.workspace / "comparison"
+    found = comparison.compare(folders, run_config.evaluation, folder)
     print_result(as_json, found, lambda: summary.comparison(folder / comparison.PAGE_FILE, found))
 
 

@@ -12,23 +12,23 @@ app = typer.Typer()
 @app.command("main")
 def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Run the complete flow: prepare, train, export, evaluate, register."""
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines import flow
     from pipelines.cli import summary
 
-    folder, result = flow.run(settings_read)
+    folder, result = flow.run(run_config)
     print_result(as_json, result, lambda: summary.flow(folder, result))
 
 
 @app.command()
 def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Paint, download or find the pairs, and check every file."""
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.data.prepare import prepare as prepare_pairs
 
-    index = prepare_pairs(settings_read)
-    print_result(as_json, index, lambda: summary.pairs(settings_read, index))
+    index = prepare_pairs(run_config)
+    print_result(as_json, index, lambda: summary.pairs(run_config, index))
 
 
 @app.command()
@@ -47,18 +47,18 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train on the prepared pairs with Ray Train, tracked by MLflow."""
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.data.pairs import PairIndex
     from pipelines.training.train import fit
     from pipelines.training.train import resume as resume_run
     from pipelines.workspace import Workspace
 
-    workspace = Workspace(settings_read.workspace)
+    workspace = Workspace(run_config.workspace)
     if resume:
         folder = resume_run(workspace.run(resume), settings or [])
     else:
-        folder = fit(settings_read, PairIndex.load(workspace.pairs_file))
+        folder = fit(run_config, PairIndex.load(workspace.pairs_file))
     print_result(as_json, folder.record(), lambda: summary.training(folder))
 
 
@@ -70,17 +70,15 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search learning rate, L1 weight, norm and width with Ray Tune (settings: tune)."""
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.data.pairs import PairIndex
     from pipelines.training.tune import resume as resume_search
     from pipelines.training.tune import search
     from pipelines.workspace import Workspace
 
-    workspace = Workspace(settings_read.workspace)
-    found = (
-        resume_search(workspace.run(resume)) if resume else search(settings_read, PairIndex.load(workspace.pairs_file))
-    )
+    workspace = Workspace(run_config.workspace)
+    found = resume_search(workspace.run(resume)) if resume else search(run_config, PairIndex.load(workspace.pairs_file))
     print_result(as_json, found, lambda: summary.search(found))
 
 
@@ -92,10 +90,10 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
     for certain hardware, if their quality is close to that of fp32
     (export.min_ssim, export.max_loss).
     """
-    settings_read = load(config, settings)
-    folder = run_folder(settings_read, run)
+    run_config = load(config, settings)
+    folder = run_folder(run_config, run)
     from pipelines.cli import summary
     from pipelines.export.export import to_bundle
 
-    bundle = to_bundle(folder, settings_read.export, palette=settings_read.evaluation.palette)
+    bundle = to_bundle(folder, run_config.export, palette=run_config.evaluation.palette)
     print_result(as_json, bundle.manifest, lambda: summary.bundle(bundle))

@@ -42,22 +42,22 @@ def promote(
     as fast as the champion. The decision and its numbers are recorded in the
     registry. Exit code 3: a gate failed, and no alias was moved.
     """
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import promotion
 
-    promoted = promotion.promote(settings_read, version, force=force, reason=reason)
+    promoted = promotion.promote(run_config, version, force=force, reason=reason)
     print_result(as_json, promoted, lambda: summary.promotion(promoted))
 
 
 @app.command()
 def rollback(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
     """Make the previous champion the champion again."""
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import promotion
 
-    back = promotion.rollback(settings_read)
+    back = promotion.rollback(run_config)
     print_result(as_json, back, lambda: summary.rollback(back))
 
 
@@ -70,9 +70,9 @@ def pull(
     as_json: AsJson = False,
 ) -> None:
     """Download a registered model as a bundle, checked by its sha256; nothing is unpickled."""
-    settings_read = load(config, settings)
+    run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import pull
 
-    bundle = pull.pull(settings_read.tracking.model_name, version, out)
+    bundle = pull.pull(run_config.tracking.model_name, version, out)
     print_result(as_json, bundle.manifest, lambda: summary.pulled(bundle))

@@ -10,7 +10,7 @@ class HeldVariables:
     """Arguments of a library that it reads from environment variables only.
 
     Blocks may nest, and overlap in several threads: the first one to begin sets the variables, the last one to end
-    restores what was there before. Meanwhile the whole process sees the new values.
+    restores what was there before. Until then the entire process sees the new values.
     """
 
     def __init__(self, values: Mapping[str, str | None]) -> None:

@@ -16,7 +16,7 @@ class MetricLogger:
     """Logger of training updates, which sends through an outbox.
 
     Restarted workers repeat steps, and send the complete curve of the checkpoint that they resume from: steps that are
-    logged already are left alone, missing ones are added.
+    logged already are skipped, missing ones are added.
     """
 
     def __init__(self, run: Run, outbox: Outbox, *, logged: Mapping[str, int]) -> None:

@@ -23,7 +23,7 @@ def trace(codes: Codes, *, top: int, left: int, tolerance: float) -> tuple[Polyg
     window's own edges, so neighbours share their borders, also with those of the next window.
 
     Args:
-        codes: The window with a margin of one pixel, (h + 2, w + 2), of another value where the raster ends.
+        codes: The window with a margin of one pixel, (h + 2, w + 2), with a different value beyond the raster.
         top: The window's first row in the raster.
         left: The window's first column in the raster.
         tolerance: Tolerance in pixels; 0 keeps all points.

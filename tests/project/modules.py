@@ -38,7 +38,7 @@ def all_imports(module):
 
 
 def import_time(module):
-    """Return what is imported as soon as the module is: neither inside functions nor for type checkers alone."""
+    """Return what is imported as soon as the module is: neither inside functions nor only for type checkers."""
 
     def reached(nodes):
         for node in nodes:

@@ -14,7 +14,7 @@ PRIVATE_MODULES = {
     *("ahead", "borders", "cartography", "casting", "catching", "colours", "cores", "curve", "follow", "ground"),
     *("handover", "interrupt", "judge", "line", "logbook", "places", "pulling", "reports", "scenery", "timing"),
 }
-"""Names that modules had before they were called what the field calls them."""
+"""Former private names of modules."""
 PRIVATE_WORDS = {
     *("appoint", "follower", "gracefully", "handover", "impatient", "judge", "judgement", "jury", "logbook"),
     *("noticing", "said", "tell", "tells", "told", "verdict"),

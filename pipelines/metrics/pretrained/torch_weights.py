@@ -18,7 +18,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 """The float32 tensors of a checkpoint by their names in PyTorch."""
 
 MAX_BYTES = 1 << 28
-"""Largest file that is read; the largest that this project knows is AlexNet's, with 233 MiB."""
+"""Largest file that is read; the largest one used here is AlexNet's, with 233 MiB."""
 
 
 class _Storage(NamedTuple):
@@ -42,7 +42,7 @@ Parts = tuple[Mapping[str, _Tensor], Mapping[str, bytes]]
 
 
 def read_weights(path: Path, *, sha256: str) -> Weights:
-    """Return the float32 tensors of a checkpoint as read-only arrays; nothing is parsed unless the sha256 is right.
+    """Return the float32 tensors of a checkpoint as read-only arrays; nothing is parsed unless the sha256 matches.
 
     Before 1.6, PyTorch wrote five pickles (magic number, protocol, machine, tensors without values, keys of the
     storages), then the storages in the order of the keys: an int64 count, then the values. Since 1.6 it writes an
@@ -56,7 +56,7 @@ def read_weights(path: Path, *, sha256: str) -> Weights:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DataError(
-            f"{path} has sha256 {found}, not {sha256}: it is damaged or another file; fetch it again from its source."
+            f"{path} has sha256 {found}, not {sha256}: it is damaged or a different file; fetch it again."
         )
     try:
         tensors, storages = _read_zip(content) if content.startswith(b"PK\x03\x04") else _read_legacy(content)
@@ -111,10 +111,10 @@ class _TensorUnpickler(pickle.Unpickler):
     """An unpickler that knows tensors and ordered dictionaries and refuses every other name."""
 
     def find_class(self, module: str, name: str) -> object:
-        """Return the replacement of a global name, which does no more than hold its arguments."""
+        """Return the replacement of a global name, that only holds its arguments."""
         allowed: dict[str, str | Callable[..., object]] = {
             "collections.OrderedDict": OrderedDict,
-            # A method and not the class itself, whose attributes a pickle could set.
+            # A method rather than the class, whose attributes a pickle could set.
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch.FloatStorage": "<f4",
             "torch.LongStorage": "<i8",
