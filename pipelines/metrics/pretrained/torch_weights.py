@@ -55,9 +55,7 @@ def read_weights(path: Path, *, sha256: str) -> Weights:
     content = _read_file(path)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise DataError(
-            f"{path} has sha256 {found}, not {sha256}: it is damaged or a different file; fetch it again."
-        )
+        raise DataError(f"{path} has sha256 {found}, not {sha256}: it is damaged or a different file; fetch it again.")
     try:
         tensors, storages = _read_zip(content) if content.startswith(b"PK\x03\x04") else _read_legacy(content)
         return {
