@@ -26,7 +26,7 @@ class StepSpeed(Frozen):
 
 
 class Overhead(Frozen):
-    """Overhead of Ray, MLflow and the data on a step, and the start-up time of a training."""
+    """Overhead of Ray, MLflow and the data on a step, and the start-up time of a training run."""
 
     batch: int
     threads: int

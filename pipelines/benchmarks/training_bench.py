@@ -28,7 +28,7 @@ from pipelines.workspace import Workspace
 
 PARTS = ("step", "inside", "scaling")
 WARM_UP = 2
-"""Steps of a training before those that are timed."""
+"""Steps of a training run before those that are timed."""
 INSIDE_BATCH = 4
 WORKER_BATCH = 8
 
@@ -69,7 +69,7 @@ def training(
 
     Raises:
         ConfigError: A part does not exist; or a reference command failed or printed something else.
-        TrainingError: A training of this project failed.
+        TrainingError: A training run of this project failed.
     """
     parts = check_parts(parts, PARTS)
     step: list[StepSpeed] = []

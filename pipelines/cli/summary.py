@@ -69,7 +69,7 @@ def pairs(config: RunConfig, index: PairIndex) -> None:
 
 
 def training(folder: RunFolder) -> None:
-    """Print the results of a training."""
+    """Print the results of a training run."""
     out = _console()
     record = folder.record()
     out.print(f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s.")

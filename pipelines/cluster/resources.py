@@ -61,7 +61,7 @@ def joined() -> Iterator[None]:
             # Ray's HTTP agents then listen on this machine only; its gRPC servers have no such setting (Ray 2.60).
             quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
             if "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER" not in os.environ:
-                # Ray Train reads it when a training begins, so it must not outlast this cluster.
+                # Ray Train reads it when a training run begins, so it must not outlast this cluster.
                 stack.enter_context(NO_PREEMPTION.held())
             ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
         stack.callback(ray.shutdown)

@@ -39,7 +39,7 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
 
 
 def change(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
-    """Apply `section.key=value` overrides to the settings of a training that is resumed.
+    """Apply `section.key=value` overrides to the settings of a training run that is resumed.
 
     Raises:
         ConfigError: As for `load`; or a setting of the network, the data or the seed would change.

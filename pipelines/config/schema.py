@@ -201,7 +201,7 @@ class TrackingConfig(Frozen):
     model_name: str = Field(default="sat2map", min_length=1)
     """Name of the registered model."""
     patience: float = Field(default=600, ge=0)
-    """Seconds to wait for an unavailable server at the end of a training, or of a trial's epoch."""
+    """Seconds to wait for an unavailable server at the end of a training run, or of a trial's epoch."""
 
 
 class RunConfig(Frozen):

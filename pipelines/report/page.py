@@ -205,7 +205,7 @@ def _pairs_shown(pairs: int) -> str:
 
 
 def _curves(curve: LossCurve) -> list[charts.Panel]:
-    """Draw the losses of a training, and the held-out scores of its checkpoints."""
+    """Draw the losses of a training run, and the held-out scores of its checkpoints."""
     tables = {taken.step: taken.losses for taken in curve.steps}, curve.scores
     panels = []
     for name, title in CURVES.items():

@@ -1,4 +1,4 @@
-"""Checkpoints: the arrays and the loss curve of a training, sealed by a manifest that is written last."""
+"""Checkpoints: the arrays and the loss curve of a training run, sealed by a manifest that is written last."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ MANIFEST = "checkpoint.json"
 
 
 class Position(Frozen):
-    """Progress of a training."""
+    """Progress of a training run."""
 
     epoch: int = Field(ge=0)
     """Finished epochs."""

@@ -1,4 +1,4 @@
-"""Messages of a training: the job of a worker, and the updates that the first worker sends."""
+"""Messages of a training run: the job of a worker, and the updates that the first worker sends."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +43,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class TrainingUpdate:
-    """Progress of a training, sent by the first worker."""
+    """Progress of a training run, sent by the first worker."""
 
     epoch: int
     """The running epoch, counted from 0."""

@@ -1,4 +1,4 @@
-"""Monitoring of a training by the driver: losses go to MLflow and to a progress bar, drawings become sheets."""
+"""Monitoring of a training run by the driver: losses go to MLflow and to a progress bar, drawings become sheets."""
 
 import threading
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ SHOWN_LOSSES: dict[LossName, str] = {
 
 @dataclass
 class TrainingMonitor:
-    """Monitor of a training, which processes the first worker's updates until it receives None."""
+    """Monitor of a training run, which processes the first worker's updates until it receives None."""
 
     config: RunConfig
     steps_per_epoch: int

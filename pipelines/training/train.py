@@ -1,4 +1,4 @@
-"""The driver of a training: it runs Ray Train's workers, and follows them with MLflow and a progress bar."""
+"""The driver of a training run: it runs Ray Train's workers, and follows them with MLflow and a progress bar."""
 
 import os
 import shlex
@@ -54,7 +54,7 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
 
 
 def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
-    """Resume a training from its newest intact checkpoint, in the same MLflow run.
+    """Resume a training run from its newest intact checkpoint, in the same MLflow run.
 
     Args:
         folder: The folder of a run that was stopped or killed, or has ended and is to train for more epochs.
