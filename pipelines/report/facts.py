@@ -19,7 +19,7 @@ SETTINGS = {
 
 
 def training(record: RunRecord, curve: LossCurve, *, pairs: int) -> str:
-    """Return sentences about a training run, and about the scores of its checkpoints; `pairs` is the number held out."""
+    """Return sentences about a training run and the scores of its checkpoints; `pairs` is the number held out."""
     config = record.config.training
     amount = (
         f"{record.steps:,} steps in {config.epochs:,} epochs, {record.seconds:,.0f} s at "

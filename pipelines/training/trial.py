@@ -1,4 +1,4 @@
-"""One trial of a search: a training run with one worker, in a process of Ray Tune, that reports its score every epoch."""
+"""One trial of a search: a training run with one worker in a process of Ray Tune, which reports a score every epoch."""
 
 import contextlib
 from collections.abc import Mapping
