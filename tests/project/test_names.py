@@ -27,7 +27,7 @@ BEGINNINGS = {
     ast.ClassDef: r"(What|How|That|Who|Where|Which|When|Why)\b",
     ast.FunctionDef: r"(What|How|That|Who|Where|Which|When|Why|Tell|Say|Let)\b",
 }
-"""How no docstring begins: it names the thing, or says in the imperative what the function does."""
+"""Forbidden beginnings of docstrings: modules and classes name the thing, functions begin with an imperative."""
 MAX_MODULES, MAX_FILE, MAX_FUNCTION = 14, 300, 60
 TEST_FILES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "tests").rglob("*.py"))
 
