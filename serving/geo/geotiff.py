@@ -85,9 +85,11 @@ def gdal_errors() -> tuple[type[Exception], ...]:
 @contextmanager
 def metadata_errors(path: Path) -> Iterator[None]:
     """Raise GDAL's errors about the tags or pixels of an opened file as a DataError."""
+    # rasterio raises TypeError for pixel types that NumPy lacks, and ValueError for a palette without colours.
+    unreadable: tuple[type[Exception], ...] = (*gdal_errors(), TypeError, ValueError)
     try:
         yield
-    except gdal_errors() as error:
+    except unreadable as error:
         raise DataError(
             f"{short_name(path)} is broken: its metadata can't be read ({error}); copy it again."
         ) from error

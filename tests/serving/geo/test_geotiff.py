@@ -28,6 +28,23 @@ def test_a_vrt_named_tif_is_refused_before_gdal_sees_it(make_scene, tmp_path):
     assert opening_error(vrt).endswith("other.tif is a VRT; a scene must be a TIFF file that holds its own pixels.")
 
 
+def test_palette_without_colours_is_refused_with_a_sentence(tmp_path):
+    file = tmp_path / "bare.tif"
+    shape = {"driver": "GTiff", "width": 40, "height": 40, "count": 1, "dtype": "uint8"}
+    with rasterio.open(file, "w", transform=Affine(0.5, 0, 500_000, 0, -0.5, 600_000), **shape) as dataset:
+        dataset.colorinterp = [rasterio.enums.ColorInterp.palette]
+        dataset.write(np.full((1, 40, 40), 90, np.uint8))
+    assert "bare.tif is broken: its metadata can't be read (NULL color table)" in opening_error(file)
+
+
+def test_pixel_type_without_a_numpy_type_is_refused_with_a_sentence(tmp_path):
+    file = tmp_path / "radar.tif"
+    shape = {"driver": "GTiff", "width": 40, "height": 40, "count": 1, "dtype": "complex_int16"}
+    with rasterio.open(file, "w", transform=Affine(0.5, 0, 500_000, 0, -0.5, 600_000), **shape):
+        pass
+    assert "radar.tif is broken: its metadata can't be read" in opening_error(file)
+
+
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
