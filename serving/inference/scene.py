@@ -22,7 +22,8 @@ from model.io.progress import SILENT, Progress
 from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translate
-from serving.geo.geotiff import encode_strip, gdal, join_strips
+from serving.geo.cog import encode_strip, join_strips
+from serving.geo.geotiff import gdal
 from serving.geo.imagery import Imagery, open_imagery
 from serving.inference.seams import Seams
 from serving.inference.strip_folder import StripNote, open_strip_folder, read_finished, strip_name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from model.errors import DataError
 from model.spec import Frozen
-from serving.geo.geotiff import read_note
+from serving.geo.cog import read_note
 
 FORMAT = 1
 """Version of the strip files; a run doesn't resume from strips of another version."""

@@ -1,4 +1,4 @@
-"""GeoTIFF files: broken, misleading and oversized ones are refused; strips become Cloud Optimized GeoTIFFs."""
+"""GeoTIFF files: broken, misleading and oversized ones are refused."""
 
 import struct
 from pathlib import Path
@@ -12,11 +12,9 @@ from PIL import Image
 
 from model.errors import DataError
 from serving.geo import geotiff
-from serving.geo.geotiff import BLOCK, encode_strip, gdal, join_strips
+from serving.geo.geotiff import gdal
 from serving.geo.imagery import open_imagery
 from tests.fixtures.scenes import as_photo, noise, opening_error, read_scene
-
-WIDTH = 600
 
 # Refused files
 
@@ -148,34 +146,3 @@ def test_the_first_of_several_pages_is_read(tmp_path):
 def test_file_names_may_have_spaces_and_any_letters(make_scene):
     bands = noise(3)
     assert np.array_equal(read_scene(make_scene(bands, name="zdjęcie łąki #1?.tif"))[0], as_photo(bands))
-
-
-# Strips
-
-
-def join(folder, parts):
-    """Write strips, join them, and return the map, (bands, H, W)."""
-    strips = []
-    for number, rows in enumerate(parts):
-        strips.append(folder / f"strip-{number}.tif")
-        with gdal():
-            strips[-1].write_bytes(encode_strip(rows, note="{}"))
-    shape = (sum(map(len, parts)), WIDTH, parts[0].shape[2])
-    with gdal():
-        join_strips(strips, folder / "map.tif", shape=shape, crs=None, transform=Affine.identity(), tags={"MODEL": "m"})
-        with rasterio.open(folder / "map.tif") as dataset:
-            assert dataset.tags()["MODEL"] == "m" and dataset.overviews(1)
-            return dataset.read()
-
-
-@pytest.mark.parametrize("bands", [3, 4])
-@pytest.mark.parametrize("heights", [(7,), (BLOCK, 100), (BLOCK - 12, 12, 3), (300, 300, 900, 41)])
-def test_no_row_is_lost_between_blocks_and_strips(tmp_path, heights, bands):
-    random = np.random.default_rng(3)
-    parts = [random.integers(0, 256, (height, WIDTH, bands), dtype=np.uint8) for height in heights]
-    assert np.array_equal(join(tmp_path, parts), np.moveaxis(np.concatenate(parts), -1, 0))
-
-
-def test_temporary_files_are_compressed(tmp_path):
-    join(tmp_path, [np.full((2 * BLOCK, WIDTH, 3), 200, np.uint8)])
-    assert max(path.stat().st_size for path in tmp_path.iterdir()) < 20_000
