@@ -8,14 +8,12 @@ and 98, as GIS viewers usually show 16-bit scenes.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
-from model.io.images import short_name
 from model.pixels import Pixels
 
 STRETCH = (2.0, 98.0)
@@ -55,11 +53,12 @@ class Colours:
 
 def choose_colours(
     dataset: Any,  # noqa: ANN401 - a rasterio dataset, and rasterio is imported where it is needed
+    name: str,
     *,
     bands: tuple[int, ...] | None,
     stretch: tuple[float, float] | None,
 ) -> Colours:
-    """Apply this module's rules to an opened file; with `stretch`, 8 bits are stretched too.
+    """Apply this module's rules to an opened file, called `name` in messages; with `stretch`, 8 bits are stretched too.
 
     Raises:
         ConfigError: The file lacks one of `bands`, or `stretch` is not a pair of rising percentiles.
@@ -77,15 +76,13 @@ def choose_colours(
     chosen = _default_bands(kinds) if bands is None else _check_bands(bands, dataset.count)
     types = {np.dtype(dataset.dtypes[band - 1]) for band in chosen}
     if any(type.kind == "c" for type in types):
-        raise DataError(
-            f"{short_name(Path(dataset.name))}: bands {chosen} hold complex numbers; choose bands of real numbers."
-        )
+        raise DataError(f"{name}: bands {chosen} hold complex numbers; choose bands of real numbers.")
     inverted = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
     bits = int(dataset.tags(chosen[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
     if stretch is None and types == {np.dtype(np.uint8)}:
         levels = None if bits == 8 else np.array([[0.0, 2**bits - 1]] * len(chosen))
     else:
-        levels = _percentiles(dataset, chosen, stretch or STRETCH)
+        levels = _percentiles(dataset, name, chosen, stretch or STRETCH)
     return Colours(chosen, levels, inverted=inverted)
 
 
@@ -105,6 +102,7 @@ def _check_bands(bands: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 def _percentiles(
     dataset: Any,  # noqa: ANN401
+    name: str,
     bands: tuple[int, ...],
     stretch: tuple[float, float],
 ) -> NDArray[np.float64]:
@@ -118,7 +116,5 @@ def _percentiles(
     valid = np.isfinite(values).all(axis=0)
     valid &= dataset.dataset_mask(out_shape=shape, resampling=Resampling.average) > 0
     if not valid.any():
-        raise DataError(
-            f"{short_name(Path(dataset.name))} has no valid pixel to take levels from; check its nodata value."
-        )
+        raise DataError(f"{name} has no valid pixel to take levels from; check its nodata value.")
     return np.asarray(np.percentile(values[:, valid], stretch, axis=1).T, np.float64)

@@ -8,7 +8,8 @@ from typing import Any
 from model.errors import DataError
 from model.io.images import short_name
 from model.pixels import Pixels
-from serving.geo.geotiff import gdal_errors, open_geotiff
+from serving.geo.gdal import gdal_errors
+from serving.geo.raster import open_raster
 
 BLOCK = 512
 """Side of a map's blocks in pixels, the default of GDAL's COG driver."""
@@ -36,7 +37,7 @@ def read_note(strip: Path) -> str:
     Raises:
         DataError: The file is truncated or broken, or has no note.
     """
-    with open_geotiff(strip) as dataset:
+    with open_raster(strip) as dataset:
         note = dataset.tags().get("NOTE")
     if note is None:
         raise DataError(f"{short_name(strip)} is not a strip of a map: it has no note.")
@@ -68,7 +69,7 @@ def join_strips(
         georeference = {"crs": crs, "transform": None if transform.is_identity else transform}
         _write_mosaic(strips, mosaic, shape=shape, tags=tags, **georeference)
         # GDAL doesn't report every write that fails.
-        with open_geotiff(mosaic, complete=True) as dataset:
+        with open_raster(mosaic, complete=True) as dataset:
             rasterio.shutil.copy(
                 dataset,
                 target.absolute(),
@@ -79,7 +80,7 @@ def join_strips(
                 OVERVIEW_RESAMPLING="AVERAGE",
                 NUM_THREADS="ALL_CPUS",
             )
-        with open_geotiff(target, complete=True):
+        with open_raster(target, complete=True):
             pass
     except write_errors as error:
         raise OSError(f"{target.name}: {error}") from error
@@ -117,7 +118,7 @@ def _block_rows(strips: Sequence[Path], down: int) -> Iterator[Pixels]:
 
     held: list[Pixels] = []
     for strip in strips:
-        with open_geotiff(strip) as dataset:
+        with open_raster(strip) as dataset:
             held.append(dataset.read())
         rows = np.concatenate(held, axis=1)
         count = rows.shape[1] // down * down

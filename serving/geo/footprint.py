@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DataError
-from serving.geo.geotiff import gdal_errors
+from serving.geo.gdal import gdal_errors
 
 DEGREES = "OGC:CRS84"
 """WGS 84, longitude first (RFC 7946, section 4)."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import PurePath
 from threading import Lock
 from typing import Any
 
@@ -15,7 +15,8 @@ from model.io.images import short_name
 from model.pixels import Pixels
 from serving.geo.bands import Colours, choose_colours
 from serving.geo.footprint import PixelSize, measure_pixel
-from serving.geo.geotiff import MAX_PIXELS, MAX_SIDE, gdal_errors, metadata_errors, open_geotiff
+from serving.geo.gdal import gdal_errors, metadata_errors, reason
+from serving.geo.raster import MAX_PIXELS, MAX_SIDE, open_raster
 from serving.geo.reflection import reflect
 
 WARN_SCALE = 2
@@ -150,7 +151,7 @@ class Imagery:
         except gdal_errors() as error:
             first, last = int(top * self._down), math.ceil((top + height) * self._down)
             raise DataError(
-                f"{self._name} is broken or truncated in rows {first} to {last} ({error}); copy it again."
+                f"{self._name} is broken or truncated in rows {first} to {last} ({reason(error)}); copy it again."
             ) from error
 
     def _measure_pixel(self) -> PixelSize | None:
@@ -189,8 +190,9 @@ class Imagery:
 
 @contextmanager
 def open_imagery(
-    path: Path,
+    path: PurePath,
     *,
+    content: bytes | None = None,
     resolution: float | None = None,
     bands: tuple[int, ...] | None = None,
     stretch: tuple[float, float] | None = None,
@@ -199,6 +201,7 @@ def open_imagery(
 
     Args:
         path: The file; sidecar files are ignored.
+        content: The content of the file, if it is not to be read from a disk.
         resolution: Metres on the ground of a pixel of the photo; None for the file's own pixels.
         bands: One or three band numbers, from 1; None for the rule of `serving.geo.bands`.
         stretch: Two percentiles that become black and white; None for the same rule.
@@ -207,9 +210,9 @@ def open_imagery(
         ConfigError: A setting is out of range.
         DataError: The file is not a TIFF, broken, truncated or too large.
     """
-    with open_geotiff(path) as dataset:
+    with open_raster(path, content=content) as dataset:
         with metadata_errors(path):
-            colours = choose_colours(dataset, bands=bands, stretch=stretch)
+            colours = choose_colours(dataset, short_name(path), bands=bands, stretch=stretch)
             imagery = Imagery(dataset, short_name(path), resolution=resolution, colours=colours)
             if pages := len(dataset.subdatasets):
                 imagery.warnings.append(f"{short_name(path)} has {pages} pages; the first is drawn.")

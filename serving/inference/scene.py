@@ -23,7 +23,7 @@ from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translate
 from serving.geo.cog import encode_strip, join_strips
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from serving.geo.imagery import Imagery, open_imagery
 from serving.inference.seams import Seams
 from serving.inference.strip_folder import StripNote, open_strip_folder, read_finished, strip_name

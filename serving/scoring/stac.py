@@ -13,7 +13,8 @@ from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
 from serving.geo.footprint import Footprint
-from serving.geo.geotiff import gdal, metadata_errors, open_geotiff
+from serving.geo.gdal import gdal, metadata_errors
+from serving.geo.raster import open_raster
 
 SUFFIX = ".stac.json"
 EXTENSIONS = (
@@ -79,7 +80,7 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
     if vector is not None and vector.suffix.lower() not in VECTORS:
         raise ConfigError(f"{vector.name!r} can't be listed in an item; give polygons as a .gpkg or .geojson file.")
     created = datetime.now(UTC)
-    with gdal(), open_geotiff(map_file) as dataset, metadata_errors(map_file):
+    with gdal(), open_raster(map_file) as dataset, metadata_errors(map_file):
         item = {
             "type": "Feature",
             "stac_version": "1.1.0",

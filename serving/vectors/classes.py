@@ -11,7 +11,7 @@ from model.io.images import short_name
 from model.io.progress import SILENT, Progress
 from model.palette import cells, nearest_classes
 from model.spec import Palette
-from serving.geo.geotiff import gdal_errors
+from serving.geo.gdal import gdal_errors
 
 Codes = NDArray[np.uint8]
 """The class of each pixel, numbered from 1 in the palette's order."""
@@ -35,7 +35,7 @@ def read_classes(
     """Return the class of every pixel of an opened map, (H, W): that of the nearest colour, by RGB distance.
 
     Args:
-        dataset: A map opened by `serving.geo.geotiff.open_geotiff`: uint8 RGB, or RGB and alpha.
+        dataset: A map opened by `serving.geo.raster.open_raster`: uint8 RGB, or RGB and alpha.
         path: The map's file, for messages.
         palette: The classes.
         progress: Receives the progress of reading.

@@ -17,7 +17,8 @@ from model.io.images import short_name
 from model.io.progress import SILENT, Progress
 from model.spec import Frozen, Palette
 from serving.geo.footprint import Footprint, Points
-from serving.geo.geotiff import gdal, metadata_errors, open_geotiff
+from serving.geo.gdal import gdal, metadata_errors
+from serving.geo.raster import open_raster
 from serving.vectors.classes import BACKGROUND, BLOCK, Codes, read_classes, remove_blur, remove_small_areas, windows
 from serving.vectors.polygons import Polygons, dissolve, touches_edge, trace
 
@@ -107,7 +108,7 @@ def write_vectors(
     chosen = _choose_classes(palette, classes)
     _check_numbers(min_area, tolerance)
     with gdal():
-        with open_geotiff(map_file) as dataset:
+        with open_raster(map_file) as dataset:
             with metadata_errors(map_file):
                 _check_map(dataset, map_file)
             crs, footprint = dataset.crs, _find_footprint(dataset, map_file, driver)

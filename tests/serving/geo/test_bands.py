@@ -6,7 +6,7 @@ import rasterio
 from PIL import Image
 
 from model.errors import ConfigError
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from tests.fixtures.scenes import as_photo, noise, opening_error, read_scene
 
 

@@ -6,7 +6,7 @@ import rasterio
 from affine import Affine
 
 from serving.geo.cog import BLOCK, encode_strip, join_strips
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 
 WIDTH = 600
 

@@ -13,7 +13,8 @@ from pyproj import Geod, Transformer
 
 from model.errors import DataError
 from serving.geo.footprint import Footprint, measure_pixel
-from serving.geo.geotiff import gdal, open_geotiff
+from serving.geo.gdal import gdal
+from serving.geo.raster import open_raster
 
 SIZE = (200, 300)
 UTM = Affine(0.5, 0, 500000, 0, -0.5, 5540000)
@@ -33,7 +34,7 @@ def raster(tmp_path):
         with gdal():
             with rasterio.open(tmp_path / "a.tif", "w", crs=crs, transform=transform, **profile):
                 pass
-            with open_geotiff(tmp_path / "a.tif") as dataset:
+            with open_raster(tmp_path / "a.tif") as dataset:
                 return function(dataset)
 
     return write

@@ -8,8 +8,8 @@ import pytest
 import rasterio
 from PIL import Image
 
+from serving.geo.gdal import gdal
 from serving.geo.georeference import is_georeferenced
-from serving.geo.geotiff import gdal
 
 GRID = rasterio.Affine(2, 0, 400_000, 0, -2, 5_800_000)
 ROTATED = GRID @ rasterio.Affine.rotation(20)

@@ -6,7 +6,7 @@ import rasterio
 from rasterio.control import GroundControlPoint
 
 from model.errors import ConfigError
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from serving.geo.imagery import open_imagery
 from tests.fixtures.scenes import HALF_METRE, as_photo, noise, opening_error, read_scene
 

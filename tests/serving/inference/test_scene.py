@@ -12,7 +12,7 @@ import rasterio
 from rio_cogeo.cogeo import cog_validate
 
 from model.errors import ConfigError, DataError
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from serving.inference.scene import SceneReport
 from tests.fixtures.progress import RecordedProgress
 from tests.fixtures.project import PROJECT

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 
 from model.errors import DataError
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from tests.fixtures.project import PROJECT
 from tests.fixtures.scenes import draw, noise, read_bands, uneven, write_rgb
 

@@ -13,7 +13,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from model.errors import ConfigError
 from model.io.files import sha256
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from serving.scoring.scorer import NothingDrawn
 from tests.fixtures.scenes import read_bands
 from tests.fixtures.scored_folders import errors, rows, score_command, score_environment

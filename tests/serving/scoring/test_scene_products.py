@@ -11,7 +11,7 @@ from affine import Affine
 from rio_cogeo.cogeo import cog_validate
 
 from model.spec import Palette
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from tests.fixtures.surveys import write_survey
 
 PALETTE = Palette(classes={"road": ("#ffffff",), "water": ("#aad3df",), "ground": ("#f2efe9",)})

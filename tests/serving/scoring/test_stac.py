@@ -16,7 +16,7 @@ from pystac.validation.local_validator import get_local_schema_cache
 from referencing import Registry, Resource
 
 from model.errors import ConfigError, DataError
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from serving.inference.scene import draw_scene
 from serving.scoring.stac import ModelFacts, item_file, write_item
 

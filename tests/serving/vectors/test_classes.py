@@ -5,7 +5,8 @@ import pytest
 import rasterio
 
 from model.palette import classify
-from serving.geo.geotiff import gdal, open_geotiff
+from serving.geo.gdal import gdal
+from serving.geo.raster import open_raster
 from serving.vectors.classes import BLOCK, BLUR, NOTHING, read_classes, remove_blur, remove_small_areas
 from tests.fixtures.painted_maps import PALETTE
 
@@ -23,7 +24,7 @@ def read(tmp_path):
         with gdal():
             with rasterio.open(file, "w", **profile, photometric="RGB", **changes) as dataset:
                 dataset.write(np.moveaxis(colours, -1, 0))
-            with open_geotiff(file) as dataset:
+            with open_raster(file) as dataset:
                 return read_classes(dataset, file, PALETTE)
 
     return write_and_read

@@ -10,7 +10,7 @@ import shapely
 from affine import Affine
 from scipy.ndimage import gaussian_filter
 
-from serving.geo.geotiff import gdal
+from serving.geo.gdal import gdal
 from serving.vectors.classes import BLOCK
 from serving.vectors.vector_layer import write_vectors
 from tests.fixtures.painted_maps import (

@@ -1,0 +1,63 @@
+"""GDAL's configuration, and its exceptions as short sentences."""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+
+from model.errors import DataError
+from model.io.images import short_name
+
+MAX_REASON = 200
+"""Maximum length of a reason, in characters."""
+# Sidecar files are neither read nor written; the cache holds decoded pixels for a few rows of tiles only.
+_OPTIONS = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_CACHEMAX": 256,
+    "PROJ_NETWORK": "OFF",
+}
+
+
+@contextmanager
+def gdal() -> Iterator[None]:
+    """Configure GDAL for a block: bounded cache, no network, no sidecar files."""
+    import rasterio
+
+    # Imagery reports missing georeferences in a warning of its own. The filter stays, because restoring the filters is
+    # not safe while other threads set theirs.
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    with rasterio.Env(**_OPTIONS):
+        yield
+
+
+def gdal_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions that rasterio raises for files and coordinate systems that GDAL can't use."""
+    # rasterio 1.4 passes on GDAL's errors about broken tags as they are, and their class is in no public module. Texts
+    # in tags, such as coordinate systems, are decoded as UTF-8.
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import CRSError, RasterioError
+
+    return CPLE_BaseError, CRSError, RasterioError, UnicodeDecodeError
+
+
+@contextmanager
+def metadata_errors(path: PurePath) -> Iterator[None]:
+    """Raise GDAL's errors about the tags or pixels of an opened file as a DataError."""
+    # rasterio raises TypeError for pixel types that NumPy lacks, and ValueError for a palette without colours.
+    unreadable: tuple[type[Exception], ...] = (*gdal_errors(), TypeError, ValueError)
+    try:
+        yield
+    except unreadable as error:
+        raise DataError(
+            f"{short_name(path)} is broken: its metadata can't be read ({reason(error)}); copy it again."
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """Return the innermost cause of an exception of GDAL, on one line of at most `MAX_REASON` characters."""
+    while error.__cause__ is not None and isinstance(error.__cause__, gdal_errors()):
+        error = error.__cause__
+    text = re.sub(r"\s+", " ", str(error)).strip(" .")
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3].rstrip()}..."
