@@ -80,7 +80,7 @@ def check_writable(path: Path) -> None:
         DataError: No file can have this name.
     """
     with _write_errors(path):
-        folder = path.absolute().parent
+        folder = follow(path).absolute().parent
         while not os.path.lexists(folder):
             folder = folder.parent
         with tempfile.TemporaryFile(prefix=_draft_prefix(), dir=folder) as file:
@@ -172,6 +172,18 @@ def follow(path: Path) -> Path:
     return real
 
 
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder in `parent`, by default the system's temporary folder, and remove it afterwards.
+
+    The folder of a process that is killed is removed by the next one that makes a folder in the same parent.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    remove_stale_drafts(parent)
+    with tempfile.TemporaryDirectory(prefix=_draft_prefix(), dir=parent) as name:
+        yield Path(name)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`; a reader sees the old content or the new, never a part."""
     with new_file(path) as draft:
@@ -200,11 +212,11 @@ def remove_stale_drafts(folder: Path) -> None:
 
 
 def _draft_prefix() -> str:
-    return f".sat2map-{_host()}-{os.getpid()}-"
+    return f".sat2map-{this_machine()}-{os.getpid()}-"
 
 
 @cache
-def _host() -> str:
+def this_machine() -> str:
     """Return 8 hex digits for this machine since its boot, and for the container: where process ids are unique."""
     parts = [platform.node()]
     with contextlib.suppress(OSError):
@@ -215,7 +227,7 @@ def _host() -> str:
 
 
 def _is_stale(draft: Path, host: str, process: int) -> bool:
-    if host == _host() and not _is_running(process):
+    if host == this_machine() and not _is_running(process):
         return True
     changed = max(path.lstat().st_mtime for path in (draft, *draft.rglob("*")))
     return time.time() - changed > STALE_SECONDS

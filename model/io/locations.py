@@ -1,6 +1,5 @@
 """Locations of files and folders: a path on this machine, or an address that `model.io.object_store` opens."""
 
-import errno
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic_core import CoreSchema, core_schema
 
-from model.errors import DataError, StorageError
+from model.errors import DataError
 from model.io import addresses, files, images, object_store
 from model.io.addresses import Address
 from model.io.object_store import Listing
@@ -110,11 +109,8 @@ class Location:
         """
         if isinstance(self.target, Address):
             object_store.write_bytes(self.target, content)
-            return
-        try:
+        else:
             files.write_bytes(self.target, content)
-        except OSError as error:
-            raise write_error(self, error) from error
 
     def remove_folder(self) -> None:
         """Remove this folder with its content, if it exists.
@@ -128,7 +124,7 @@ class Location:
             try:
                 shutil.rmtree(self.target)
             except OSError as error:
-                raise write_error(self, error) from error
+                raise files.write_error(self, error) from error
 
     @classmethod
     def __get_pydantic_core_schema__(cls, *_: Any) -> CoreSchema:  # noqa: ANN401 - as pydantic declares it
@@ -139,23 +135,6 @@ class Location:
             python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
             serialization=core_schema.to_string_ser_schema(when_used="json"),
         )
-
-
-_INVALID_NAME = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTEMPTY, errno.EINVAL}
-_ADVICE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.ENOTDIR: "a file is in the way; choose another folder",
-    errno.EEXIST: "a file is in the way; choose another folder",
-}
-
-
-def write_error(location: Location, error: OSError) -> DataError:
-    """Return the error for a file that can't be written here: a StorageError unless the file's name is at fault."""
-    if error.errno in _INVALID_NAME:
-        return DataError(f"{location} can't be written ({error.strerror})")
-    advice = _ADVICE.get(error.errno or 0, "choose a folder that you may write to")
-    return StorageError(f"{location} can't be written ({error.strerror}): {advice}.")
 
 
 def _list_folder(folder: Path) -> Listing:

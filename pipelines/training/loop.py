@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from model.errors import TrainingError
+from model.errors import StorageError, TrainingError
 from model.io.files import new_file
 from model.networks.pix2pix import build_generator
 from model.networks.train_step import TrainState, equalise_moving_statistics, stack_losses, train_step
@@ -212,8 +212,9 @@ class TrainingLoop:
                     code_revision=self.code_revision,
                     scores=scores,
                 )
-        except OSError as error:
-            failure = f"The checkpoint of step {position.step} could not be written ({error.strerror or error})"
+        except (OSError, StorageError) as error:
+            reason = getattr(error, "strerror", None) or error
+            failure = f"The checkpoint of step {position.step} could not be written ({reason})"
             if position.epoch == self.config.training.epochs:
                 raise TrainingError(
                     f"{failure}, and it is the final one. Free some disk space, then resume from the previous one."

@@ -215,13 +215,14 @@ def _write_map(imagery: Imagery, strips: list[Path], out: Path, *, model: str, p
 
 @contextmanager
 def _write_errors(out: Path, kept: str) -> Iterator[None]:
-    """Raise an OSError as a DataError that reports which rows (`kept`) are already stored."""
+    """Raise an error of writing as a DataError that reports which rows (`kept`) are already stored."""
     try:
         yield
-    except OSError as error:
+    except (OSError, StorageError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
         # Without an error number it comes from GDAL and concerns this map, not the disk.
-        kind = StorageError if error.errno else DataError
+        kind = StorageError if getattr(cause, "errno", None) else DataError
         raise kind(
-            f"{out.parent} can't be written ({error.strerror or error}); {kept} are drawn and kept there: free some "
-            "space and run again to resume."
+            f"{out.parent} can't be written ({getattr(cause, 'strerror', None) or error}); {kept} are drawn and kept "
+            "there: free some space and run again to resume."
         ) from error

@@ -21,7 +21,8 @@ from typing import IO, Self
 from pydantic import TypeAdapter, ValidationError
 
 from model.errors import DataError
-from model.io.locations import Location, write_error
+from model.io.files import write_error
+from model.io.locations import Location
 
 CSV_FILE = "manifest.csv"
 PARQUET_FILE = "manifest.parquet"

@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_written_is_reported(paint, tmp_path):
     (tmp_path / "file").touch()
     map_file = paint(town())
     with pytest.raises(
-        DataError, match=r"file/map\.gpkg can't be written \(.*\); choose another folder or free some space"
+        DataError, match=r"file/map\.gpkg can't be written \(.*\): a file is in the way; choose another folder"
     ):
         write_vectors(map_file, tmp_path / "file" / "map.gpkg", PALETTE)
 
