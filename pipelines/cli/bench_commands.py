@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import Config, Settings, load, print_result
+from pipelines.cli.options import Config, Settings, load
+from pipelines.cli.verbs import Group, Result, Verbs
 
-app = typer.Typer(no_args_is_help=True, help="Measure the speed of this machine.")
+app = Verbs(cls=Group, no_args_is_help=True, help="Measure the speed of this machine.")
 
 
 @app.command("training")
@@ -33,7 +34,7 @@ def bench_training(
     steps: Annotated[int, typer.Option(min=2, help="Steps in each round.")] = 8,
     config: Config = "default",
     settings: Settings = None,
-) -> None:
+) -> Result:
     """Time training in bfloat16; print JSON, and write it with a table to WORKSPACE/bench."""
     run_config = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
     from pipelines.benchmarks import training_bench
@@ -41,7 +42,7 @@ def bench_training(
     found = training_bench.training(
         run_config, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
     )
-    print_result(True, found, lambda: None)
+    return Result(found, lambda: None, as_json=True)
 
 
 @app.command("inference")
@@ -69,7 +70,7 @@ def bench_inference(
     photos: Annotated[int, typer.Option(min=8, help="Photos in the folder of the part score.")] = 400,
     config: Config = "default",
     settings: Settings = None,
-) -> None:
+) -> Result:
     """Time drawing; print JSON, and write it with a table to WORKSPACE/bench."""
     run_config = load(config, settings)
     from pipelines.benchmarks import inference_bench
@@ -83,4 +84,4 @@ def bench_inference(
         seconds=seconds,
         photos=photos,
     )
-    print_result(True, found, lambda: None)
+    return Result(found, lambda: None, as_json=True)

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result, run_folder
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder
+from pipelines.cli.verbs import Result, Verbs
 
-app = typer.Typer()
+app = Verbs()
 
 InceptionWeights = Annotated[
     str,
@@ -36,7 +37,7 @@ def evaluate(
     inception_weights: InceptionWeights = "",
     lpips_weights: LpipsWeights = "",
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Score the exported model and trivial baselines on the held-out pairs, and write a report."""
     run_config = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
     folder = run_folder(run_config, run)
@@ -44,7 +45,7 @@ def evaluate(
     from pipelines.evaluation.evaluate import evaluate as evaluate_run
 
     scores = evaluate_run(folder, run_config.evaluation)
-    print_result(as_json, scores, lambda: summary.scores(folder, scores))
+    return Result(scores, lambda: summary.scores(folder, scores), as_json)
 
 
 @app.command()
@@ -58,7 +59,7 @@ def compare(
     inception_weights: InceptionWeights = "",
     lpips_weights: LpipsWeights = "",
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Compare models on the held-out pairs of the first one, and write a page with paired differences."""
     run_config = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
     # `mlflow run -P runs="A B"` passes a single argument.
@@ -68,7 +69,7 @@ def compare(
 
     folder = Path(out) if out else run_config.workspace / "comparison"
     found = comparison.compare(folders, run_config.evaluation, folder)
-    print_result(as_json, found, lambda: summary.comparison(folder / comparison.PAGE_FILE, found))
+    return Result(found, lambda: summary.comparison(folder / comparison.PAGE_FILE, found), as_json)
 
 
 def _weights(inception: str, lpips: str) -> list[str]:

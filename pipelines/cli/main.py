@@ -1,37 +1,32 @@
-"""The `sat2map` command: its verbs, and the exit codes of errors."""
+"""The `sat2map` command: its verbs."""
 
 import os
-import sys
 import warnings
 
 import typer
 
-from model.errors import PromotionRefused, Sat2mapError, Stopped
 from pipelines.cli import (
     bench_commands,
+    error_output,
     evaluation_commands,
     pipeline_commands,
     registry_commands,
     score_command,
     submit_command,
 )
-from pipelines.cluster.signals import STOPPED
-
-REFUSED = 3
-"""Exit code of a promotion that did not pass its gates."""
+from pipelines.cli.verbs import Group
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    # Short lines: typer keeps the line breaks.
     help="""Turn satellite photos into street maps: train, register and run Pix2Pix models.
 
-    `main` runs the complete flow, on painted scenes unless you name other data.
-    The verbs prepare, train, export, evaluate and register run one step each, on
-    the results of the step before in the workspace. `promote` makes a registered
-    version the champion if it passes the gates, `score` draws maps of your
-    photos, and `submit` runs a verb on a Ray cluster.
+    `main` runs the complete flow, on painted scenes unless you name other data. The verbs prepare, train, export,
+    evaluate and register run one step each, on the results of the step before in the workspace. `promote` makes a
+    registered version the champion if it passes the gates, `score` draws maps of your photos, and `submit` runs a verb
+    on a Ray cluster.
     """,
 )
 
@@ -44,7 +39,7 @@ app.add_typer(bench_commands.app, name="bench")
 
 
 def main() -> None:
-    """Run the command line; errors of the project exit with 2 and print their message without a traceback."""
+    """Run the command line; `error_output` has the exit codes."""
     from pipelines.cluster import environment
 
     environment.load()
@@ -52,14 +47,5 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Pillow warns of odd metadata in photos that it can read; photos that it can't read raise errors.
     warnings.filterwarnings("ignore", module="PIL")
-    try:
-        app(prog_name="sat2map")
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(STOPPED)
-    except PromotionRefused as refused:
-        print(refused, file=sys.stderr)
-        sys.exit(REFUSED)
-    except Sat2mapError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+    with error_output.reported():
+        error_output.exit_with(app(prog_name="sat2map", standalone_mode=False))

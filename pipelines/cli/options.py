@@ -1,13 +1,10 @@
 """Options and functions shared by the verbs."""
 
-import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from pipelines.config.schema import RunConfig
     from pipelines.workspace import RunFolder
 
@@ -37,11 +34,3 @@ def run_folder(config: "RunConfig", run: str) -> "RunFolder":
     from pipelines.workspace import Workspace
 
     return Workspace(config.workspace).run(run or None)
-
-
-def print_result(as_json: bool, value: "BaseModel", print_summary: Any) -> None:  # noqa: ANN401
-    """Print a result as JSON, or call `print_summary`."""
-    if as_json:
-        print(json.dumps(value.model_dump(mode="json"), indent=2))
-    else:
-        print_summary()

@@ -4,31 +4,32 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result, run_folder
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder
+from pipelines.cli.verbs import Result, Verbs
 
-app = typer.Typer()
+app = Verbs()
 
 
 @app.command("main")
-def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
+def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> Result:
     """Run the complete flow: prepare, train, export, evaluate, register."""
     run_config = load(config, settings)
     from pipelines import flow
     from pipelines.cli import summary
 
     folder, result = flow.run(run_config)
-    print_result(as_json, result, lambda: summary.flow(folder, result))
+    return Result(result, lambda: summary.flow(folder, result), as_json)
 
 
 @app.command()
-def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
+def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> Result:
     """Paint, download or find the pairs, and check every file."""
     run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.data.prepare import prepare as prepare_pairs
 
     index = prepare_pairs(run_config)
-    print_result(as_json, index, lambda: summary.pairs(run_config, index))
+    return Result(index, lambda: summary.pairs(run_config, index), as_json)
 
 
 @app.command()
@@ -45,7 +46,7 @@ def train(
         ),
     ] = "",
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Train on the prepared pairs with Ray Train, tracked by MLflow."""
     run_config = load(config, settings)
     from pipelines.cli import summary
@@ -59,7 +60,7 @@ def train(
         folder = resume_run(workspace.run(resume), settings or [])
     else:
         folder = fit(run_config, PairIndex.load(workspace.pairs_file))
-    print_result(as_json, folder.record(), lambda: summary.training(folder))
+    return Result(folder.record(), lambda: summary.training(folder), as_json)
 
 
 @app.command()
@@ -68,7 +69,7 @@ def tune(
     settings: Settings = None,
     resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Resume this search.")] = "",
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Search learning rate, L1 weight, norm and width with Ray Tune (settings: tune)."""
     run_config = load(config, settings)
     from pipelines.cli import summary
@@ -79,16 +80,15 @@ def tune(
 
     workspace = Workspace(run_config.workspace)
     found = resume_search(workspace.run(resume)) if resume else search(run_config, PairIndex.load(workspace.pairs_file))
-    print_result(as_json, found, lambda: summary.search(found))
+    return Result(found, lambda: summary.search(found), as_json)
 
 
 @app.command()
-def export(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
+def export(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> Result:
     """Export the trained generator as an ONNX bundle, and check it against TensorFlow.
 
-    In addition to fp32, the bundle contains faster variants (export.variants)
-    for certain hardware, if their quality is close to that of fp32
-    (export.min_ssim, export.max_loss).
+    In addition to fp32, the bundle contains faster variants (export.variants) for certain hardware, if their quality
+    is close to that of fp32 (export.min_ssim, export.max_loss).
     """
     run_config = load(config, settings)
     folder = run_folder(run_config, run)
@@ -96,4 +96,4 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
     from pipelines.export.export import to_bundle
 
     bundle = to_bundle(folder, run_config.export, palette=run_config.evaluation.palette)
-    print_result(as_json, bundle.manifest, lambda: summary.bundle(bundle))
+    return Result(bundle.manifest, lambda: summary.bundle(bundle), as_json)

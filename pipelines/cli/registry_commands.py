@@ -5,20 +5,21 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result, run_folder
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder
+from pipelines.cli.verbs import Result, Verbs
 
-app = typer.Typer()
+app = Verbs()
 
 
 @app.command()
-def register(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> None:
+def register(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> Result:
     """Register the exported model in MLflow, under the alias `challenger`."""
     folder = run_folder(load(config, settings), run)
     from pipelines.cli import summary
     from pipelines.registry.register import register as register_run
 
     version = register_run(folder)
-    print_result(as_json, version, lambda: summary.version(version))
+    return Result(version, lambda: summary.version(version), as_json)
 
 
 @app.command()
@@ -33,32 +34,31 @@ def promote(
     config: Config = None,
     settings: Settings = None,
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Make a registered version the champion if it passes the gates (settings: promotion).
 
-    Challenger and champion are evaluated on the same pairs on this machine. To
-    pass, the challenger must improve the primary score, lose only little in the
-    others, beat the trivial baselines, match the TensorFlow model, and be about
-    as fast as the champion. The decision and its numbers are recorded in the
-    registry. Exit code 3: a gate failed, and no alias was moved.
+    Challenger and champion are evaluated on the same pairs on this machine. To pass, the challenger must improve the
+    primary score, lose only little in the others, beat the trivial baselines, match the TensorFlow model, and be about
+    as fast as the champion. The decision and its numbers are recorded in the registry. Exit code 3: a gate failed, and
+    no alias was moved.
     """
     run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import promotion
 
     promoted = promotion.promote(run_config, version, force=force, reason=reason)
-    print_result(as_json, promoted, lambda: summary.promotion(promoted))
+    return Result(promoted, lambda: summary.promotion(promoted), as_json)
 
 
 @app.command()
-def rollback(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> None:
+def rollback(config: Config = None, settings: Settings = None, as_json: AsJson = False) -> Result:
     """Make the previous champion the champion again."""
     run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import promotion
 
     back = promotion.rollback(run_config)
-    print_result(as_json, back, lambda: summary.rollback(back))
+    return Result(back, lambda: summary.rollback(back), as_json)
 
 
 @app.command()
@@ -68,11 +68,11 @@ def pull(
     config: Config = None,
     settings: Settings = None,
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Download a registered model as a bundle, checked by its sha256; nothing is unpickled."""
     run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import pull
 
     bundle = pull.pull(run_config.tracking.model_name, version, out)
-    print_result(as_json, bundle.manifest, lambda: summary.pulled(bundle))
+    return Result(bundle.manifest, lambda: summary.pulled(bundle), as_json)

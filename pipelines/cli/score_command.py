@@ -1,13 +1,11 @@
 """The `score` verb, which draws maps."""
 
-import sys
 from typing import TYPE_CHECKING
-
-import typer
 
 from model.errors import Stopped
 from pipelines.cli import score_options, score_output
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, print_result
+from pipelines.cli.options import AsJson, Config, Run, Settings, load
+from pipelines.cli.verbs import Result, Verbs
 
 if TYPE_CHECKING:
     from pipelines.config.schema import RunConfig
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 PARTLY = 4
 """Exit code if some photos have maps and others can't be drawn."""
 
-app = typer.Typer()
+app = Verbs()
 
 
 @app.command(help=score_options.HELP)
@@ -41,7 +39,7 @@ def score(
     config: Config = None,
     settings: Settings = None,
     as_json: AsJson = False,
-) -> None:
+) -> Result:
     """Draw maps; the help text is in `score_options`."""
     sources, target = score_options.split(photos or [], maps, out)
     request = score_options.ScoreRequest(
@@ -65,14 +63,12 @@ def score(
     try:
         if request.is_scene:
             manifest = _draw_scene(request, loaded)
-            print_result(as_json, manifest, lambda: score_output.print_scene(manifest, request.out))
-            return
+            return Result(manifest, lambda: score_output.print_scene(manifest, request.out), as_json)
         report = _draw_photos(request, loaded)
     except KeyboardInterrupt:
         raise Stopped("Stopped. Finished maps are kept: run the same command again to continue.") from None
-    print_result(as_json, report, lambda: score_output.print_report(report))
-    if report.failed:
-        sys.exit(PARTLY)
+    exit_code = PARTLY if report.failed else 0
+    return Result(report, lambda: score_output.print_report(report), as_json, exit_code)
 
 
 def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "SceneManifest":

@@ -7,6 +7,7 @@ import typer
 
 from model.errors import ConfigError
 from pipelines.cli.options import load
+from pipelines.cli.verbs import Described
 from pipelines.cluster.signals import STOPPED
 
 app = typer.Typer()
@@ -15,7 +16,8 @@ STAY_HERE = {"submit", "bench"}
 """Verbs that can't run as a job."""
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+# Its output is the log of the job.
+@app.command(cls=Described, context_settings={"allow_interspersed_args": False})
 def submit(
     context: typer.Context,
     address: Annotated[
@@ -40,12 +42,10 @@ def submit(
 
     sat2map submit --address http://HEAD:8265 -- train --set workspace=/SHARED
 
-    The code is uploaded; the nodes need the packages of requirements.lock. Put
-    the workspace and the pairs on storage that every node sees under the same
-    path, and set MLFLOW_TRACKING_URI to an MLflow server that the cluster can
-    reach. This machine's variables for MLflow and storage (MLFLOW_*, AWS_*,
-    GOOGLE_*, AZURE_*, DATABRICKS_*, KAGGLE_*) are passed on, hidden from Ray's
-    dashboard and logs.
+    The code is uploaded; the nodes need the packages of requirements.lock. Put the workspace and the pairs on storage
+    that every node sees under the same path, and set MLFLOW_TRACKING_URI to an MLflow server that the cluster can
+    reach. This machine's variables for MLflow and storage (MLFLOW_*, AWS_*, GOOGLE_*, AZURE_*, DATABRICKS_*, KAGGLE_*)
+    are passed on, hidden from Ray's dashboard and logs.
     """
     verb, *options = words if words and not words[0].startswith("-") else ["main", *(words or [])]
     arguments = _arguments(context, verb, options)
