@@ -82,6 +82,8 @@ class BundleManifest(Frozen):
     """Reason why the training maps gave no palette; empty in bundles of version 0.1.0."""
     run_id: str
     """MLflow run that trained the generator."""
+    generator_sha256: str = ""
+    """sha256 of the Keras file that was exported; empty in bundles of version 0.2.0 and earlier."""
     data_fingerprint: str
     code_revision: str
 

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from model.bundle import Bundle
 from model.errors import MissingStepError
-from model.io.files import write_text
+from model.io.files import sha256, write_text
 from model.spec import Frozen
 from pipelines.config.schema import RunConfig
 
@@ -43,6 +43,8 @@ class RunRecord(Frozen):
     seconds: float
     """Seconds from the end of the first step, which traces the graph, to the end of the last, since the last start."""
     images_per_second: float
+    generator_sha256: str = ""
+    """sha256 of the trained generator's file; empty in records of version 0.2.0 and earlier."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,22 @@ class RunFolder:
                 f"{path} is incompatible with this version of sat2map; run `train` again."
             ) from error
 
+    def generator_sha256(self) -> str:
+        """Return the sha256 of the trained generator's file.
+
+        Raises:
+            MissingStepError: There is no such file, or the last finished training did not write it.
+        """
+        if not self.generator.is_file():
+            raise MissingStepError(f"{self.generator} is missing; run `train` first.")
+        found, recorded = sha256(self.generator), self.record().generator_sha256
+        if recorded and found != recorded:
+            raise MissingStepError(
+                f"{self.generator} is not the generator of run {self.run_id}'s last finished training; finish it with "
+                f"`train --resume {self.run_id}`."
+            )
+        return found
+
     def in_workspace(self) -> list[str]:
         """Return the options that a command needs to find the run from the current folder."""
         workspace = self.path.parent.parent
@@ -148,11 +166,18 @@ class RunFolder:
         """Open the run's exported model.
 
         Raises:
-            MissingStepError: The run has not been exported.
+            MissingStepError: The run has not been exported, or was trained further since.
         """
         if not self.bundle.is_dir():
             raise MissingStepError(f"Run {self.run_id} has no exported model; run `export` first.")
-        return Bundle.open(self.bundle)
+        bundle = Bundle.open(self.bundle)
+        exported = bundle.manifest.generator_sha256
+        # Scoring does not need the Keras file, which may have been removed to save space.
+        if exported and self.generator.is_file() and self.generator_sha256() != exported:
+            raise MissingStepError(
+                f"Run {self.run_id} was trained further after its model was exported; run `export` again."
+            )
+        return bundle
 
 
 @dataclass(frozen=True)

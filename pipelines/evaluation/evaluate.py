@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.bundle import FP32, Bundle, BundleManifest
+from model.bundle import FP32, MANIFEST_FILE, Bundle, BundleManifest
 from model.errors import ConfigError
-from model.io.files import new_folder, write_text
+from model.io.files import new_folder, sha256, write_text
 from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.translator import Translate, Translator
@@ -161,6 +161,7 @@ def measure(bundle: Bundle, held_out: HeldOut, pairs: PairIndex, *, as_trained: 
         data_fingerprint=pairs.fingerprint,
         direction=manifest.direction,
         model_sha256=manifest.sha256,
+        bundle_sha256=sha256(bundle.folder / MANIFEST_FILE),
         model=evaluated.scores,
         as_trained=_core_scores(as_trained, held_out.targets),
         baselines={

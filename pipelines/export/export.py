@@ -18,7 +18,7 @@ from model.bundle import (
     variant_file,
     write_manifest,
 )
-from model.errors import ExportError, MissingStepError
+from model.errors import ExportError
 from model.graph.lowering import lower
 from model.graph.precision import take_pixels
 from model.io.files import new_folder, sha256
@@ -63,13 +63,12 @@ def to_bundle(run: RunFolder, settings: ExportConfig, *, palette: Palette | None
         palette: Classes of the maps; by default those of the run's own settings, or those found in all training maps.
 
     Raises:
-        MissingStepError: The run has no trained generator.
+        MissingStepError: The run has no trained generator, or its training was not finished.
         DataError: A pair can't be read.
         ExportError: The output of fp32 differs from TensorFlow's by more than PARITY_LIMIT.
     """
     config, pairs = run.record().config, PairIndex.load(run.pairs_file)
-    if not run.generator.is_file():
-        raise MissingStepError(f"{run.generator} is missing; run `train` first.")
+    generator = run.generator_sha256()
     photos = _load(pairs.val[:PARITY_PHOTOS], config)[0]
     with stage("Converting to ONNX"):
         plain, drawn = _convert(run.generator, config, photos)
@@ -77,7 +76,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig, *, palette: Palette | None
     reference = Reference(photos, drawn)
     with new_folder(run.bundle) as folder:
         onnx.save_model(exact, folder / MODEL_FILE)
-        manifest = _describe(folder, config, pairs, run_id=run.run_id, palette=palette)
+        manifest = _describe(folder, config, pairs, run_id=run.run_id, generator=generator, palette=palette)
         fp32 = Translator(Bundle(folder, manifest), variant=FP32)
         manifest = manifest.model_copy(update={"parity": _parity(reference, fp32)})
         if settings.variants:
@@ -116,7 +115,7 @@ def _convert(generator_file: Path, config: RunConfig, photos: Pixels) -> tuple[o
 
 
 def _describe(
-    folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str, palette: Palette | None
+    folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str, generator: str, palette: Palette | None
 ) -> BundleManifest:
     """Return the manifest of a folder that holds fp32; its parity is still to be measured."""
     network = config.network
@@ -132,6 +131,7 @@ def _describe(
         palette=palette,
         palette_missing=missing,
         run_id=run_id,
+        generator_sha256=generator,
         data_fingerprint=pairs.fingerprint,
         code_revision=git_revision(),
     )

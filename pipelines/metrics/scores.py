@@ -37,6 +37,8 @@ class Scores(Frozen):
     data_fingerprint: str
     direction: Direction
     model_sha256: str
+    bundle_sha256: str = ""
+    """sha256 of the manifest of the bundle that was scored; empty in files of version 0.2.0 and earlier."""
     model: NamedScores
     """Scores as deployed: with moving statistics and without dropout."""
     as_trained: NamedScores

@@ -134,10 +134,10 @@ def rollback(config: RunConfig) -> Rollback:
                 "promote a version instead."
             )
         lock.check()
-        registry.move(name, CHAMPION, previous)
-        registry.move(name, PREVIOUS, None)
+        registry.set_alias(name, CHAMPION, previous)
+        registry.set_alias(name, PREVIOUS, None)
     done = Rollback(name=name, version=previous, rolled_back=champion, when=_now())
-    registry.note(registry.find(name, champion), {"promotion.rolled_back": done.when})
+    registry.set_tags(registry.find(name, champion), {"promotion.rolled_back": done.when})
     return done
 
 
@@ -193,11 +193,11 @@ def _switch(promotion: Promotion) -> None:
             )
         # `previous` first: if the process dies in between, `rollback` refuses rather than restoring a wrong version.
         if promotion.champion is not None:
-            registry.move(name, PREVIOUS, promotion.champion)
+            registry.set_alias(name, PREVIOUS, promotion.champion)
         lock.check()
-        registry.move(name, CHAMPION, number)
+        registry.set_alias(name, CHAMPION, number)
         if found.get(CHALLENGER) == number:
-            registry.move(name, CHALLENGER, None)
+            registry.set_alias(name, CHALLENGER, None)
 
 
 def _record(version: Version, promotion: Promotion) -> None:
@@ -212,13 +212,15 @@ def _record(version: Version, promotion: Promotion) -> None:
         passed = "passed" if gate.passed else "failed"
         tags[f"promotion.{gate.name.replace(' ', '_')}"] = f"{gate.value:.6g} (limit {gate.limit:g}, {passed})"
     path = registry.log_decision(version, promotion.model_dump_json(indent=2) + "\n")
-    registry.note(version, tags | {"promotion.artifact": path})
+    registry.set_tags(version, tags | {"promotion.artifact": path})
     heading = (
         f"{promotion.decision.capitalize()} on {promotion.when}, compared with {_version_text(promotion.champion)}"
     )
     sentences = [f"{'✓' if gate.passed else '✗'} {gate.sentence}" for gate in promotion.judgement.gates]
     reasons = [f"Reason given: {promotion.reason}", *sentences] if promotion.reason else sentences
-    registry.describe(version.name, version.number, model_card.with_decision(version.description, heading, reasons))
+    registry.set_description(
+        version.name, version.number, model_card.with_decision(version.description, heading, reasons)
+    )
 
 
 def _version_text(number: int | None) -> str:

@@ -20,15 +20,15 @@ from model.io.files import new_folder, sha256, write_text
 from pipelines.data.pairs import PairIndex
 from pipelines.registry import versions
 from pipelines.registry.artifacts import Artifacts
-from pipelines.registry.versions import ONNX_FILE, OWN, PAIRS_FILE, Version, in_version
+from pipelines.registry.versions import FILES_FOLDER, ONNX_FILE, PAIRS_FILE, Version, variant_path
 from pipelines.tracking import mlflow_runs
 from pipelines.workspace import REPORT_FILE, SCORES_FILE
 
 FLAVOURS_FILE = "MLmodel"
 TINY, SMALL, PAGE, MODEL = 1 << 15, 1 << 20, 64 << 20, 1 << 30
 """Size limits in bytes; a generator of the paper's width has 218 MB, and protobuf's limit is 2 GiB."""
-MANIFEST = f"{OWN}/{MANIFEST_FILE}"
-EXTRAS = {f"{OWN}/{SCORES_FILE}": (SCORES_FILE, PAGE), f"{OWN}/{REPORT_FILE}": (REPORT_FILE, PAGE)}
+MANIFEST = f"{FILES_FOLDER}/{MANIFEST_FILE}"
+EXTRAS = {f"{FILES_FOLDER}/{SCORES_FILE}": (SCORES_FILE, PAGE), f"{FILES_FOLDER}/{REPORT_FILE}": (REPORT_FILE, PAGE)}
 MODEL_NAME = re.compile(r"generator(\.[a-z0-9-]+)?\.onnx")
 PICKLES = {".bin", ".cloudpickle", ".dill", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth", ".torch"}
 """Suffixes of files that may contain pickles; NumPy's files do if an array holds objects."""
@@ -72,7 +72,7 @@ def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bun
             f"{_title(version)} belongs to run {version.run_id!r}, but its bundle to run {manifest.run_id!r}. "
             "Register the run again."
         )
-    files = {in_version(name): (variant_file(name), MODEL) for name in manifest.hashes()}
+    files = {variant_path(name): (variant_file(name), MODEL) for name in manifest.hashes()}
     if extras:
         files |= {path: target for path, target in EXTRAS.items() if path in sizes}
     _check_listing(version, sizes, {path: limit for path, (_, limit) in files.items()})
@@ -92,7 +92,7 @@ def fetch_pairs(version: Version) -> PairIndex:
         BundleError: The index is too large or invalid, or was altered.
         TrackingError: The index can't be fetched.
     """
-    path = f"{OWN}/{PAIRS_FILE}"
+    path = f"{FILES_FOLDER}/{PAIRS_FILE}"
     with TemporaryDirectory(prefix="sat2map-") as scratch:
         file = Path(scratch, PAIRS_FILE)
         version.artifacts().fetch(path, file, limit=PAGE)
@@ -116,7 +116,7 @@ def check_model(bundle: Bundle, variant: str) -> None:
         BundleError: The file was altered, is not an ONNX model, refers to other files, or has other inputs or outputs
             than the manifest.
     """
-    file = PurePosixPath(in_version(variant)).name
+    file = PurePosixPath(variant_path(variant)).name
     try:
         model = onnx.load_model_from_string(bundle.verified(variant).read_bytes())
     except DecodeError as error:

@@ -21,66 +21,109 @@ from model.pixels import Pixels, to_tensor
 from model.spec import Frozen, TensorSignature
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
-from pipelines.registry import model_card
+from pipelines.metrics.scores import Scores
+from pipelines.registry import model_card, versions
 from pipelines.registry.artifacts import Artifacts, transfer
-from pipelines.registry.versions import BUNDLE_TAG, CHALLENGER, ONNX_FILE, OWN, PAIRS_FILE, SHA256_TAG, describe, move
+from pipelines.registry.versions import (
+    BUNDLE_TAG,
+    CHALLENGER,
+    FILES_FOLDER,
+    ONNX_FILE,
+    PAIRS_FILE,
+    SCORES_TAG,
+    SHA256_TAG,
+)
 from pipelines.tracking import mlflow_runs
 from pipelines.workspace import GENERATOR_FILE, REPORT_FILE, SCORES_FILE, SHEET_FILE, RunFolder
 
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime")
+SERVING_PROVIDERS = ["CPUExecutionProvider"]
+"""Execution providers of MLflow's own server. Its default asks for CUDA first, which logs an error without a GPU."""
 
 
 class RegisteredVersion(Frozen):
-    """A newly registered version."""
+    """A registered version of a run."""
 
     name: str
     version: int
     run_id: str
     alias: str = CHALLENGER
+    """Alias of the version; empty if it has none."""
+    new: bool = True
+    """Whether the version was created now; False if the same files were registered before."""
 
     @property
     def uri(self) -> str:
         """URI of the version for MLflow's own commands."""
-        return f"models:/{self.name}@{self.alias}"
+        return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
 
 
 def register(run: RunFolder) -> RegisteredVersion:
     """Register a run's bundle with all files that belong to it, and point the alias `challenger` at the new version.
 
-    The version is created, with its tags, after its files were stored and the model was read back.
+    The version is created, with its tags, after its files were stored and the model was read back. If the run's newest
+    files are registered already, that version is returned, and nothing changes.
 
     Raises:
-        MissingStepError: The run has not been exported or evaluated.
+        MissingStepError: The run has not been exported or evaluated, or was trained or exported again since.
         TrackingError: MLflow does not answer, does not know the run, or altered the model.
     """
     config, pairs, bundle = run.record().config, PairIndex.load(run.pairs_file), run.open_bundle()
-    scores = model_card.read_scores(run.evaluation / SCORES_FILE)
+    scores = _read_scores(run, bundle)
+    own_files = _own_files(run, bundle)
+    photos, _ = load_all(pairs.val[:1], side=config.network.image_size, direction=config.data.direction)
+    name, tags = config.tracking.model_name, _tags(run, bundle, pairs)
+    with mlflow_runs.continue_run(run.run_id):
+        if known := versions.find_registered(run.run_id, name, _identity(tags)):
+            return _known_version(known)
+        model_id = _upload(run.run_id, bundle, photos, own_files)
+        number = _new_version(name, model_id, tags)
+        card = model_card.describe(scores, bundle.manifest, config=config, pairs=pairs, name=name, version=number)
+        versions.set_description(name, number, card)
+        versions.set_alias(name, CHALLENGER, number)
+    return RegisteredVersion(name=name, version=number, run_id=run.run_id)
+
+
+def _read_scores(run: RunFolder, bundle: Bundle) -> Scores:
+    """Read the scores of a run, which must be those of its exported model."""
+    file = run.evaluation / SCORES_FILE
+    scores = model_card.read_scores(file)
+    exported = (bundle.manifest.sha256, sha256(bundle.folder / MANIFEST_FILE))
+    # Scores of version 0.2.0 and earlier name only the model.
+    if (scores.model_sha256, scores.bundle_sha256 or exported[1]) != exported:
+        raise MissingStepError(
+            f"{file} holds the scores of an earlier export of run {run.run_id}; run `evaluate` again."
+        )
+    return scores
+
+
+def _own_files(run: RunFolder, bundle: Bundle) -> list[Path]:
+    """Return the files of a run that a version holds in addition to MLflow's."""
     variants = [run.bundle / variant_file(name) for name in bundle.manifest.variants]
-    own_files = [
+    files = [
         run.bundle / MANIFEST_FILE,
         *variants,
         run.generator,
         run.pairs_file,
         *(run.evaluation / name for name in (SCORES_FILE, REPORT_FILE, SHEET_FILE)),
     ]
-    for file in own_files:
+    for file in files:
         if not file.is_file():
             raise MissingStepError(f"{file} is missing; run `{_verb_of(file)}` first.")
-    photos, _ = load_all(pairs.val[:1], side=config.network.image_size, direction=config.data.direction)
-    name = config.tracking.model_name
-    with mlflow_runs.continue_run(run.run_id):
-        model_id = _upload(run.run_id, bundle, photos, own_files)
-        number = _new_version(name, model_id, _tags(bundle, pairs))
-        card = model_card.describe(scores, bundle.manifest, config=config, pairs=pairs, name=name, version=number)
-        describe(name, number, card)
-        move(name, CHALLENGER, number)
-    return RegisteredVersion(name=name, version=number, run_id=run.run_id)
+    return files
 
 
 def _verb_of(file: Path) -> str:
     if file.name == MANIFEST_FILE:
         return "export"
     return "train" if file.name in (GENERATOR_FILE, PAIRS_FILE) else "evaluate"
+
+
+def _known_version(known: versions.Version) -> RegisteredVersion:
+    pointing = [alias for alias, number in versions.aliases(known.name).items() if number == known.number]
+    return RegisteredVersion(
+        name=known.name, version=known.number, run_id=known.run_id, alias=min(pointing, default=""), new=False
+    )
 
 
 def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> str:
@@ -108,7 +151,7 @@ def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) 
 
 
 def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> None:
-    """Write a version's folder: the files that MLflow serves, and all others below `sat2map`."""
+    """Write a version's folder: the files that MLflow serves, and all others below FILES_FOLDER."""
     tensors = bundle.manifest.signature
     with quiet_stderr():
         mlflow.onnx.save_model(
@@ -119,15 +162,16 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
             input_example={tensors.input: photos if tensors.dtype == "uint8" else np.round(to_tensor(photos), 4)},
             # Given, so that MLflow does not load the model in a separate process to infer them.
             pip_requirements=_requirements(),
+            onnx_execution_providers=SERVING_PROVIDERS,
             save_as_external_data=False,
         )
     # MLflow serialises the model again, but the version must hold the file that was exported and evaluated.
     shutil.copyfile(bundle.verified(), folder / ONNX_FILE)
-    (folder / OWN).mkdir()
+    (folder / FILES_FOLDER).mkdir()
     for file in own_files:
-        shutil.copyfile(file, folder / OWN / file.name)
-    picture = model_card.picture(folder / OWN / SHEET_FILE, bundle.manifest.network.image_size)
-    picture.save(folder / OWN / model_card.PICTURE_FILE)
+        shutil.copyfile(file, folder / FILES_FOLDER / file.name)
+    picture = model_card.picture(folder / FILES_FOLDER / SHEET_FILE, bundle.manifest.network.image_size)
+    picture.save(folder / FILES_FOLDER / model_card.PICTURE_FILE)
 
 
 def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:
@@ -156,13 +200,19 @@ def _requirements() -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in SERVED_WITH if name in installed]
 
 
-def _tags(bundle: Bundle, pairs: PairIndex) -> dict[str, str]:
+def _tags(run: RunFolder, bundle: Bundle, pairs: PairIndex) -> dict[str, str]:
     manifest = bundle.manifest
     return {
         SHA256_TAG: manifest.sha256,
         BUNDLE_TAG: sha256(bundle.folder / MANIFEST_FILE),
+        SCORES_TAG: sha256(run.evaluation / SCORES_FILE),
         "data.fingerprint": manifest.data_fingerprint,
         "data.held_out_pairs": str(len(pairs.val)),
         "git.revision": manifest.code_revision,
         "parity.max_difference": f"{manifest.parity.max_difference:.3g}",
     }
+
+
+def _identity(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that are equal for two versions of a run with the same files."""
+    return {tag: tags[tag] for tag in (BUNDLE_TAG, SCORES_TAG)}

@@ -18,11 +18,12 @@ from pipelines.tracking import mlflow_runs
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ONNX_FILE = "model.onnx"
 """File of the bundle's model in a version, byte for byte, where MLflow looks for it."""
-OWN = "sat2map"
+FILES_FOLDER = "sat2map"
 """Folder of a version for the files that MLflow itself does not use."""
 PAIRS_FILE = "pairs.json"
 SHA256_TAG = "model.sha256"
 BUNDLE_TAG = "bundle.sha256"
+SCORES_TAG = "scores.sha256"
 
 
 class Version(Frozen):
@@ -67,9 +68,9 @@ class Version(Frozen):
         return Artifacts(location)
 
 
-def in_version(variant: str) -> str:
+def variant_path(variant: str) -> str:
     """Return the path of a bundle's variant in a version."""
-    return ONNX_FILE if variant == FP32 else f"{OWN}/{variant_file(variant)}"
+    return ONNX_FILE if variant == FP32 else f"{FILES_FOLDER}/{variant_file(variant)}"
 
 
 def find(name: str, which: str | int) -> Version:
@@ -96,6 +97,15 @@ def find(name: str, which: str | int) -> Version:
     )
 
 
+def find_registered(run_id: str, name: str, tags: Mapping[str, str]) -> Version | None:
+    """Return the newest version of a model that was registered from a run with these tags, or None."""
+    with mlflow_runs.server_errors():
+        found = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
+    versions = [_read(version) for version in found if version.name == name]
+    same = [version for version in versions if tags.items() <= version.tags.items()]
+    return max(same, key=lambda version: version.number, default=None)
+
+
 def aliases(name: str) -> dict[str, int]:
     """Return the aliases of a registered model and the versions that they point to.
 
@@ -115,7 +125,7 @@ def aliases(name: str) -> dict[str, int]:
     return {alias: int(number) for alias, number in found.items()}
 
 
-def move(name: str, alias: str, number: int | None) -> None:
+def set_alias(name: str, alias: str, number: int | None) -> None:
     """Point an alias at a version, or delete it if `number` is None."""
     client = mlflow.MlflowClient()
     with mlflow_runs.server_errors():
@@ -125,13 +135,13 @@ def move(name: str, alias: str, number: int | None) -> None:
             client.set_registered_model_alias(name, alias, str(number))
 
 
-def describe(name: str, number: int, text: str) -> None:
+def set_description(name: str, number: int, text: str) -> None:
     """Set the description of a version, Markdown that MLflow's page shows."""
     with mlflow_runs.server_errors():
         mlflow.MlflowClient().update_model_version(name, str(number), text)
 
 
-def note(version: Version, tags: Mapping[str, str]) -> None:
+def set_tags(version: Version, tags: Mapping[str, str]) -> None:
     """Set tags of a version."""
     with mlflow_runs.server_errors():
         for key, value in tags.items():

@@ -15,7 +15,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
 from model.errors import DataError, Stopped, TrainingError
-from model.io.files import write_text
+from model.io.files import sha256, write_text
 from model.io.progress import quiet_stderr
 from pipelines.cluster import environment, signals
 from pipelines.cluster import resources as cluster
@@ -147,6 +147,7 @@ def _train(
         steps=monitor.steps_done,
         seconds=monitor.seconds,
         images_per_second=monitor.images_per_second,
+        generator_sha256=sha256(folder.generator),
     )
     with mlflow_runs.server_errors(large_files=True):
         run.log_file(folder.generator, "keras")

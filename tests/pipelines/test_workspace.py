@@ -11,6 +11,7 @@ from pipelines.config.loading import load
 from pipelines.data.pairs import Pair, PairIndex, fingerprint
 from pipelines.training.worker import check_shared_storage
 from pipelines.workspace import RunFolder, RunRecord, Workspace
+from tests.fixtures import runs
 
 RECORD = RunRecord(run_id="1f0c", config=load(None, ["seed=7"]), steps=120, seconds=61.5, images_per_second=7.8)
 
@@ -179,6 +180,30 @@ def test_the_bundle_of_a_run_is_opened_and_verified(run, make_bundle):
 
 def test_a_missing_bundle_names_the_verb_export(run):
     assert missing(run.open_bundle) == "Run 1f0c has no exported model; run `export` first."
+
+
+def test_a_bundle_older_than_the_generator_is_not_opened(tmp_path, make_bundle):
+    folder = Workspace(tmp_path).new_run("2a3b")
+    runs.train(folder, RECORD.config, b"first")
+    make_bundle(generator_sha256=folder.generator_sha256()).rename(folder.bundle)
+    assert folder.open_bundle() == Bundle.open(folder.bundle)
+    runs.train(folder, RECORD.config, b"second", steps=16)
+    assert missing(folder.open_bundle) == (
+        "Run 2a3b was trained further after its model was exported; run `export` again."
+    )
+    folder.generator.unlink()
+    assert folder.open_bundle() == Bundle.open(folder.bundle)
+
+
+def test_a_generator_that_no_finished_training_wrote_is_refused(tmp_path):
+    folder = Workspace(tmp_path).new_run("2a3b")
+    assert missing(folder.generator_sha256) == f"{folder.generator} is missing; run `train` first."
+    runs.train(folder, RECORD.config, b"first")
+    folder.generator.write_bytes(b"second, whose driver was killed")
+    assert missing(folder.generator_sha256) == (
+        f"{folder.generator} is not the generator of run 2a3b's last finished training; finish it with "
+        "`train --resume 2a3b`."
+    )
 
 
 def test_a_run_folder_can_be_moved(run, tmp_path):

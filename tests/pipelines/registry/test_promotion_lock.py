@@ -69,7 +69,7 @@ def test_a_lock_expires_before_others_consider_it_abandoned(config, monkeypatch)
 
 def test_the_lock_is_released_when_moving_an_alias_fails(config, add, monkeypatch):
     add(-1.0)
-    monkeypatch.setattr(registry, "move", lambda *words: 1 / 0)
+    monkeypatch.setattr(registry, "set_alias", lambda *words: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         promote(config, 1, check=check_l1)
     assert locks(config.tracking.model_name) == []

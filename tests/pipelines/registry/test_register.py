@@ -92,12 +92,6 @@ def test_the_run_knows_the_model(registered):
     assert mlflow.MlflowClient().get_run(run.run_id).info.status == "FINISHED"
 
 
-def test_registering_again_makes_the_next_version_the_challenger(mlflow_folder):
-    run = runs.make_run(runs.configure(mlflow_folder, "again"))
-    assert [register(run).version, register(run).version] == [1, 2]
-    assert find("again", "challenger").number == 2 and find("again", "1").sha256 == find("again", 2).sha256
-
-
 @pytest.mark.parametrize(
     ("file", "verb"),
     [
