@@ -6,7 +6,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stderr
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Item = TypeVar("Item")
 
@@ -52,35 +55,44 @@ SILENT = Silent()
 
 def track(items: Iterable[Item], label: str, *, total: int | None = None) -> Iterator[Item]:
     """Yield `items` with a bar named `label`; there is no bar if stderr is not a terminal."""
-    from rich.console import Console
-    from rich.progress import track as rich_track
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    yield from rich_track(
-        items, description=label, total=total, console=console, transient=True, disable=not console.is_terminal
-    )
+    console = _console()
+    # Labels may hold names of files, which must not be read as markup.
+    name = TextColumn("{task.description}", style="progress.description", markup=False)
+    columns = (name, BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield from bar.track(items, total=total, description=label)
 
 
 @contextmanager
 def working(label: str) -> Iterator[None]:
     """Show a spinner next to `label` during work that has no countable steps."""
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(stderr=True)
-    with console.status(label) if console.is_terminal else nullcontext():
+    console = _console()
+    spinner = "line" if console.options.ascii_only else "dots"
+    with console.status(Text(label), spinner=spinner) if console.is_terminal else nullcontext():
         yield
 
 
 @contextmanager
 def stage(label: str) -> Iterator[None]:
     """Print on stderr that a stage begins and, unless it fails, how long it took."""
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(stderr=True, highlight=False)
-    console.print(f"[bold]{label}[/] ...")
+    console = _console()
+    console.print(Text.assemble((label, "bold"), " ..."))
     began = time.monotonic()
     yield
     console.print(f"{label}: done in {time.monotonic() - began:.0f} s", style="dim")
+
+
+def _console() -> "Console":
+    """Return a console on stderr that prints text as it is, without markup, emoji codes and colours of its own."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
@@ -97,7 +109,7 @@ def quiet_stderr(*, show_on_error: bool = True, keep_python: bool = False) -> It
         stack.callback(os.close, real)
         held = stack.enter_context(tempfile.TemporaryFile() if show_on_error else open(os.devnull, "r+b"))
         if keep_python:
-            stderr = stack.enter_context(open(os.dup(real), "w", buffering=1))
+            stderr = stack.enter_context(open(os.dup(real), "w", buffering=1, errors="backslashreplace"))
             stack.enter_context(redirect_stderr(stderr))
         os.dup2(held.fileno(), 2)
         try:

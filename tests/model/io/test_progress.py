@@ -1,6 +1,7 @@
 """Progress: all items are yielded, stdout stays clean, and held-back output is shown only after an error."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -82,6 +83,28 @@ def test_a_failed_stage_is_not_printed_as_done(no_terminal, capsys):
     with pytest.raises(ZeroDivisionError), stage("Dividing"):
         1 // 0  # noqa: B018
     assert capsys.readouterr() == ("", "Dividing ...\n")
+
+
+# Labels with names of files
+
+NAMES = ["[bold] [/x].tif", "[/]", "a:heart:b.tif", "end\\", "[red]photos[/red]", "[link=x]"]
+
+
+def shown(text):
+    """Return what a terminal shows of a text with escape sequences."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_files_are_shown_as_they_are(terminal, capsys, name):
+    assert list(track([1], name)) == [1]
+    assert name in shown(capsys.readouterr().err)
+    with working(name):
+        time.sleep(0.2)
+    assert name in shown(capsys.readouterr().err)
+    with stage(name):
+        pass
+    assert shown(capsys.readouterr().err) == f"{name} ...\n{name}: done in 0 s\n"
 
 
 # quiet_stderr
@@ -168,3 +191,21 @@ os.write(2, b"after")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == "a warning\nafter"
+
+
+def test_output_that_the_terminal_cannot_show_is_escaped():
+    program = """
+import sys
+from model.io.progress import quiet_stderr
+with quiet_stderr(show_on_error=False, keep_python=True):
+    print("caf\\xe9", file=sys.stderr)
+"""
+    ascii_only = {
+        "PYTHONIOENCODING": "ascii",
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+    }
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | ascii_only, capture_output=True, text=True, check=True)
+    assert done.stderr == "caf\\xe9\n"
