@@ -139,7 +139,7 @@ class TrainingMonitor:
             TextColumn("left"),
             TimeRemainingColumn(),
         )
-        console = Console(stderr=True)
+        console = Console(stderr=True, markup=False, emoji=False)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             yield bar, bar.add_task("train", total=self.total_steps, status="starting the workers")
 
