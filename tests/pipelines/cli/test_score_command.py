@@ -128,7 +128,8 @@ def test_a_stopped_scoring_continues(bundle, tmp_path):
         time.sleep(0.005)
     running.send_signal(signal.SIGINT)
     output, messages = running.communicate(timeout=60)
-    assert (running.returncode, output) == (130, "")
+    stopped = json.loads(output)["error"]
+    assert running.returncode == stopped["exit_code"] == 130 and stopped["kind"] == "stopped"
     assert "Traceback" not in messages
     assert messages.endswith("Stopped. Finished maps are kept: run the same command again to continue.\n")
     done = subprocess.run(words, cwd=tmp_path, env=score_environment(), capture_output=True, text=True, check=True)
