@@ -5,11 +5,15 @@ reduced to the upper 8, and CMYK becomes RGB without a colour profile. Other dep
 rejected, because the range of their values is unknown.
 """
 
+import errno
 import io
 import os
 import re
-from collections.abc import Callable, Collection
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,34 +24,48 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from model.errors import DataError
+from model.io.formats import JPEG, PNG, TIFF, UNKNOWN, WEBP, Format, identify
 
 MAX_BYTES = 256 * 2**20
 MAX_PIXELS = 64_000_000
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".jp2", ".avif", ".heic"}
+_SUFFIXES = {
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".jp2",
+    ".j2k",
+    ".avif",
+    ".heic",
+    ".heif",
+}
 # The decoder is chosen by the first bytes and called directly: Image.open has a check for decompression bombs of its
 # own, which warns and fails at other sizes than MAX_PIXELS.
-_DECODERS: dict[str, Callable[[io.BytesIO], ImageFile]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    "WebP": WebPImageFile,
-    "TIFF": TiffImageFile,
+_DECODERS: dict[Format, Callable[[io.BytesIO], ImageFile]] = {
+    JPEG: JpegImageFile,
+    PNG: PngImageFile,
+    WEBP: WebPImageFile,
+    TIFF: TiffImageFile,
 }
-PHOTOS = ("JPEG", "PNG", "WebP")
-"""Formats of the images of a pair."""
-SCANS = (*PHOTOS, "TIFF")
-"""Formats of the images that can be scored."""
-_SIGNATURES = {
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "WebP": rb"RIFF.{4}WEBP",
-    "GIF": rb"GIF8",
-    "BMP": rb"BM",
-    "TIFF": rb"II[*+]\0|MM\0[*+]",
-    "an empty file": rb"\Z",
-}
+PHOTOS = (JPEG, PNG, WEBP)
+SCANS = (*PHOTOS, TIFF)
+"""Formats that `decode` can read."""
 
-_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_TILE_WIDTH, _TILE_LENGTH, _BITS, _SAMPLE_FORMAT = 322, 323, 258, 339
+_PNG_DEPTH = 24
+"""Position in a PNG of the number of bits of a channel."""
+_PNG_TEXTS = re.compile(rb"[zi]TXt|tEXt|iCCP")
+_DIM = 64
+"""Upper 8 bits of 16 below which all values of a photo are of 14 bits or fewer."""
+
+
+class TooLarge(DataError):
+    """A file has more bytes or pixels than are allowed."""
 
 
 def is_image_name(name: str) -> bool:
@@ -55,50 +73,129 @@ def is_image_name(name: str) -> bool:
     return Path(name).suffix.lower() in _SUFFIXES and not name.startswith(".")
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a file once and completely, if it is a regular file of at most `MAX_BYTES`.
+@contextmanager
+def open_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a regular file to read it.
 
     Raises:
-        DataError: It is not a regular file, is too large, or can't be opened.
+        DataError: It is missing, not a regular file, or can't be opened or read.
     """
-    if not path.is_file():
-        raise DataError(f"{short_name(path)} is missing or not a regular file")
+    name = short_name(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(
+                f"{name} is {'a folder' if path.is_dir() else 'a pipe, socket or device'}, not a regular file"
+            )
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise DataError(f"{short_name(path)} has {size} bytes; at most {MAX_BYTES} are allowed")
-            return file.read(MAX_BYTES)
+            yield file
+    except FileNotFoundError as error:
+        found = f"is a link to {os.readlink(path)}, which is missing" if path.is_symlink() else "is missing"
+        raise DataError(f"{name} {found}") from error
     except OSError as error:
-        raise DataError(f"{short_name(path)} can't be opened ({error.strerror})") from error
+        if error.errno == errno.ELOOP:
+            raise DataError(f"{name} is a link that leads back to itself") from error
+        raise DataError(f"{name} can't be opened ({error.strerror})") from error
+    except ValueError as error:  # From a zero byte.
+        raise DataError(f"{name} is not the name of a file") from error
 
 
-def decode(path: PurePath, content: bytes, *, formats: Collection[str] = PHOTOS) -> Image.Image:
+def read_bytes(path: Path, *, limit: int | None = None) -> bytes:
+    """Read a file once and completely, if it is a regular file of at most `limit` bytes, by default `MAX_BYTES`.
+
+    Raises:
+        TooLarge: It has more bytes.
+        DataError: It is not a regular file, or can't be opened.
+    """
+    limit = MAX_BYTES if limit is None else limit
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise TooLarge(f"{short_name(path)} has {size} bytes; at most {limit} are allowed")
+        return file.read(limit)
+
+
+def check_format(path: PurePath, content: bytes, allowed: Sequence[Format]) -> Format:
+    """Return the format of a file, which must be one of `allowed`.
+
+    Raises:
+        DataError: It is another.
+    """
+    found = identify(content)
+    if found not in allowed:
+        advice = found.advice or "convert it to JPEG, PNG or WebP"
+        if found == UNKNOWN:
+            advice = f"{', '.join(format.short for format in allowed)} are allowed"
+        raise DataError(f"{short_name(path)} is {found.name}; {advice}")
+    return found
+
+
+def decode(
+    path: PurePath, content: bytes, *, formats: Sequence[Format] = PHOTOS, max_pixels: int | None = None
+) -> Image.Image:
     """Decode a file completely into an upright RGB image.
 
     Args:
         path: Path of the file, for messages.
         content: Bytes of the file.
         formats: Allowed formats: `PHOTOS` or `SCANS`.
+        max_pixels: Maximum number of pixels, by default `MAX_PIXELS`.
 
     Raises:
-        DataError: The image is broken, too large, of another format, or one of several in the file.
+        TooLarge: The image has more pixels.
+        DataError: The image is broken, of another format, or one of several in the file.
     """
-    names = (name for name, signature in _SIGNATURES.items() if re.match(signature, content, re.DOTALL))
-    kind = next(names, "of an unknown format")
-    if kind not in formats:
-        raise DataError(f"{short_name(path)} is {kind}; {', '.join(formats)} are allowed")
+    found = check_format(path, content, formats)
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
     try:
-        image = _DECODERS[kind](io.BytesIO(content))
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{short_name(path)} has {pixel_size(image)} pixels; at most {MAX_PIXELS} are allowed")
+        image = _open(found, content)
+        if image.width * image.height > limit:
+            raise TooLarge(f"{short_name(path)} has {pixel_size(image)} pixels; at most {limit} are allowed")
         if problem := _header_problem(image):
             raise DataError(f"{short_name(path)} {problem}")
         return _to_rgb(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error.
+        if bits := re.search(r"cannot handle (\d+)-bit layers", str(error)):
+            raise DataError(
+                f"{short_name(path)} is a JPEG image of {bits[1]} bits a channel; convert it to one of 8 bits"
+            ) from error
         raise DataError(f"{short_name(path)} is broken or truncated ({error})") from error
+
+
+def find_unused_range(path: PurePath, content: bytes, image: Image.Image) -> str:
+    """Return a warning if a decoded PNG of 16 bits is almost black because its values need fewer; empty otherwise."""
+    if identify(content) != PNG or content[_PNG_DEPTH] != 16:
+        return ""
+    highest = max(band[1] for band in image.getextrema())  # type: ignore[index]
+    if highest >= _DIM:
+        return ""
+    return (
+        f"{short_name(path)} has 16 bits a channel, but all values are below {256 * (highest + 1)}, so it is almost "
+        "black; convert it to a TIFF (gdal_translate), whose values are stretched."
+    )
+
+
+def _open(format: Format, content: bytes) -> ImageFile:
+    """Read the header of an image."""
+    try:
+        return _DECODERS[format](io.BytesIO(content))
+    except ValueError:
+        # Pillow limits the size of texts and colour profiles, which are not used.
+        if format != PNG:
+            raise
+        return PngImageFile(io.BytesIO(_without_texts(content)))
+
+
+def _without_texts(png: bytes) -> bytes:
+    """Remove texts and colour profiles from a PNG."""
+    parts, start = [png[:8]], 8
+    while start + 8 <= len(png):
+        end = start + 12 + int.from_bytes(png[start : start + 4], "big")
+        if not _PNG_TEXTS.match(png, start + 4):
+            parts.append(png[start:end])
+        start = end
+    return b"".join(parts)
 
 
 def _header_problem(image: ImageFile) -> str:
@@ -108,7 +205,9 @@ def _header_problem(image: ImageFile) -> str:
         if width * height > MAX_PIXELS:
             return f"has tiles of {width}x{height} pixels; at most {MAX_PIXELS} are allowed"
         if image.mode in ("F", "I"):
-            return "has 32-bit values; 8 or 16 bits are allowed: scale them first"
+            bits, (kind,) = image.tag_v2[_BITS], image.tag_v2.get(_SAMPLE_FORMAT, (1,))
+            described = {1: "", 2: " signed", 3: " floating-point"}.get(kind, " unusual")
+            return f"has{described} values of {bits[0]} bits; 8 or 16 bits without a sign are allowed: scale them first"
         try:
             # `n_frames` would follow the chain of pages to its end, and there may be millions.
             image.seek(1)
@@ -120,7 +219,12 @@ def _header_problem(image: ImageFile) -> str:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+        levels = np.asarray(image)
+        grey = (levels >> 8).astype(np.uint8)
+        # A transparent value becomes white.
+        return Image.fromarray(
+            np.where(levels == image.info.get("transparency", -1), 255, grey).astype(np.uint8)
+        ).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
@@ -133,5 +237,15 @@ def pixel_size(image: Image.Image) -> str:
 
 
 def short_name(path: PurePath) -> str:
-    """Return the folder and name at the end of a path."""
-    return f"{path.parent.name}/{path.name}"
+    """Return the folder and name at the end of a path, for messages."""
+    return printable(f"{path.parent.name}/{path.name}" if path.parent.name else path.name)
+
+
+def printable(text: str) -> str:
+    """Return text with line breaks, control characters and bytes that are not UTF-8 escaped."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text.encode("utf-8", "backslashreplace").decode()
+    )

@@ -1,14 +1,16 @@
 """Locations of files and folders: a path on this machine, or an address that `model.io.object_store` opens."""
 
+import errno
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, Literal, Self
 
 from pydantic_core import CoreSchema, core_schema
 
-from model.errors import DataError
+from model.errors import DataError, StorageError
 from model.io import addresses, files, images, object_store
 from model.io.addresses import Address
 from model.io.object_store import Listing
@@ -69,14 +71,21 @@ class Location:
         return type(self)(self.target.joinpath(*names))
 
     def type(self) -> Literal["file", "folder"] | None:
-        """Return the type of the entry; None if there is none.
+        """Return the type of the entry; None if there is none. Links are followed.
 
         Raises:
             StorageError: The storage does not answer, or denies access.
         """
         if isinstance(self.target, Address):
             return object_store.find_type(self.target)
-        return "folder" if self.target.is_dir() else "file" if self.target.exists() else None
+        try:
+            return "folder" if stat.S_ISDIR(self.target.stat().st_mode) else "file"
+        except ValueError:  # A zero byte, which no name has.
+            return None
+        except OSError as error:
+            if error.errno in _MISSING:
+                return None
+            raise StorageError(f"{self} can't be opened ({error.strerror}); make it readable.") from error
 
     def list(self) -> Listing:
         """List this folder, in one call if it is remote; links are followed.
@@ -89,16 +98,17 @@ class Location:
             return object_store.list_folder(self.target)
         return _list_folder(self.target)
 
-    def read_bytes(self) -> bytes:
-        """Read this file once and completely, if it has at most `images.MAX_BYTES`.
+    def read_bytes(self, *, limit: int | None = None) -> bytes:
+        """Read this file once and completely, if it has at most `limit` bytes, by default `images.MAX_BYTES`.
 
         Raises:
             StorageError: The storage does not answer.
-            DataError: The file is missing, too large or can't be opened.
+            TooLarge: The file has more bytes.
+            DataError: The file is missing or can't be opened.
         """
         if isinstance(self.target, Address):
-            return object_store.read_bytes(self.target)
-        return images.read_bytes(self.target)
+            return object_store.read_bytes(self.target, limit=limit)
+        return images.read_bytes(self.target, limit=limit)
 
     def write_bytes(self, content: bytes) -> None:
         """Write this file, complete or not at all, and the folders above it. Safe for any number of threads.
@@ -137,6 +147,17 @@ class Location:
         )
 
 
+_MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder or a link to one; a link that can't be followed is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _list_folder(folder: Path) -> Listing:
     folders: list[str] = []
     names: list[str] = []
@@ -147,7 +168,7 @@ def _list_folder(folder: Path) -> Listing:
             raise DataError(f"{folder} is a file, not a folder.")
         with os.scandir(folder) as entries:
             for entry in entries:
-                (folders if entry.is_dir() else names).append(entry.name)
+                (folders if _is_folder(entry) else names).append(entry.name)
     except OSError as error:
         raise DataError(f"{folder} can't be listed ({error.strerror}); make it readable.") from error
     return Listing(frozenset(folders), tuple(names))

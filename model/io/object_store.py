@@ -89,25 +89,27 @@ def find_type(address: Address) -> Literal["file", "folder"] | None:
     return {FileType.File: "file", FileType.Directory: "folder"}.get(found)  # type: ignore[return-value]
 
 
-def read_bytes(address: Address) -> bytes:
-    """Read a file of at most `images.MAX_BYTES`.
+def read_bytes(address: Address, *, limit: int | None = None) -> bytes:
+    """Read a file of at most `limit` bytes, by default `images.MAX_BYTES`.
 
     Raises:
         StorageError: The server does not answer.
-        DataError: There is no such file, it is too large, or access to it is denied.
+        TooLarge: The file has more bytes.
+        DataError: There is no such file, or access to it is denied.
     """
     from pyarrow import ArrowException
 
     name = images.short_name(PurePosixPath(address.authority, address.path))
+    limit = images.MAX_BYTES if limit is None else limit
     try:
         filesystem, path = connect(address)
         with filesystem.open_input_file(path) as stream:
             size = stream.size()
-            if size > images.MAX_BYTES:
-                raise DataError(f"{name} has {size} bytes; at most {images.MAX_BYTES} are allowed")
-            return bytes(stream.read(images.MAX_BYTES))
+            if size > limit:
+                raise images.TooLarge(f"{name} has {size} bytes; at most {limit} are allowed")
+            return bytes(stream.read(limit))
     except FileNotFoundError as error:
-        raise DataError(f"{name} is missing or not a regular file") from error
+        raise DataError(f"{name} is missing") from error
     except (OSError, ArrowException) as error:
         if _is_denied(error):
             raise DataError(f"{name} can't be opened (access denied)") from error

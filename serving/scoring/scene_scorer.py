@@ -1,5 +1,7 @@
 """Scoring of one scene to a map and its row, in windows from a disk to a disk, whatever its size."""
 
+import hashlib
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +10,7 @@ from pathlib import Path
 from model.bundle import Origin
 from model.errors import ConfigError, DataError, StorageError
 from model.io import files
-from model.io.images import short_name
+from model.io.images import open_file, short_name
 from model.io.progress import SILENT, Progress
 from model.translator import Translator
 from serving.inference.scene import SceneReport, draw_scene
@@ -88,11 +90,7 @@ def _return_warnings(_: Path, report: SceneReport, __: str) -> tuple[str, ...]:
 
 
 def _hash(source: Path) -> str:
-    if not source.is_file():
-        raise DataError(f"{short_name(source)} is missing or not a regular file")
-    if (size := source.stat().st_size) > MAX_BYTES:
-        raise DataError(f"{short_name(source)} has {size} bytes; at most {MAX_BYTES} are allowed")
-    try:
-        return files.sha256(source)
-    except OSError as error:
-        raise DataError(f"{short_name(source)} can't be opened ({error.strerror})") from error
+    with open_file(source) as file:
+        if (size := os.fstat(file.fileno()).st_size) > MAX_BYTES:
+            raise DataError(f"{short_name(source)} has {size} bytes; at most {MAX_BYTES} are allowed")
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -117,6 +117,30 @@ def test_a_folder_is_removed_with_its_content(at):
         assert at("gone").type() is None and at("stays/c").type() == "file"
 
 
+def test_links_that_lead_nowhere_are_listed_as_files(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    listing = Location(tmp_path).list()
+    assert listing.folders == {"folder", "link"} and sorted(listing.files) == ["dangling", "loop"]
+    assert [Location(tmp_path / name).type() for name in ("loop", "dangling", "link")] == [None, None, "folder"]
+
+
+def test_a_name_that_no_file_can_have_has_no_type(tmp_path):
+    assert Location(tmp_path / ("x" * 300)).type() is None and Location(Path("a\0b")).type() is None
+
+
+def test_a_folder_that_may_not_be_entered_is_an_error_of_the_storage(tmp_path, monkeypatch):
+    def deny(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    # Root may enter any folder, so the refusal is simulated.
+    monkeypatch.setattr(Path, "stat", deny)
+    with pytest.raises(StorageError, match=r"/x can't be opened \(Permission denied\); make it readable\.$"):
+        Location(tmp_path / "x").type()
+
+
 # Errors
 
 

@@ -42,12 +42,21 @@ def test_a_tiff_is_decoded_upright(orientation):
     assert np.array_equal(pixels(encoded(stored, "TIFF", exif=exif), formats=SCANS), np.asarray(picture()))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.int32])
-def test_values_without_a_known_range_are_rejected(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "described"),
+    [(np.float32, "floating-point values of 32 bits"), (np.int32, "signed values of 32 bits")],
+)
+def test_values_without_a_known_range_are_rejected(dtype, described):
     scan = encoded(Image.fromarray(np.arange(12, dtype=dtype).reshape(3, 4)), "TIFF")
     assert rejection(scan, formats=SCANS) == (
-        "photos/x.png has 32-bit values; 8 or 16 bits are allowed: scale them first"
+        f"photos/x.png has {described}; 8 or 16 bits without a sign are allowed: scale them first"
     )
+
+
+def test_sixteen_bits_with_a_sign_are_not_called_32():
+    header = [(256, SHORT, 2), (257, SHORT, 2), (258, SHORT, 16), (259, SHORT, 1), (262, SHORT, 1), (277, SHORT, 1)]
+    scan = tiff_header([*header, (273, LONG, 200), (278, SHORT, 2), (279, LONG, 8), (339, SHORT, 2)])
+    assert rejection(scan, formats=SCANS).startswith("photos/x.png has signed values of 16 bits; 8 or 16 bits without")
 
 
 def test_a_tiff_of_several_pages_is_rejected():

@@ -149,12 +149,12 @@ def test_halves_of_different_size_are_rejected(tmp_path):
 
 def test_another_format_is_rejected_whatever_the_suffix(tmp_path):
     save(side_by_side(tmp_path) / "train" / "x.jpg", picture(5), format="GIF")
-    assert rejection(tmp_path, "train/x") == "train/x.jpg is GIF; JPEG, PNG, WebP are allowed"
+    assert rejection(tmp_path, "train/x") == "train/x.jpg is a GIF image; convert it to JPEG, PNG or WebP"
 
 
 def test_a_tiff_is_rejected_and_not_ignored(tmp_path):
     save(side_by_side(tmp_path) / "train" / "x.tif", picture(5))
-    assert rejection(tmp_path, "train/x") == "train/x.tif is TIFF; JPEG, PNG, WebP are allowed"
+    assert rejection(tmp_path, "train/x") == "train/x.tif is a TIFF image; convert it to JPEG, PNG or WebP"
 
 
 def test_an_allowed_format_may_have_another_suffix(tmp_path):
@@ -188,8 +188,8 @@ def test_dangling_links_and_pipes_are_rejected_and_good_links_are_followed(tmp_p
     found = index(tmp_path / "data", min_good=0)
     assert "train/good" in names(found.train)
     assert reasons(found) == {
-        "train/lost": "train/lost.png is missing or not a regular file",
-        "train/pipe": "train/pipe.png is missing or not a regular file",
+        "train/lost": f"train/lost.png is a link to {tmp_path}/nowhere.png, which is missing",
+        "train/pipe": "train/pipe.png is a pipe, socket or device, not a regular file",
     }
 
 
