@@ -1,5 +1,6 @@
 """The photos to score: files, folders, globs, lists and addresses, each photo with the name of its map."""
 
+import codecs
 import os
 import re
 from collections import Counter
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
-from model.errors import DataError
+from model.errors import DataError, StorageError
 from model.io.addresses import Address
 from model.io.images import is_image_name
 from model.io.locations import Location
@@ -17,7 +18,7 @@ _MAGIC = re.compile(r"[*?\[]")
 _REMOTE_MAGIC = re.compile(r"[*\[]")
 """In an address, a question mark begins the options."""
 MAX_DEPTH = 32
-"""Maximum depth of folders that `**` searches at an address."""
+"""Maximum depth of folders that `**` searches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,9 @@ def find_photos(sources: Sequence[str]) -> list[Photo]:
 
     Args:
         sources: Each one of: an image file; a folder, for the images directly in it; a glob, with `**` for any
-            folders; a text file with the location of one image per line, as `LIST.txt` or `@LIST`; or an address of
-            any of these. The files of a list are not checked before they are read.
+            folders; a text file with the location of one image per line, as `LIST.txt` or `@LIST`, in which empty
+            lines and those that begin with # are skipped; or an address of any of these. What can't be read in a
+            folder, glob or list is a photo with a problem. The files of a list are not checked before they are read.
 
     Raises:
         StorageError: The storage does not answer.
@@ -57,6 +59,8 @@ def find_photos(sources: Sequence[str]) -> list[Photo]:
 
 
 def _expand(source: str) -> Iterable[Photo]:
+    if not source:
+        raise DataError("A source of photos is an empty text; name photos, a folder of them, a glob or a list (@LIST).")
     if source.startswith("@"):
         return _in_list(Location.parse(source[1:]).absolute())
     location = Location.parse(source).absolute()
@@ -70,6 +74,8 @@ def _expand(source: str) -> Iterable[Photo]:
         return _in_list(location) if location.name_path.suffix.lower() == ".txt" else [_photo(location)]
     if is_glob:
         return _in_glob(location)
+    if not location.is_remote and location.path.is_symlink():
+        return [_photo(location)]
     raise DataError(f"There is no {source}: name photos, a folder of them, a glob or a list (@LIST).")
 
 
@@ -79,6 +85,8 @@ def _photo(location: Location, folder: Location | None = None) -> Photo:
     name = path.relative_to(PurePosixPath(folder.name_path)) if folder else PurePosixPath(path.name)
     if not location.is_remote and (readable := _readable(str(location))) != str(location):
         return Photo(Location(Path(readable)), "", f"{readable!r} is not a name in UTF-8; rename it")
+    if not name.name:
+        return Photo(location, "", f"{location} is a folder, not a regular file")
     return Photo(location, str(name.with_suffix("")))
 
 
@@ -94,20 +102,33 @@ def _in_folder(folder: Location) -> list[Photo]:
 def _in_list(file: Location) -> list[Photo]:
     if file.type() != "file":
         raise DataError(f"There is no list {file}: name a text file with the location of one photo per line.")
-    try:
-        lines = file.read_bytes().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not a list of photos: write UTF-8 text with one location per line.") from error
-    photos = [_photo(Location.parse(line.strip()).absolute()) for line in lines if line.strip()]
+    content = file.read_bytes()
+    if b"\0" in content:
+        raise DataError(f"{file} is not a list of photos: write UTF-8 text with one location per line.")
+    lines = [os.fsdecode(line.strip()) for line in content.removeprefix(codecs.BOM_UTF8).splitlines()]
+    photos = [_listed(line) for line in lines if line and not line.startswith("#")]
     if not photos:
         raise DataError(f"{file} is an empty list; write the location of one photo per line.")
     return photos
 
 
+def _listed(line: str) -> Photo:
+    """Return the photo that a line of a list names."""
+    if _readable(line) != line:
+        return _photo(Location(Path(line)).absolute())
+    try:
+        return _photo(Location.parse(line).absolute())
+    except DataError as error:
+        return Photo(Location(Path(line)), "", str(error))
+
+
 def _in_glob(pattern: Location) -> list[Photo]:
     folder, parts = _split(pattern)
-    matches = _remote_matches(folder, parts) if folder.is_remote else _local_matches(folder, parts)
-    photos = [_photo(match, folder) for match in matches if is_image_name(match.name_path.name)]
+    if ".." in parts:
+        raise DataError("A glob can't go back up by '..'; write the folder itself.")
+    if wrong := next((part for part in parts if "**" in part and part != "**"), None):
+        raise DataError(f"{wrong!r} is not a glob: ** stands for whole folders; use * in names.")
+    photos = list(_search(folder, parts, folder))
     if not photos:
         raise DataError(f"No photos match {pattern}; check the spelling, and put quotes around it.")
     return photos
@@ -119,36 +140,40 @@ def _split(pattern: Location) -> tuple[Location, list[str]]:
         names = pattern.target.path.split("/")
         first = next(number for number, name in enumerate(names) if _REMOTE_MAGIC.search(name))
         return Location(pattern.target._replace(path="/".join(names[:first]))), names[first:]
-    names = list(pattern.target.parts)
-    first = next(number for number, name in enumerate(names) if _MAGIC.search(name))
-    return Location(Path(*names[:first])), names[first:]
+    names, folder = list(pattern.target.parts), Path()
+    # A folder may have the magic letters in its name.
+    while not _MAGIC.search(names[0]) or (len(names) > 1 and (folder / names[0]).is_dir()):
+        folder /= names.pop(0)
+    return Location(folder), names
 
 
-def _local_matches(folder: Location, parts: list[str]) -> Iterator[Location]:
-    if ".." in parts:
-        raise DataError("A glob can't go back up by '..'; write the folder itself.")
+def _search(top: Location, parts: list[str], folder: Location, depth: int = 0) -> Iterator[Photo]:
+    """Yield the images whose path below `folder` matches `parts`, with one listing per folder; `top` is for names.
+
+    A folder below `top` that can't be listed is a photo with a problem. `**` does not follow links.
+    """
     try:
-        for path in folder.path.glob("/".join(parts)):
-            if path.is_file() and not any(name.startswith(".") for name in path.relative_to(folder.path).parts):
-                yield Location(path)
-    except ValueError as error:
-        raise DataError(f"{'/'.join(parts)!r} is not a glob ({error}); use *, ? and **.") from error
-
-
-def _remote_matches(folder: Location, parts: list[str], depth: int = 0) -> Iterator[Location]:
-    """Search below an address, with one listing per folder."""
-    listing, (part, *rest) = folder.list(), parts
-    below = [name for name in listing.folders if name and not name.startswith(".")]
+        listing, (part, *rest) = folder.list(), parts
+    except StorageError:
+        raise
+    except DataError as error:
+        if folder == top:
+            raise
+        yield Photo(folder, "", str(error))
+        return
+    below = [folder.join(name) for name in sorted(listing.folders) if name and not name.startswith(".")]
     if part == "**":
-        yield from _remote_matches(folder, rest, depth) if rest else ()
-        for name in below if depth < MAX_DEPTH else ():
-            yield from _remote_matches(folder.join(name), parts, depth + 1)
+        yield from _search(top, rest, folder, depth) if rest else ()
+        for entry in below if depth < MAX_DEPTH else ():
+            if entry.is_remote or not entry.path.is_symlink():
+                yield from _search(top, parts, entry, depth + 1)
     elif rest:
-        for name in below:
-            if fnmatchcase(name, part):
-                yield from _remote_matches(folder.join(name), rest, depth)
+        for entry in below:
+            if fnmatchcase(entry.name_path.name, part):
+                yield from _search(top, rest, entry, depth)
     else:
-        yield from (folder.join(name) for name in listing.files if fnmatchcase(name, part))
+        names = (name for name in listing.files if fnmatchcase(name, part) and is_image_name(name))
+        yield from (_photo(folder.join(name), top) for name in names)
 
 
 def _make_names_unique(photos: list[Photo]) -> list[Photo]:

@@ -74,6 +74,30 @@ def test_a_list_has_one_location_per_line_which_need_not_exist(photos):
     assert names("list.txt") == names("@list.txt") == names("@list") == expected
 
 
+def test_a_glob_works_below_a_folder_whose_name_looks_like_one(photos):
+    (photos / "tiles [1]" / "deep").mkdir(parents=True)
+    (photos / "tiles [1]" / "deep" / "x.png").write_bytes(b"photo")
+    assert list(names("photos/tiles [1]/*/*.png")) == ["deep/x"]
+    assert list(names("photos/*/deep/*.png")) == ["tiles [1]/deep/x"]
+
+
+def test_lines_of_a_list_that_begin_with_a_hash_are_skipped(photos):
+    Path("list.txt").write_text("# June\r\n  # July\r\nphotos/a.jpg\r\n\r\n./#1.jpg\r\nphotos/b.png #2\r\n")
+    assert sorted(names("list.txt").values()) == [
+        f"{photos.parent}/{name}" for name in ("#1.jpg", "photos/a.jpg", "photos/b.png #2")
+    ]
+
+
+def test_a_line_that_names_no_photo_is_a_photo_with_a_problem(photos):
+    lines = [b"photos/a.jpg", b"ftp://host/b.jpg", b"/", b"caf\xe9.jpg", b"s3://bucket/\xe9.jpg", b"x" * 5000]
+    Path("list.txt").write_bytes(b"\n".join(lines))
+    problems = {str(photo.location): photo.problem for photo in find_photos(["list.txt"])}
+    assert len(problems) == 6 and problems[str(photos / "a.jpg")] == problems[f"{photos.parent}/{'x' * 5000}"] == ""
+    assert problems["/"] == "/ is a folder, not a regular file"
+    assert "ftp:// can't be read" in problems["ftp:/host/b.jpg"]
+    assert [problem.endswith("is not a name in UTF-8; rename it") for problem in problems.values()].count(True) == 2
+
+
 def test_several_sources_are_merged_and_sorted(photos):
     found = find_photos(["photos/north/a.jpg", "photos/b.PNG", "photos"])
     assert [photo.name for photo in found] == ["a.jpg", "b", "a.jpg"]
@@ -106,9 +130,39 @@ def test_circular_links_end(photos):
     assert list(names("photos/**/c.tif")) == ["north/far/c"]
 
 
+def test_links_that_lead_nowhere_pipes_and_sockets_are_found_and_the_reading_names_them(photos):
+    Path("photos/loop.jpg").symlink_to("loop.jpg")
+    Path("photos/dangling.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo("photos/pipe.jpg")
+    expected = ["a", "b", "dangling", "loop", "pipe"]
+    assert list(names("photos")) == list(names("photos/*.[jP]*")) == expected
+    assert list(names("photos/loop.jpg")) == ["loop"] and list(names("photos/dangling.jpg")) == ["dangling"]
+
+
+def test_a_folder_that_a_glob_may_not_enter_is_a_photo_with_a_problem(photos, monkeypatch):
+    scan = os.scandir
+
+    def deny(path):
+        if Path(path).name == "north":
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    # Root may enter any folder, so the refusal is simulated.
+    monkeypatch.setattr(os, "scandir", deny)
+    problems = {photo.name: photo.problem for photo in find_photos(["photos/**/*.jpg"])}
+    assert problems == {
+        "a": "",
+        "south/a": "",
+        "": f"{photos}/north can't be listed (Permission denied); make it readable.",
+    }
+    with pytest.raises(DataError, match=r"north can't be listed \(Permission denied\)"):
+        find_photos(["photos/north/*.jpg"])
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
+        ("", "A source of photos is an empty text"),
         ("nowhere", "There is no nowhere: name photos"),
         ("photos/north/far/*.jpg", "No photos match"),
         ("photos/*/../a.jpg", "can't go back up"),
