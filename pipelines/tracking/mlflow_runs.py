@@ -15,7 +15,7 @@ from pathlib import Path
 import mlflow
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric
+from mlflow.entities import LifecycleStage, Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
@@ -26,6 +26,7 @@ from model.spec import LOSSES
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
+from pipelines.tracking import database
 from pipelines.tracking.loss_curve import StepLosses
 
 PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
@@ -81,21 +82,25 @@ class Run:
 
 
 def connect() -> str:
-    """Check that the tracking server answers; return its address.
+    """Check that MLflow answers, and make its SQLite database if there is none; return its address.
+
+    The address is from then on the same for every process that this one starts, whatever its working directory.
 
     Raises:
         ConfigError: The run is on a cluster, and MLflow would write to a local file.
-        TrackingError: The server does not answer, or rejects the request.
+        TrackingError: The server does not answer, or rejects the request; or the database can't be used.
     """
     for name, level in {"alembic": logging.WARNING, "mlflow": logging.WARNING, "urllib3": logging.ERROR}.items():
         logging.getLogger(name).setLevel(level)
-    if "RAY_ADDRESS" in os.environ:
+    if os.environ.get("RAY_ADDRESS", "") not in ("", "local"):
         check_shared()
-    uri = mlflow.get_tracking_uri()
+    uri = os.environ["MLFLOW_TRACKING_URI"] = database.absolute(mlflow.get_tracking_uri())
+    if "MLFLOW_REGISTRY_URI" in os.environ:
+        os.environ["MLFLOW_REGISTRY_URI"] = database.absolute(os.environ["MLFLOW_REGISTRY_URI"])
     if hide_passwords(uri) != uri:
         # MLflow would print the run's address with the password in it, at any time until this process ends.
         os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    with SHORT_TIMEOUTS.held():
+    with SHORT_TIMEOUTS.held(), database.ready(uri):
         try:
             mlflow.MlflowClient().search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
@@ -170,9 +175,15 @@ def resumed_run(run_id: str, changes: Mapping[str, str]) -> Iterator[Run]:
 
 @contextmanager
 def continue_run(run_id: str) -> Iterator[Run]:
-    """Continue a run whose training has ended."""
-    with _existing_run(run_id) as run:
-        yield run
+    """Add to a run whose training has ended; its status stays as it is, whatever happens in the block."""
+    uri = connect()
+    with _unknown_run(run_id, uri):
+        found = mlflow.get_run(run_id).info
+        if found.lifecycle_stage == LifecycleStage.DELETED:
+            raise TrackingError(
+                f"Run {run_id} has been deleted; restore it with: mlflow runs restore --run-id {run_id}"
+            )
+    yield Run(run_id)
 
 
 @contextmanager
@@ -202,15 +213,21 @@ def server_errors(*, large_files: bool = False) -> Iterator[None]:
 @contextmanager
 def _existing_run(run_id: str, *, log_system_metrics: bool = False) -> Iterator[Run]:
     uri = connect()
-    try:
+    with _unknown_run(run_id, uri):
         active = mlflow.start_run(run_id=run_id, log_system_metrics=log_system_metrics or None)
+    with _run_status(active) as run:
+        yield run
+
+
+@contextmanager
+def _unknown_run(run_id: str, uri: str) -> Iterator[None]:
+    try:
+        yield
     except MlflowException as error:
         raise TrackingError(
             f"MLflow at {hide_passwords(uri)} does not know run {run_id}; "
             "set MLFLOW_TRACKING_URI to the server that it was trained with."
         ) from error
-    with _run_status(active) as run:
-        yield run
 
 
 @contextmanager
