@@ -1,5 +1,6 @@
 """Errors of the command line: one sentence on stderr, with --json also JSON on stdout, and an exit code."""
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
-from model.errors import PromotionRefused, Sat2mapError, Stopped
+from model.errors import DataError, PromotionRefused, Sat2mapError, Stopped
+from pipelines.cli import outside_errors
 from pipelines.cli.verbs import print_json
 from pipelines.cluster.signals import STOPPED
 
@@ -23,21 +25,25 @@ REFUSED = 3
 
 @contextmanager
 def reported() -> Iterator[None]:
-    """Print the errors of a command, and exit with their code."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            # A name of a file must not fail where the terminal's encoding lacks one of its characters.
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    """Print the errors of a command, and exit with their code; those that may be our own keep their traceback."""
+    _open_streams()
     try:
+        _check_folder()
         yield
     except PromotionRefused as refused:
-        fail(kind_of(refused), str(refused), REFUSED, result=getattr(refused, "promotion", None))
+        text = "\n".join([str(refused), *(f"  {line}" for line in refused.lines)])
+        fail(kind_of(refused), str(refused), REFUSED, text=text, result=refused.promotion)
     except Stopped as stopped:
         fail(kind_of(stopped), str(stopped), STOPPED)
     except Sat2mapError as error:
         fail(kind_of(error), str(error), MISTAKE, text=f"Error: {error}")
     except typer.TyperException as error:
         _fail_usage(error)
+    except Exception as error:
+        outside = outside_errors.explain(error)
+        if outside is None:
+            raise
+        fail(outside.kind, outside.message, MISTAKE, text=f"Error: {outside.message}")
 
 
 def exit_with(code: int | None) -> NoReturn:
@@ -57,16 +63,47 @@ def fail(kind: str, message: str, code: int, *, text: str = "", result: "BaseMod
         text: Text for stderr, by default the message.
         result: Results that the error carries, such as the gates of a refused promotion.
     """
-    print(text or message, file=sys.stderr)
-    if "--json" in sys.argv:
-        results = {} if result is None else result.model_dump(mode="json")
-        print_json({"error": {"kind": kind, "message": message, "exit_code": code}} | results)
+    try:
+        print(text or message, file=sys.stderr, flush=True)
+        if "--json" in sys.argv:
+            results = {} if result is None else result.model_dump(mode="json")
+            print_json({"error": {"kind": kind, "message": message, "exit_code": code}} | results)
+        sys.stdout.flush()
+    except OSError:
+        # Nobody reads the output, or it goes to a full disk.
+        _discard_output()
     sys.exit(code)
 
 
 def kind_of(error: Sat2mapError) -> str:
     """Return the kind of an error: `missing_step` for a MissingStepError."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__.removesuffix("Error")).lower()
+
+
+def _open_streams() -> None:
+    """Prepare stdin, stdout and stderr, also where the caller has closed one of them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            # The lowest free number is that of the closed stream, which no other file must take.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(number, "w" if number else "r"))
+    for stream in (sys.stdout, sys.stderr):
+        # A name of a file must not fail where the terminal's encoding lacks one of its characters.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise DataError("The current folder was deleted; change to another one.") from error
+
+
+def _discard_output() -> None:
+    """Discard what Python would still write to stdout and stderr at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(null, number)
 
 
 def _fail_usage(error: typer.TyperException) -> NoReturn:

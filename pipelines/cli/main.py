@@ -40,12 +40,12 @@ app.add_typer(bench_commands.app, name="bench")
 
 def main() -> None:
     """Run the command line; `error_output` has the exit codes."""
-    from pipelines.cluster import environment
-
-    environment.load()
     # Hide TensorFlow's notes on instruction sets and missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Pillow warns of odd metadata in photos that it can read; photos that it can't read raise errors.
     warnings.filterwarnings("ignore", module="PIL")
     with error_output.reported():
+        from pipelines.cluster import environment
+
+        environment.load()
         error_output.exit_with(app(prog_name="sat2map", standalone_mode=False))

@@ -71,6 +71,8 @@ class Verb(Described):
             print_json(result.value.model_dump(mode="json"))
         else:
             result.print_summary()
+        # Typer and rich exit with 1 if the reader has ended, as `head` does.
+        sys.stdout.flush()
         return result.exit_code
 
 
