@@ -17,6 +17,11 @@ Sat2mapError
 ```
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 
 class Sat2mapError(Exception):
     """Root of the family: the command line prints only its message and exits with 2."""
@@ -67,4 +72,15 @@ class TrackingError(Sat2mapError):
 
 
 class PromotionRefused(Sat2mapError):
-    """A challenger did not pass a gate, and no alias moved; the command line exits with 3."""
+    """A challenger did not pass a gate, and no alias moved; the command line exits with 3.
+
+    Attributes:
+        promotion: The decision with all measurements.
+        lines: A line for each gate.
+    """
+
+    def __init__(self, message: str, promotion: "BaseModel", lines: tuple[str, ...]) -> None:
+        """Store the message, the decision and its lines."""
+        super().__init__(message)
+        self.promotion = promotion
+        self.lines = lines

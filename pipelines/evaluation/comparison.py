@@ -55,15 +55,20 @@ def check_alike(models: Mapping[str, Bundle]) -> None:
     Raises:
         DataError: They don't.
     """
+    if difference := difference_in_kind(models):
+        raise DataError(f"{difference} Compare models of one size and direction.")
+
+
+def difference_in_kind(models: Mapping[str, Bundle]) -> str:
+    """Return a sentence about models that draw images of different sizes or directions; empty if all are alike."""
     manifests = {name: bundle.manifest for name, bundle in models.items()}
-    if len({(manifest.direction, manifest.network.image_size) for manifest in manifests.values()}) > 1:
-        kinds = " and ".join(
-            f"{name} draws {manifest.direction} at {manifest.network.image_size} pixels"
-            for name, manifest in manifests.items()
-        )
-        raise DataError(
-            f"Models of different kinds can't draw the same pairs: {kinds}. Compare models of one size and direction."
-        )
+    if len({(manifest.direction, manifest.network.image_size) for manifest in manifests.values()}) == 1:
+        return ""
+    kinds = " and ".join(
+        f"{name} draws {manifest.direction} at {manifest.network.image_size} pixels"
+        for name, manifest in manifests.items()
+    )
+    return f"Models of different kinds can't draw the same pairs: {kinds}."
 
 
 def check_unseen(trained: PairIndex, evaluated: PairIndex, model: str) -> None:

@@ -13,7 +13,7 @@ from model.spec import Frozen
 from model.translator import Translator
 from pipelines.config.schema import PromotionConfig, RunConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.evaluation.comparison import check_alike
+from pipelines.evaluation.comparison import difference_in_kind
 from pipelines.evaluation.evaluate import draw, load_held_out
 from pipelines.evaluation.evaluator import Evaluated
 from pipelines.metrics.catalogue import BASELINES, METRICS
@@ -30,20 +30,30 @@ class Gate(Frozen):
     """A limit, the measured value, and whether it passed."""
 
     name: str
-    value: float
-    limit: float
+    value: float | None
+    """The measured value; None if it can't be measured, which does not pass."""
+    limit: float | None
+    """The limit; None if it would be a value that can't be measured."""
     passed: bool
     sentence: str
+
+    @property
+    def line(self) -> str:
+        """The sentence after a sign: ✓ passed, ✗ failed, or ? not comparable."""
+        return f"{'✓' if self.passed else '?' if self.value is None else '✗'} {self.sentence}."
 
 
 class GateReport(Frozen):
     """Measurements of a challenger, gate by gate."""
 
     pairs: int
+    """Held-out pairs of the comparison; 0 if none could be used."""
     data_fingerprint: str
     gates: tuple[Gate, ...]
     scores: dict[str, NamedScores]
-    """Scores of `challenger`, of `champion` if there is one, and of the baselines."""
+    """Scores of `challenger`, of `champion` if they can be compared, and of the baselines."""
+    not_comparable: str = ""
+    """Reason why some gates could not be measured; empty if all were."""
 
     @property
     def passed(self) -> bool:
@@ -61,15 +71,17 @@ def check_gates(
 ) -> GateReport:
     """Measure challenger and champion on the held-out part of `pairs`, and check the limits of `config.promotion`.
 
-    Without a champion, the gates that compare with one are left out. Classes are those of the challenger's palette.
+    Without a champion, the gates that compare with one are left out. If the models draw images of different sizes or
+    directions, these gates are not measured and do not pass. Classes are those of the challenger's palette.
 
     Raises:
-        DataError: A pair can't be read, or the models draw images of different sizes or directions.
+        DataError: A pair can't be read.
         ConfigError: The settings have another palette than the challenger.
     """
     settings = config.promotion
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
-    check_alike(models)
+    if difference := difference_in_kind(models):
+        return without_champion(check_gates(challenger, None, pairs, config, cache=cache), settings, difference)
     held_out = load_held_out(pairs, challenger.manifest, config.evaluation, cache=cache)
     translators = {name: Translator(bundle, variant=FP32) for name, bundle in models.items()}
     drawn = {name: draw(translate, held_out.sources) for name, translate in translators.items()}
@@ -80,12 +92,33 @@ def check_gates(
     gates = [*_baseline_gates(settings, scores)]
     if champion is not None:
         gates += [_gain_gate(settings, evaluated), *_loss_gates(settings, scores)]
-    parity = challenger.manifest.parity.max_difference
-    gates.append(_at_most("parity", parity, settings.max_parity, "differs from TensorFlow by up to {:.2g}"))
-    gates += _latency_gates(settings, translators, held_out.sources)
+    gates += [_parity_gate(settings, challenger), *_latency_gates(settings, translators, held_out.sources)]
     return GateReport(
         pairs=len(held_out.targets), data_fingerprint=pairs.fingerprint, gates=tuple(gates), scores=scores
     )
+
+
+def without_pairs(challenger: Bundle, settings: PromotionConfig, reason: str) -> GateReport:
+    """Return the report on a challenger whose maps can't be scored, for a reason; only its parity is known."""
+    name = settings.primary
+    gates = [_not_measured(f"{name} beside {other}", METRICS[name].title, BASELINES[other]) for other in settings.beats]
+    gates.append(_parity_gate(settings, challenger))
+    return GateReport(pairs=0, data_fingerprint="", gates=tuple(gates), scores={}, not_comparable=reason)
+
+
+def without_champion(report: GateReport, settings: PromotionConfig, reason: str) -> GateReport:
+    """Add the gates that compare with a champion, not measured for a reason, to a report without them."""
+    losses = [name for name in settings.max_loss if name != settings.primary]
+    gates = (
+        _not_measured(f"{settings.primary} gained", METRICS[settings.primary].title),
+        *(_not_measured(f"{name} lost", METRICS[name].title) for name in losses),
+        _not_measured("latency ratio", "The time of a map"),
+    )
+    return report.model_copy(update={"gates": report.gates + gates, "not_comparable": reason})
+
+
+def _not_measured(name: str, title: str, other: str = "the champion's") -> Gate:
+    return Gate(name=name, value=None, limit=None, passed=False, sentence=f"{title} can't be compared with {other}")
 
 
 def _check_scored(settings: PromotionConfig, scores: NamedScores) -> None:
@@ -140,6 +173,11 @@ def _loss_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -> It
             sentence=f"{METRICS[name].title} is {mine:.4g} and the champion's {other:.4g}, a loss of {lost:.1%}; "
             f"at most {limit:.1%} is allowed",
         )
+
+
+def _parity_gate(settings: PromotionConfig, challenger: Bundle) -> Gate:
+    parity = challenger.manifest.parity.max_difference
+    return _at_most("parity", parity, settings.max_parity, "differs from TensorFlow by up to {:.2g}")
 
 
 def _latency_gates(settings: PromotionConfig, translators: dict[str, Translator], sources: Pixels) -> Iterator[Gate]:

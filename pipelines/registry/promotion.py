@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from model.bundle import Bundle
-from model.errors import ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
+from model.errors import BundleError, ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
 from model.spec import Frozen
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex, read
 from pipelines.evaluation import gates
 from pipelines.evaluation.comparison import check_unseen
-from pipelines.evaluation.gates import GateReport
+from pipelines.evaluation.gates import Gate, GateReport
 from pipelines.registry import model_card
 from pipelines.registry import versions as registry
 from pipelines.registry.promotion_lock import hold_lock
@@ -73,12 +73,12 @@ def promote(
     Args:
         config: Settings; `tracking.model_name` and `promotion` (gates and frozen pairs) are used.
         version: A number or an alias.
-        force: Promote even if a gate fails; the gates are measured and recorded all the same.
+        force: Promote even if a gate fails or can't be measured; those that can be are measured all the same.
         reason: Reason for a forced promotion, which is recorded.
         check: Function that compares the challenger with the champion.
 
     Raises:
-        PromotionRefused: A gate failed; no alias was moved.
+        PromotionRefused: A gate failed, or the champion draws images of another size or direction; no alias was moved.
         ConfigError: `force` is given without a reason.
         MissingStepError: There is no such version, or it is the champion already.
         BundleError: The content of the registry can't be trusted.
@@ -95,7 +95,7 @@ def promote(
         raise MissingStepError(
             f"Version {champion.number} of {name} is the champion already; register another version first."
         )
-    judgement = _check_gates(config, challenger, champion, check)
+    judgement = _check_gates(config, challenger, champion, check, force=force)
     promotion = Promotion(
         name=name,
         version=challenger.number,
@@ -107,10 +107,7 @@ def promote(
     )
     if promotion.decision == "refused":
         _record(challenger, promotion)
-        failures = " ".join(f"{gate.sentence}." for gate in judgement.failures)
-        raise PromotionRefused(
-            f"Version {challenger.number} of {name} was not promoted; no alias was moved. {failures}"
-        )
+        raise PromotionRefused(_refusal(promotion), promotion, tuple(gate.line for gate in judgement.gates))
     _switch(promotion)
     _record(challenger, promotion)
     return promotion
@@ -146,29 +143,64 @@ def _champion(name: str) -> Version | None:
     return None if number is None else registry.find(name, number)
 
 
-def _check_gates(config: RunConfig, challenger: Version, champion: Version | None, check: GateCheck) -> GateReport:
-    """Fetch and verify both models, and compare them on pairs that neither was trained on."""
-    versions = [version for version in (challenger, champion) if version is not None]
+def _refusal(promotion: Promotion) -> str:
+    start = f"Version {promotion.version} of {promotion.name} was not promoted; no alias was moved."
+    if not promotion.judgement.not_comparable:
+        return start
+    return f'{start} {promotion.judgement.not_comparable} To replace the champion regardless: --force --reason "..."'
+
+
+def _check_gates(
+    config: RunConfig, challenger: Version, champion: Version | None, check: GateCheck, *, force: bool
+) -> GateReport:
+    """Fetch and verify both models, and compare them on pairs that neither was trained on.
+
+    If the promotion is forced, gates that can't be measured are part of the report instead of an error. The challenger
+    itself must be intact.
+    """
+    settings, cache = config.promotion, Workspace(config.workspace).cache
     with TemporaryDirectory(prefix="sat2map-") as scratch:
-        bundles: dict[int, Bundle] = {}
-        for version in versions:
-            folder = Path(scratch, str(version.number))
-            folder.mkdir()
-            bundles[version.number] = fetch_bundle(version, folder)
-        trained = {version.number: fetch_pairs(version) for version in versions}
-        chosen = config.promotion.pairs
-        pairs = PairIndex.load(Path(chosen)) if chosen else trained[challenger.number]
-        for number, index in trained.items():
-            check_unseen(index, pairs, f"Version {number}")
-        if not chosen:
-            _check_readable(pairs, challenger)
-        return check(
-            bundles[challenger.number],
-            bundles[champion.number] if champion else None,
-            pairs,
-            config,
-            cache=Workspace(config.workspace).cache,
-        )
+        bundle = _fetch(challenger, scratch)
+        try:
+            pairs = _pairs(config, challenger)
+            other, reason = _fetch_champion(champion, pairs, scratch, force=force)
+            report = check(bundle, other, pairs, config, cache=cache)
+        except DataError as error:
+            if not force:
+                raise
+            report, other, reason = gates.without_pairs(bundle, settings, str(error)), None, str(error)
+    return gates.without_champion(report, settings, reason) if champion is not None and other is None else report
+
+
+def _pairs(config: RunConfig, challenger: Version) -> PairIndex:
+    """Return the pairs of the comparison, which the challenger was not trained on."""
+    trained, chosen = fetch_pairs(challenger), config.promotion.pairs
+    pairs = PairIndex.load(Path(chosen)) if chosen else trained
+    check_unseen(trained, pairs, f"Version {challenger.number}")
+    if not chosen:
+        _check_readable(pairs, challenger)
+    return pairs
+
+
+def _fetch_champion(
+    champion: Version | None, pairs: PairIndex, scratch: str, *, force: bool
+) -> tuple[Bundle | None, str]:
+    """Fetch a champion that was not trained on the pairs; return None and the reason if it can't be compared."""
+    if champion is None:
+        return None, ""
+    try:
+        check_unseen(fetch_pairs(champion), pairs, f"Version {champion.number}")
+        return _fetch(champion, scratch), ""
+    except (BundleError, DataError, MissingStepError) as error:
+        if not force:
+            raise
+        return None, str(error)
+
+
+def _fetch(version: Version, scratch: str) -> Bundle:
+    folder = Path(scratch, str(version.number))
+    folder.mkdir()
+    return fetch_bundle(version, folder)
 
 
 def _check_readable(pairs: PairIndex, challenger: Version) -> None:
@@ -209,18 +241,26 @@ def _record(version: Version, promotion: Promotion) -> None:
         "promotion.reason": promotion.reason,
     }
     for gate in promotion.judgement.gates:
-        passed = "passed" if gate.passed else "failed"
-        tags[f"promotion.{gate.name.replace(' ', '_')}"] = f"{gate.value:.6g} (limit {gate.limit:g}, {passed})"
+        tags[f"promotion.{gate.name.replace(' ', '_')}"] = _tag(gate)
     path = registry.log_decision(version, promotion.model_dump_json(indent=2) + "\n")
     registry.set_tags(version, tags | {"promotion.artifact": path})
     heading = (
         f"{promotion.decision.capitalize()} on {promotion.when}, compared with {_version_text(promotion.champion)}"
     )
-    sentences = [f"{'✓' if gate.passed else '✗'} {gate.sentence}" for gate in promotion.judgement.gates]
-    reasons = [f"Reason given: {promotion.reason}", *sentences] if promotion.reason else sentences
+    lines = [
+        *([f"Reason given: {promotion.reason}"] if promotion.reason else []),
+        *([promotion.judgement.not_comparable] if promotion.judgement.not_comparable else []),
+        *(gate.line for gate in promotion.judgement.gates),
+    ]
     registry.set_description(
-        version.name, version.number, model_card.with_decision(version.description, heading, reasons)
+        version.name, version.number, model_card.with_decision(version.description, heading, lines)
     )
+
+
+def _tag(gate: Gate) -> str:
+    if gate.value is None or gate.limit is None:
+        return "not comparable"
+    return f"{gate.value:.6g} (limit {gate.limit:g}, {'passed' if gate.passed else 'failed'})"
 
 
 def _version_text(number: int | None) -> str:

@@ -58,11 +58,15 @@ class RegisteredVersion(Frozen):
         return f"models:/{self.name}@{self.alias}" if self.alias else f"models:/{self.name}/{self.version}"
 
 
-def register(run: RunFolder) -> RegisteredVersion:
+def register(run: RunFolder, *, name: str = "") -> RegisteredVersion:
     """Register a run's bundle with all files that belong to it, and point the alias `challenger` at the new version.
 
     The version is created, with its tags, after its files were stored and the model was read back. If the run's newest
     files are registered already, that version is returned, and nothing changes.
+
+    Args:
+        run: Folder of an evaluated run.
+        name: Name of the registered model; by default that of the run's settings.
 
     Raises:
         MissingStepError: The run has not been exported or evaluated, or was trained or exported again since.
@@ -72,7 +76,7 @@ def register(run: RunFolder) -> RegisteredVersion:
     scores = _read_scores(run, bundle)
     own_files = _own_files(run, bundle)
     photos, _ = load_all(pairs.val[:1], side=config.network.image_size, direction=config.data.direction)
-    name, tags = config.tracking.model_name, _tags(run, bundle, pairs)
+    name, tags = name or config.tracking.model_name, _tags(run, bundle, pairs)
     with mlflow_runs.continue_run(run.run_id):
         if known := versions.find_registered(run.run_id, name, _identity(tags)):
             return _known_version(known)

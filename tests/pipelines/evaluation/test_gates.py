@@ -144,12 +144,22 @@ def test_one_limit_leaves_the_others_at_their_defaults():
     assert settings.max_loss == {"ssim": 0.5, "psnr": 0.02, "frechet_lite0": 0.05}
 
 
-def test_models_of_different_sizes_can_t_be_compared(draws, make_bundle, negatives, tmp_path, scaling_model):
-    larger = NetworkConfig(image_size=64, width=2, depth=3)
-    bundle = Bundle.open(make_bundle(model=scaling_model(-1.0, NETWORK), name="small"))
-    manifest = bundle.manifest.model_copy(update={"network": larger})
-    with pytest.raises(DataError, match="champion draws photo_to_map at 64 pixels"):
-        check_gates(bundle, Bundle(bundle.folder, manifest), negatives, RunConfig(), cache=tmp_path)
+def test_gates_against_a_champion_of_another_size_are_not_measured_and_do_not_pass(draws, negatives, tmp_path):
+    bundle = draws(-1.0)
+    larger = bundle.manifest.model_copy(update={"network": NetworkConfig(image_size=64, width=2, depth=3)})
+    found = check_gates(bundle, Bundle(bundle.folder, larger), negatives, RunConfig(), cache=tmp_path)
+    assert failed(found) == ["l1 gained", "ssim lost", "psnr lost", "frechet_lite0 lost", "latency ratio"]
+    assert [gate.line for gate in found.failures][::4] == [
+        "? L1 can't be compared with the champion's.",
+        "? The time of a map can't be compared with the champion's.",
+    ]
+    assert {gate.value for gate in found.failures} == {None} and "champion" not in found.scores
+    assert found.not_comparable.endswith(
+        "challenger draws photo_to_map at 32 pixels and champion draws photo_to_map at 64 pixels."
+    )
+    alone = check_gates(bundle, None, negatives, RunConfig(), cache=tmp_path)
+    assert found.gates[: len(alone.gates)] == alone.gates and alone.passed and alone.not_comparable == ""
+    assert type(found).model_validate_json(found.model_dump_json()) == found
 
 
 def test_a_gate_report_survives_json_without_losing_a_digit(checked):

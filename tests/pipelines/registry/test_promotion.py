@@ -1,6 +1,7 @@
 """Promotion: better models are promoted, worse ones refused, decisions recorded, and rollbacks restore."""
 
 import json
+import re
 
 import mlflow
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 from model.errors import BundleError, ConfigError, DataError, MissingStepError, PromotionRefused
 from model.io.locations import Location
-from pipelines.data.pairs import PairIndex, fingerprint, index_folder
+from pipelines.data.indexing import index_folder
+from pipelines.data.pairs import PairIndex, fingerprint
 from pipelines.registry.promotion import promote, rollback
 from pipelines.registry.pull import pull
 from pipelines.registry.versions import aliases, find
@@ -28,9 +30,10 @@ def test_better_models_are_promoted_worse_refused_and_a_rollback_restores(config
     assert (first.decision, first.version, first.champion) == ("promoted", 1, None)
     assert aliases(name) == {"champion": 1} and served(config, tmp_path) == find(name, 1).run_id
     worse = add(0.5)
-    with pytest.raises(PromotionRefused, match=r"Version 2 .* no alias was moved\. L1 is .*, the champion's") as found:
+    with pytest.raises(PromotionRefused, match=r"Version 2 .* was not promoted; no alias was moved\.$") as found:
         promote(config, worse, check=check_l1)
-    assert str(found.value).endswith(".") and served(config, tmp_path) == find(name, 1).run_id
+    assert re.fullmatch(r"✗ L1 is [\d.]+, the champion's [\d.]+\.", *found.value.lines)
+    assert found.value.promotion.decision == "refused" and served(config, tmp_path) == find(name, 1).run_id
     assert aliases(name) == {"champion": 1, "challenger": 2}
     add(-1.0)
     better = promote(config, "challenger", check=check_l1)
@@ -163,7 +166,8 @@ def test_the_real_gates_decide(config, add):
     better = promote(settings, add(-1.0))
     assert better.decision == "promoted" and better.judgement.passed
     assert {"challenger", "champion", "median_colour"} <= set(better.judgement.scores)
-    with pytest.raises(PromotionRefused, match="L1 gains -"):
+    with pytest.raises(PromotionRefused) as refused:
         promote(settings, add(-0.5))
+    assert [line for line in refused.value.lines if line.startswith("✗ L1 gains -")]
     assert aliases(name) == {"champion": 2, "previous": 1, "challenger": 3}
     assert "failed" in find(name, 3).tags["promotion.l1_gained"]
