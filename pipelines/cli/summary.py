@@ -142,7 +142,15 @@ def comparison(folder: Path, found: Comparison) -> None:
 def version(registered: RegisteredVersion) -> None:
     """Print the name, version and alias of a registered model."""
     out = _console()
-    out.print(f"Registered {registered.name} version {registered.version} as {registered.alias}.")
+    if registered.new:
+        out.print(f"Registered {registered.name} version {registered.version} as {registered.alias}.", markup=False)
+    else:
+        alias = f", alias {registered.alias}" if registered.alias else ""
+        out.print(
+            f"Run {registered.run_id} is registered already, with the same files: {registered.name} version "
+            f"{registered.version}{alias}. Nothing was changed.",
+            markup=False,
+        )
     _next(out, {"make it the champion": f"sat2map promote {registered.version}"})
 
 
@@ -151,8 +159,10 @@ def promotion(done: "Promotion") -> None:
     out = _console()
     forced = " (forced)" if done.decision == "forced" else ""
     out.print(f"{done.name} version {done.version} is now the champion{forced}.")
+    if done.judgement.not_comparable:
+        out.print(done.judgement.not_comparable, markup=False)
     for gate in done.judgement.gates:
-        out.print(f"  {'[green]✓[/]' if gate.passed else '[red]✗[/]'} {gate.sentence}.")
+        out.print(f"  {gate.line}", style="green" if gate.passed else "red", markup=False)
     _next(
         out,
         {
