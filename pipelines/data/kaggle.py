@@ -6,24 +6,21 @@ kagglehub caches datasets in `~/.cache/kagglehub`, or in the folder `KAGGLEHUB_C
 
 import contextlib
 import logging
-import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import DataError
 from model.io.locations import Location
-from pipelines.data.layouts import is_paired
+from pipelines.data.folder_scan import DEPTH
+from pipelines.data.layouts import LAYOUTS, find_folders
 
 _ADDRESS = re.compile(
     r"kaggle://(?P<owner>[A-Za-z0-9][\w-]*)/(?P<name>[A-Za-z0-9][\w.-]*)"
     r"(?:/versions/(?P<version>[1-9][0-9]*))?(?:#(?P<folder>.+))?",
     re.ASCII,
 )
-_MAX_DEPTH = 4
-_MAX_FOLDERS = 1000
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +65,7 @@ def fetch(address: str) -> Path:
 
 
 def find_paired_folder(root: Path, *, inside: str = "") -> Path:
-    """Return the only folder at or below `root/inside` that has `train/`, or `trainA/` and `trainB/`, with images.
+    """Return the only folder at or below `root/inside` with a layout of pairs; links are not entered.
 
     Raises:
         DataError: There is no such folder, there are several (the message lists them), or `inside` is not in `root`.
@@ -76,44 +73,16 @@ def find_paired_folder(root: Path, *, inside: str = "") -> Path:
     start = (root / inside).resolve()
     if not start.is_dir() or not start.is_relative_to(root.resolve()):
         raise DataError(f"There is no folder {inside!r} in {root}; name an existing one after '#'.")
-    found = list(_paired_folders(start))
+    found = sorted(start.joinpath(*names) for names in find_folders(Location(start)))
     if not found:
-        raise DataError(
-            f"There is no folder of pairs in {start}; train/, or trainA/ and trainB/, with images must be at most "
-            f"{_MAX_DEPTH} levels down."
-        )
+        raise DataError(f"There is no folder of pairs in {start}, at most {DEPTH} levels down. {LAYOUTS}")
     if len(found) > 1:
-        names = sorted(folder.relative_to(root.resolve()).as_posix() for folder in found)
+        names = [folder.relative_to(root.resolve()).as_posix() for folder in found]
         raise DataError(
             f"There are {len(found)} folders of pairs in {start}: {', '.join(names)}. Name one of them, for example "
             f"kaggle://OWNER/NAME#{names[0]}."
         )
     return found[0]
-
-
-def _paired_folders(start: Path) -> Iterator[Path]:
-    """Search level by level, without entering links, hidden folders, or folders that were found."""
-    level, seen = [start], 0
-    for _ in range(_MAX_DEPTH + 1):
-        below: list[Path] = []
-        for folder in level:
-            seen += 1
-            if seen > _MAX_FOLDERS:
-                raise DataError(f"{start} has more than {_MAX_FOLDERS} folders; name the one with the pairs after '#'.")
-            if is_paired(Location(folder)):
-                yield folder
-            else:
-                below += _subfolders(folder)
-        level = below
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(
-            Path(entry.path)
-            for entry in entries
-            if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-        )
 
 
 def _download(address: Address) -> Path:

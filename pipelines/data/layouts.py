@@ -1,133 +1,249 @@
 """Layouts of folders of pairs; candidates are found by name, without opening a file.
 
 ```
-side by side     train/*.jpg   val/*.jpg or test/*.jpg     one image, twice as wide as high: photo left, map right
-two folders      trainA/ trainB/   valA/ valB/ or testA/ testB/     A = photo, B = map, joined by file name
-no held-out set  only train/, only trainA/ and trainB/, or side-by-side images in the folder itself:
-                 about a tenth is held out by a hash of the name, so that new files move no pair to the other split
+side by side   train/*.jpg   val/*.jpg             one image, twice as wide as high: photo left, map right
+two folders    trainA/ trainB/   A/train/ B/train/   train/images/ train/masks/   photos/ maps/
+               photos and maps, joined by file name and by the folders below
+two names      1_sat.jpg 1_map.png   A_1.png B_1.png    photos and maps in one folder, joined by the rest of the name
 ```
-If there are both val and test, val is used and test is ignored. Hidden files and files without an image's suffix are
-ignored. The folder is any location that can be listed; each folder is listed once.
+`pipelines.data.roles` has all words for splits, photos and maps. In two folders the names may differ by such words as
+well (`images/1_sat.jpg`, `masks/1_mask.png`), or by what all names of a folder begin or end with. Pairs may lie in
+folders below; their names then include these folders. If there are both val and test, val is used. Without a held-out
+part, pairs have no split, and `pipelines.data.splits` divides them by name. Images that are in no pair are counted in
+`Layout.unused`.
 """
 
-import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from model.errors import DataError
-from model.io.images import is_image_name, short_name
+from model.io.images import short_name
 from model.io.locations import Location
-from model.io.object_store import Listing
+from pipelines.data.folder_scan import DEPTH, ImageFile, scan
+from pipelines.data.joining import SIDES, Joined, Naming, Part, find_naming, find_words
+from pipelines.data.roles import Side, Split, find_role, names_letter, opposite
 
+_HELD_OUT: tuple[Split, Split] = ("val", "test")
+_TITLES: dict[Side, str] = {"": "side-by-side images", "photo": "photos", "map": "maps"}
 LAYOUTS = (
-    "Put the pairs (JPEG, PNG or WebP) in train/ and val/, each image with the photo left and the map right; "
+    "Put the pairs (JPEG, PNG, WebP or TIFF) in train/ and val/, each image with the photo left and the map right; "
     "or photos in trainA/ and maps of the same names in trainB/ (held-out ones in valA/ and valB/); "
-    "or side-by-side images in the folder itself."
+    "or side-by-side images in the folder itself; or list them in a CSV file with the columns photo and map."
 )
 
 
 class Candidate(NamedTuple):
     """The files of a possible pair; `problem` says what is wrong with their names, if anything."""
 
-    split: str
+    split: Split
     name: str
     files: tuple[Location, ...]
     problem: str
 
 
-class _Half(NamedTuple):
-    """A folder of side-by-side pairs, of photos or of maps: its name, and its images in order."""
+class Unused(NamedTuple):
+    """Images that are in no pair: their folder, and the reason."""
 
     name: str
-    images: list[Location]
+    reason: str
 
 
-def find_candidates(folder: Location, val_fraction: float) -> list[Candidate]:
-    """List the candidates in a folder, sorted by name.
+class Layout(NamedTuple):
+    """The candidates of a data set, sorted by name, a description of where they were found, and what was left over."""
+
+    candidates: list[Candidate]
+    description: str
+    unused: list[Unused]
+    by_words: bool = False
+    """Whether photos and maps are in the same folders, and told apart by their names."""
+
+
+def find_candidates(folder: Location) -> Layout:
+    """Find the layout of a folder.
 
     Raises:
-        DataError: The folder does not exist, or has none of the layouts.
+        StorageError: The storage does not answer.
+        DataError: The folder does not exist, or has none of the layouts, or several.
     """
-    listing = folder.list()
-    folder = folder.absolute()
-    two_folders = bool(listing.folders & {"trainA", "trainB"})
-    if two_folders and "train" in listing.folders:
-        raise DataError(f"{folder} has both train/ and trainA/ or trainB/: keep one of the two layouts.")
-    sides = ("A", "B") if two_folders else ("",)
-    held_out = next((split for split in ("val", "test") if listing.folders & {split + side for side in sides}), None)
-    if two_folders or "train" in listing.folders:
-        train = _list_halves(folder, listing, "train", sides)
-    elif held_out:
-        raise DataError(f"{folder} has {held_out}/ but no train/. {LAYOUTS}")
-    else:
-        train = [_Half(folder.name_path.name, _list_images(folder, listing))]
-    if held_out:
-        held = _list_halves(folder, listing, held_out, sides)
-        candidates = [
-            *(_candidate("train", f"train/{key}", halves) for key, halves in _match_halves(train)),
-            *(_candidate("val", f"{held_out}/{key}", halves) for key, halves in _match_halves(held)),
-        ]
-    else:
-        candidates = [_candidate(_hash_split(key, val_fraction), key, halves) for key, halves in _match_halves(train)]
-    if not candidates:
-        raise DataError(f"There are no pairs in {folder} (found: {_describe_content(listing)}). {LAYOUTS}")
-    return sorted(candidates, key=lambda candidate: candidate.name)
+    found = scan(folder)
+    parts = assign_roles(found.images)
+    roots = find_roots(parts)
+    if len(roots) > 1:
+        names = join_first([_show(root) for root in roots], 8, ", ")
+        raise DataError(
+            f"There are {len(roots)} folders of pairs in {found.folder}: {names}. Name one of them "
+            f"(data.source={found.folder.join(*roots[0])}), or list the pairs in a CSV file."
+        )
+    inside = [part for part in parts if not roots or (part.role.names and part.role.root == roots[0])]
+    train: Split = "train" if any(part.role.split == "train" for part in inside) else ""
+    naming = None
+    if not any(part.role.side for part in inside):
+        naming = find_words([part for part in inside if part.role.split == train])
+        inside = inside if naming is None else naming.name_sides(inside)
+    held_out = _choose_held_out(inside, train, found.folder)
+    used = [part for part in inside if part.role.split in (train, held_out)]
+    _refuse_two_layouts(used, found.folder)
+    by_words = naming is not None
+    naming = naming or find_naming(used)
+    joined = list(naming.join(used))
+    if not joined:
+        content = join_first([_printable(name) for name in found.content], 8, ", ") or "nothing"
+        limit = f" Folders below {_show(found.too_deep[0][:-1])} are too deep to be searched." if found.too_deep else ""
+        raise DataError(f"There are no pairs in {found.folder} (found: {content}).{limit} {LAYOUTS}")
+    candidates = [_candidate(pair, used, split=bool(held_out)) for pair in joined]
+    taken = {image for pair in joined for images in pair.sides for image in images}
+    unused = _count_unused([part for part in parts if part.image not in taken], used, held_out)
+    unused += [Unused(_show(folders), f"not searched: deeper than {DEPTH} levels") for folders in found.too_deep]
+    return Layout(
+        sorted(candidates, key=lambda candidate: candidate.name),
+        _describe(used, held_out, naming),
+        unused,
+        by_words=by_words,
+    )
 
 
-def _describe_content(listing: Listing) -> str:
-    names = sorted([*(f"{_printable(name)}/" for name in listing.folders), *map(_printable, listing.files)])
-    return join_first(names, 8, ", ") or "nothing"
+def find_folders(folder: Location) -> list[tuple[str, ...]]:
+    """Return the folders below one that have a layout of their own, or the folder itself if it only has images."""
+    parts = assign_roles(scan(folder, follow_links=False).images)
+    found = find_roots(parts, whole=True)
+    return found or ([()] if parts and not any(part.role.names for part in parts) else [])
 
 
-def _list_images(folder: Location, listing: Listing) -> list[Location]:
-    """Return the files whose names are those of images, in order."""
-    return [folder.join(name) for name in sorted(filter(is_image_name, listing.files))]
+def assign_roles(images: Iterable[ImageFile]) -> list[Part]:
+    """Return the images with the roles of their folders.
+
+    A folder such as `images` is one of photos only if there is one of maps for the same split; otherwise its name
+    means nothing.
+    """
+    parts = [Part(image, find_role(image.folders)) for image in images]
+    sides: dict[tuple[tuple[str, ...], Split], set[str]] = {}
+    for _, role in parts:
+        sides.setdefault((role.root, role.split), set()).add(role.side)
+    roots = {root for (root, _), found in sides.items() if {"photo", "map"} <= found}
+    return [
+        part
+        if not part.role.side or part.role.root in roots or any(names_letter(name) for name in part.role.names)
+        else Part(part.image, find_role(part.image.folders, sided=False))
+        for part in parts
+    ]
 
 
-def _list_halves(folder: Location, listing: Listing, split: str, sides: Sequence[str]) -> list[_Half]:
-    """List the folders of a split; one that does not exist has no images."""
-    names = [split + side for side in sides]
-    below = {name: folder.join(name) for name in names if name in listing.folders}
-    images = {name: _list_images(half, half.list()) for name, half in below.items()}
-    return [_Half(name, images.get(name, [])) for name in names]
+def find_roots(parts: Sequence[Part], *, whole: bool = False) -> list[tuple[str, ...]]:
+    """Return the folders with a layout, so with pairs to train on; without any, one with a part of a layout.
+
+    Args:
+        parts: The images in all folders.
+        whole: Leave out parts of layouts, so that there may be no folder.
+    """
+    sides: dict[tuple[str, ...], set[str]] = {}
+    for _, role in parts:
+        if role.names:
+            sides.setdefault(role.root, set()).update({role.side} if role.split in ("train", "") else ())
+    found = [root for root, kinds in sides.items() if "" in kinds or kinds >= set(SIDES)]
+    return found or ([] if whole else sorted(sides)[:1])
 
 
-def _match_halves(halves: Sequence[_Half]) -> Iterator[tuple[str, list[_Half]]]:
-    """Yield each file name without suffix, with its files in each folder; this matches maps to photos."""
-    listings: list[dict[str, list[Location]]] = [{} for _ in halves]
-    for half, listing in zip(halves, listings, strict=True):
-        for file in half.images:
-            listing.setdefault(file.name_path.stem, []).append(file)
-    for key in sorted(set().union(*listings)):
-        yield key, [_Half(half.name, listing.get(key, [])) for half, listing in zip(halves, listings, strict=True)]
+def _choose_held_out(parts: Sequence[Part], train: Split, folder: Location) -> Split | None:
+    """Return the split to hold out; None if the folders have none with whole pairs."""
+    sides: dict[Split, set[str]] = {}
+    for _, role in parts:
+        sides.setdefault(role.split, set()).add(role.side)
+    if parts and train not in sides:
+        names = " and ".join(sorted({_show(part.role.names) for part in parts}))
+        raise DataError(f"{folder} has {names} but no train/ with images. {LAYOUTS}")
+    whole = {""} if sides.get(train) == {""} else set(SIDES)
+    return next((split for split in _HELD_OUT if sides.get(split, set()) >= whole), None)
 
 
-def _candidate(split: str, name: str, halves: list[_Half]) -> Candidate:
-    """Return a candidate with the problem of its file names, if any: a missing half, or several files of one name."""
+def _refuse_two_layouts(parts: Sequence[Part], folder: Location) -> None:
+    """Raise a DataError if folders of the same split and side, or of a split with and without sides, have two names."""
+    for split in sorted({part.role.split for part in parts}):
+        roles = [part.role for part in parts if part.role.split == split]
+        names: dict[Side, set[tuple[str, ...]]] = {}
+        for role in roles:
+            names.setdefault(role.side, set()).add(role.names)
+        several = next((found for found in names.values() if len(found) > 1), set())
+        if not several and "" in names and len(names) > 1:
+            several = {min(found) for found in names.values()}
+        if several:
+            first, second, *_ = (_show(name) for name in sorted(several))
+            raise DataError(f"{folder} has both {first} and {second}: keep one of the two layouts.")
+
+
+def _candidate(pair: Joined, parts: Sequence[Part], *, split: bool) -> Candidate:
+    """Return a candidate with the problem of its file names, if any: a missing half, or several files of one name.
+
+    Its name begins with the split if the folders name a held-out part.
+    """
+    images = [image for side in pair.sides for image in side]
+    name = "/".join((*((pair.split,) if split else ()), *pair.folders, images[0].stem))
     problem = ""
-    for part, half in zip(("photo", "map"), halves, strict=False):
-        if not half.images:
-            problem = f"its {part} is missing in {half.name}/"
-        elif len(half.images) > 1:
-            names = ", ".join(_printable(short_name(file.name_path)) for file in half.images)
+    for side, found in zip(SIDES, pair.sides, strict=False):
+        if not found:
+            problem = f"its {side} is missing{_other_folder(images[0], parts)}"
+        elif len(found) > 1:
+            names = ", ".join(_printable(short_name(image.location.name_path)) for image in found)
             problem = f"several files have this name: {names}"
     if name != _printable(name):
         problem = "its file name is not UTF-8"
-    return Candidate(split, _printable(name), tuple(file for half in halves for file in half.images), problem)
+    files = tuple(image.location for image in images)
+    return Candidate(pair.split if split else "", _printable(name), files, problem)
 
 
-def _hash_split(name: str, val_fraction: float) -> str:
-    number = int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:8], "big")
-    return "val" if number < val_fraction * 2**64 else "train"
+def _other_folder(image: ImageFile, parts: Sequence[Part]) -> str:
+    """Return the folder in which the other half of a pair should be, for a message; "" if it is the same one."""
+    role = next(part.role for part in parts if part.image == image)
+    same = [
+        part.role.names for part in parts if part.role.split == role.split and part.role.side not in ("", role.side)
+    ]
+    names = same[0] if same else (*role.names[:-1], opposite(role.names[-1])) if role.names else ()
+    return f" in {_show(names)}" if names != role.names and all(names) else ""
 
 
-def is_paired(folder: Location) -> bool:
-    """Return whether `folder` has images in `train/`, or in both `trainA/` and `trainB/`; opens no image."""
-    listing = folder.list()
-    return any(
-        all(half.images for half in _list_halves(folder, listing, "train", sides)) for sides in (("",), ("A", "B"))
-    )
+def _count_unused(parts: Sequence[Part], used: Sequence[Part], held_out: Split | None) -> list[Unused]:
+    """Count the images that are in no pair, by folder."""
+    folders = {part.role.names for part in used}
+    inside = " and ".join(sorted({_show(names) for names in folders if names}))
+    counts: Counter[tuple[str, str]] = Counter()
+    for image, role in parts:
+        if role.names in folders:
+            reason = "neither photos nor maps by their names"
+        elif role.split in _HELD_OUT and role.split != held_out:
+            reason = f"{held_out}/ is held out" if held_out else "not whole pairs"
+        else:
+            reason = f"outside {inside}"
+        counts[_show(image.folders), reason] += 1
+    return [
+        Unused(name, f"{number} image{'s' * (number > 1)}: {reason}")
+        for (name, reason), number in sorted(counts.items())
+    ]
+
+
+def _describe(parts: Sequence[Part], held_out: Split | None, naming: Naming) -> str:
+    """Describe a layout: `photos in trainA/, maps in trainB/; held out: valA/, valB/`."""
+    texts = []
+    for chosen in (False, True):
+        roles = {part.role for part in parts if (part.role.split == held_out) == chosen}
+        where = {
+            side: ", ".join(sorted({_show(role.names) for role in roles if role.side == side})) for side in _TITLES
+        }
+        texts.append(
+            ", ".join(
+                dict.fromkeys(
+                    where[side] if chosen else f"{_TITLES[side]} in {where[side]}" for side in _TITLES if where[side]
+                )
+            )
+        )
+    names = naming.describe(parts)
+    text = texts[0] + (f"; held out: {texts[1]}" if texts[1] else "")
+    return f"{text}; names: {names}" if names else text
+
+
+def _show(folders: Sequence[str]) -> str:
+    """Return a folder's name with a slash at the end; that of the source is `./`."""
+    return "/".join(map(_printable, folders)) + "/" if folders else "./"
 
 
 def _printable(name: str) -> str:

@@ -8,7 +8,8 @@ from model.io.files import write_text
 from model.io.locations import Location
 from pipelines.config.schema import RunConfig
 from pipelines.data import kaggle
-from pipelines.data.pairs import PairIndex, index_folder, rejected_report
+from pipelines.data.indexing import index_folder
+from pipelines.data.pairs import PairIndex, rejected_report
 from pipelines.data.sample.painter import STYLE, paint_folder
 from pipelines.workspace import Workspace
 

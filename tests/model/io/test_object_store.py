@@ -52,10 +52,9 @@ def test_bad_remote_pairs_are_rejected(store, tmp_path, key):
     for name in (".hidden.png", "notes.txt", "empty.png", "broken.png"):
         (tmp_path / "train" / name).write_bytes(b"" if name == "empty.png" else b"broken")
     found = index_both(store, tmp_path, key, min_good=0)
-    assert sorted(reasons(found)) == [
-        f"train/{name}" for name in ("broken", "copy", "empty", "scan", "square", "twice")
-    ]
-    assert "train/x é #?%20&+@" in names(found.train) and names(found.val)[0] == "test/test0"
+    assert sorted(reasons(found)) == [f"train/{name}" for name in ("broken", "copy", "empty", "square", "twice")]
+    assert {"train/x é #?%20&+@", "train/deeper/x", "train/scan"} <= set(names(found.train))
+    assert names(found.val)[0] == "test/test0"
     assert reasons(found)["train/twice"] == "several files have this name: train/twice.jpg, train/twice.png"
 
 
@@ -177,7 +176,7 @@ def test_a_missing_or_changed_file_is_named_in_the_error(store, tmp_path, key):
     gone, changed, *_ = index_both(store, side_by_side(tmp_path), key).train
     store.client.delete_object(Bucket=BUCKET, Key=f"{key}/train/train0.png")
     store.client.put_object(Bucket=BUCKET, Key=f"{key}/train/train1.png", Body=b"other")
-    with pytest.raises(DataError, match=r"train/train0\.png is missing.*prepare"):
+    with pytest.raises(DataError, match=r"s3://photos/\S*/train/train0\.png\S* is missing.*prepare"):
         read(gone)
     with pytest.raises(DataError, match=r"s3://photos/.*has changed since it was indexed"):
         read(changed)
@@ -187,4 +186,4 @@ def test_a_huge_file_is_not_read(store, tmp_path, key, monkeypatch):
     save(side_by_side(tmp_path) / "train" / "x.png", picture(5, (20 * SIDE, 10 * SIDE)))
     monkeypatch.setattr(images, "MAX_BYTES", 50_000)
     reason = reasons(index_both(store, tmp_path, key, min_good=0))["train/x"]
-    assert reason.startswith("train/x.png has ") and reason.endswith(" bytes; at most 50000 are allowed")
+    assert reason.startswith("has ") and reason.endswith(" bytes; at most 50000 are allowed")

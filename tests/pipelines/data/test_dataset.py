@@ -12,7 +12,7 @@ from model.io.locations import Location
 from model.pixels import to_pixels
 from pipelines.data import dataset
 from pipelines.data.dataset import AHEAD, Shard, TrainingPairs, load, load_all
-from pipelines.data.pairs import index_folder
+from pipelines.data.indexing import index_folder
 
 SIDE, LARGE = 32, 40
 COUNT = 12

@@ -16,8 +16,8 @@ from PIL import Image
 
 from model.errors import DataError
 from model.io.locations import Location
+from pipelines.data.indexing import index_folder
 from pipelines.data.kaggle import Address, fetch, find_paired_folder
-from pipelines.data.pairs import index_folder
 from tests.fixtures.project import PROJECT
 
 MAPS = "alincijov/pix2pix-maps"
@@ -277,9 +277,9 @@ def test_incomplete_layouts_hidden_folders_links_and_empty_folders_are_ignored(t
 
 
 def test_the_search_is_limited_in_depth_and_number(tmp_path):
-    fill(tmp_path / "deep/1/2/3/4/5")
-    assert find_paired_folder(tmp_path / "deep/1") == tmp_path / "deep/1/2/3/4/5"
-    with pytest.raises(DataError, match="4 levels down"):
+    fill(tmp_path / "deep/1/2/3/4/5/6")
+    assert find_paired_folder(tmp_path / "deep/1") == tmp_path / "deep/1/2/3/4/5/6"
+    with pytest.raises(DataError, match="6 levels down"):
         find_paired_folder(tmp_path / "deep")
     for i in range(1001):
         (tmp_path / "wide" / str(i)).mkdir(parents=True)

@@ -138,13 +138,22 @@ def test_held_out_pairs_without_training_pairs_are_an_error(tmp_path):
     side_by_side(tmp_path, (("val", 2),))
     assert_error(tmp_path, "has val/ but no train/")
     (tmp_path / "train").mkdir()
-    assert_error(tmp_path, "leaves no pair to train on: 2 held out")
+    assert_error(tmp_path, "has val/ but no train/ with images")
+    for i in range(2):
+        shutil.copyfile(tmp_path / "val" / f"val{i}.png", tmp_path / "train" / f"{i}.png")
+    assert_error(tmp_path, "leaves no pair to train on: 2 are held out; put more in train/", min_good=0)
 
 
-def test_an_empty_held_out_folder_is_an_error(tmp_path):
-    side_by_side(tmp_path, (("train", 3),))
+def test_an_empty_held_out_folder_is_as_none(tmp_path):
+    side_by_side(tmp_path, (("train", 20),))
     (tmp_path / "val").mkdir()
-    assert_error(tmp_path, "leaves no pair to evaluate on: 3 to train on", "val_fraction")
+    assert (len(index(tmp_path).train), len(index(tmp_path).val)) == (17, 3)
+
+
+def test_held_out_pairs_that_cannot_be_used_are_an_error(tmp_path):
+    side_by_side(tmp_path, (("train", 3), ("val", 1)))
+    (tmp_path / "val" / "val0.png").write_bytes(b"broken")
+    assert_error(tmp_path, "leaves no pair to evaluate on: none of those to hold out can be used", min_good=0)
 
 
 def test_two_layouts_in_one_folder_are_an_error(tmp_path):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from model.io.locations import Location
 from pipelines.data.dataset import load_all
-from pipelines.data.pairs import index_folder
+from pipelines.data.indexing import index_folder
 from pipelines.evaluation.baselines import TrainingSummary
 from pipelines.metrics.catalogue import BASELINES
 

@@ -1,9 +1,12 @@
 """Export: every file of a bundle draws like TensorFlow or is left out with the reason; the palette of the maps."""
 
 import json
+import shutil
+from importlib import metadata
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -18,7 +21,8 @@ from pipelines.config.loading import load as load_config
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import EvaluationConfig
 from pipelines.data.dataset import load_all
-from pipelines.data.pairs import PairIndex, index_folder
+from pipelines.data.indexing import index_folder
+from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.evaluate import load_held_out
 from pipelines.export import export
 from pipelines.workspace import RunRecord, Workspace
@@ -109,6 +113,60 @@ def test_uint8_models_take_and_return_pixels(make_run, exported):
     assert np.array_equal(Translator(bundle, variant="fp32")(photos), Translator(exported[1], variant="fp32")(photos))
     drawn, floats = (Translator(found, variant="int8")(photos) for found in (bundle, exported[1]))
     assert np.abs(drawn.astype(int) - floats).max() <= 1
+
+
+def test_fp32_refuses_levels_of_0_to_255(exported):
+    run, bundle = exported
+    session = onnxruntime.InferenceSession(bundle.model_file, providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match=r"photo must hold RGB in \[-1, 1\]"):
+        session.run(None, {"photo": held_out(run).astype(np.float32)})
+
+
+def test_every_file_explains_itself(exported):
+    _, bundle = exported
+    for name in bundle.manifest.hashes():
+        model = onnx.load(bundle.verified(name), load_external_data=False)
+        assert {entry.key: entry.value for entry in model.metadata_props} == {
+            "description": "Draws a map of each photo: float32 RGB (batch, 32, 32, 3).",
+            "direction": "photo_to_map",
+            "input": "photo",
+            "output": "map",
+            "value_range": "-1 to 1",
+            "resolution": "unknown",
+            "licence": "not stated",
+            "version": metadata.version("sat2map"),
+            "data_fingerprint": bundle.manifest.data_fingerprint,
+            "classes": json.dumps(bundle.manifest.palette.model_dump(mode="json")["classes"]),
+        }
+
+
+def test_an_export_repeated_later_writes_the_same_bytes(exported):
+    run, bundle = exported
+    copy = Workspace(run.path.parent.parent).new_run("2a3b")
+    shutil.copytree(run.path, copy.path, dirs_exist_ok=True)
+    assert export.to_bundle(copy, run.record().config.export).manifest.hashes() == bundle.manifest.hashes()
+
+
+def metadata_of(bundle):
+    """Return the metadata of fp32, as onnxruntime reads them."""
+    session = onnxruntime.InferenceSession(bundle.model_file, providers=["CPUExecutionProvider"])
+    return session.get_modelmeta().custom_metadata_map
+
+
+def test_metadata_follow_direction_resolution_and_licence(make_run):
+    settings = {"data.direction": "map_to_photo", "export.dtype": "uint8", "export.licence": "CC-BY-4.0"}
+    run, exporting = make_run(**settings, **{"export.variants": []})
+    session = onnxruntime.InferenceSession(
+        export.to_bundle(run, exporting).model_file, providers=["CPUExecutionProvider"]
+    )
+    found = session.get_modelmeta().custom_metadata_map
+    assert (found["direction"], found["input"], found["output"]) == ("map_to_photo", "map", "photo")
+    assert (found["value_range"], found["licence"]) == ("0 to 255", "CC-BY-4.0") and "classes" not in found
+    run, exporting = make_run(**{"export.variants": [], "data.resolution": 0.5})
+    session = onnxruntime.InferenceSession(
+        export.to_bundle(run, exporting).model_file, providers=["CPUExecutionProvider"]
+    )
+    assert session.get_modelmeta().custom_metadata_map["resolution"] == "0.5 metres per pixel"
 
 
 def test_a_variant_that_draws_worse_is_left_out_with_the_reason(make_run):
