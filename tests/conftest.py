@@ -6,7 +6,16 @@ import pytest
 
 pytest_plugins = [
     f"tests.fixtures.{name}"
-    for name in ("bundles", "flow", "mlflow_servers", "object_stores", "scored_folders", "surveys", "trainings")
+    for name in (
+        "bundles",
+        "command_line",
+        "flow",
+        "mlflow_servers",
+        "object_stores",
+        "scored_folders",
+        "surveys",
+        "trainings",
+    )
 ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder
+from pipelines.cli.options import AsJson, Config, Run, Settings, find_run, load_run
 from pipelines.cli.verbs import Result, Verbs
 
 app = Verbs()
@@ -39,8 +39,8 @@ def evaluate(
     as_json: AsJson = False,
 ) -> Result:
     """Score the exported model and trivial baselines on the held-out pairs, and write a report."""
-    run_config = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
-    folder = run_folder(run_config, run)
+    settings = [*(settings or []), *_weights(inception_weights, lpips_weights)]
+    folder, run_config = load_run("evaluate", config, settings, run)
     from pipelines.cli import summary
     from pipelines.evaluation.evaluate import evaluate as evaluate_run
 
@@ -61,9 +61,10 @@ def compare(
     as_json: AsJson = False,
 ) -> Result:
     """Compare models on the held-out pairs of the first one, and write a page with paired differences."""
-    run_config = load(config, [*(settings or []), *_weights(inception_weights, lpips_weights)])
+    settings = [*(settings or []), *_weights(inception_weights, lpips_weights)]
     # `mlflow run -P runs="A B"` passes a single argument.
-    folders = [run_folder(run_config, run) for words in runs for run in words.split()]
+    folders = [find_run(config, settings, run) for words in runs for run in words.split()]
+    _, run_config = load_run("compare", config, settings, folders[0].run_id)
     from pipelines.cli import summary
     from pipelines.evaluation import comparison
 

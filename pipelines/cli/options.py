@@ -29,8 +29,18 @@ def load(config: str | None, settings: list[str] | None) -> "RunConfig":
     return read(config or None, settings or [])
 
 
-def run_folder(config: "RunConfig", run: str) -> "RunFolder":
-    """Return the folder of the requested run, by default of the newest one."""
+def load_run(verb: str, config: str | None, settings: list[str] | None, run: str) -> "tuple[RunFolder, RunConfig]":
+    """Return the folder of a run, by default the newest one, and the run's settings with those of a command line."""
+    folder = find_run(config, settings, run)
+    from pipelines.config.loading import change, workspace_of
+
+    changed = change(folder.record().config, settings or [], verb=verb, file=config or None)
+    return folder, changed.model_copy(update={"workspace": workspace_of(config or None, settings or [])})
+
+
+def find_run(config: str | None, settings: list[str] | None, run: str) -> "RunFolder":
+    """Return the folder of a run, by default the newest one, in the workspace of a command line."""
+    from pipelines.config.loading import workspace_of
     from pipelines.workspace import Workspace
 
-    return Workspace(config.workspace).run(run or None)
+    return Workspace(workspace_of(config or None, settings or [])).run(run or None)

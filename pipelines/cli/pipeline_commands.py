@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder
+from pipelines.cli.options import AsJson, Config, Run, Settings, find_run, load, load_run
 from pipelines.cli.verbs import Result, Verbs
 
 app = Verbs()
@@ -48,18 +48,20 @@ def train(
     as_json: AsJson = False,
 ) -> Result:
     """Train on the prepared pairs with Ray Train, tracked by MLflow."""
-    run_config = load(config, settings)
-    from pipelines.cli import summary
-    from pipelines.data.pairs import PairIndex
-    from pipelines.training.train import fit
-    from pipelines.training.train import resume as resume_run
-    from pipelines.workspace import Workspace
-
-    workspace = Workspace(run_config.workspace)
     if resume:
-        folder = resume_run(workspace.run(resume), settings or [])
+        begun = find_run(config, settings, resume)
+        from pipelines.training.train import resume as resume_run
+
+        folder = resume_run(begun, settings or [], file=config or None)
     else:
-        folder = fit(run_config, PairIndex.load(workspace.pairs_file))
+        run_config = load(config, settings)
+        from pipelines.data.pairs import PairIndex
+        from pipelines.training.train import fit
+        from pipelines.workspace import Workspace
+
+        folder = fit(run_config, PairIndex.load(Workspace(run_config.workspace).pairs_file))
+    from pipelines.cli import summary
+
     return Result(folder.record(), lambda: summary.training(folder), as_json)
 
 
@@ -71,15 +73,22 @@ def tune(
     as_json: AsJson = False,
 ) -> Result:
     """Search learning rate, L1 weight, norm and width with Ray Tune (settings: tune)."""
-    run_config = load(config, settings)
-    from pipelines.cli import summary
-    from pipelines.data.pairs import PairIndex
-    from pipelines.training.tune import resume as resume_search
-    from pipelines.training.tune import search
-    from pipelines.workspace import Workspace
+    if resume:
+        folder = find_run(config, settings, resume)
+        from pipelines.config.loading import change
+        from pipelines.training.tune import resume as resume_search
 
-    workspace = Workspace(run_config.workspace)
-    found = resume_search(workspace.run(resume)) if resume else search(run_config, PairIndex.load(workspace.pairs_file))
+        change(folder.config(), settings or [], verb="tune --resume", file=config or None)
+        found = resume_search(folder)
+    else:
+        run_config = load(config, settings)
+        from pipelines.data.pairs import PairIndex
+        from pipelines.training.tune import search
+        from pipelines.workspace import Workspace
+
+        found = search(run_config, PairIndex.load(Workspace(run_config.workspace).pairs_file))
+    from pipelines.cli import summary
+
     return Result(found, lambda: summary.search(found), as_json)
 
 
@@ -90,8 +99,7 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
     In addition to fp32, the bundle contains faster variants (export.variants) for certain hardware, if their quality
     is close to that of fp32 (export.min_ssim, export.max_loss).
     """
-    run_config = load(config, settings)
-    folder = run_folder(run_config, run)
+    folder, run_config = load_run("export", config, settings, run)
     from pipelines.cli import summary
     from pipelines.export.export import to_bundle
 

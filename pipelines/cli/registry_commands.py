@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import AsJson, Config, Run, Settings, load, run_folder
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, load_run
 from pipelines.cli.verbs import Result, Verbs
 
 app = Verbs()
@@ -14,11 +14,11 @@ app = Verbs()
 @app.command()
 def register(config: Config = None, settings: Settings = None, run: Run = "", as_json: AsJson = False) -> Result:
     """Register the exported model in MLflow, under the alias `challenger`."""
-    folder = run_folder(load(config, settings), run)
+    folder, run_config = load_run("register", config, settings, run)
     from pipelines.cli import summary
     from pipelines.registry.register import register as register_run
 
-    version = register_run(folder)
+    version = register_run(folder, name=run_config.tracking.model_name)
     return Result(version, lambda: summary.version(version), as_json)
 
 

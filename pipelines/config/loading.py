@@ -1,18 +1,40 @@
-"""Reading and checking the settings of a run: YAML files, `section.key=value` overrides, and changes on resume."""
+"""Reading and checking the settings of a run: YAML files, `section.key=value` overrides, and changes after training."""
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from model.errors import ConfigError
 from model.io.addresses import hide_passwords, is_address, parse, refuse_password
+from pipelines.config import yaml_files
+from pipelines.config.explanations import explain, unknown
 from pipelines.config.schema import RunConfig
 
-CONFIGS = Path(__file__).parent / "presets"
+TRAINED = ("seed", "data.", "network.", "training.")
+"""Settings that a training uses, with sections by their prefix."""
+CHANGEABLE: dict[str, tuple[str, ...]] = {
+    "train --resume": ("training.", "tracking."),
+    "tune --resume": (),
+    "export": ("export.", "evaluation.palette"),
+    "evaluate": ("evaluation.",),
+    "compare": ("evaluation.",),
+    "register": ("tracking.model_name",),
+}
+"""Settings of a trained run that a verb can change."""
+
+MAX_EXPERIMENT_NAME = 500
+"""Longest name of an experiment in MLflow."""
+_QUOTED_OR_GAP = re.compile(
+    r"""(?<=[=\s\[{,:])(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|(?P<gap>\s+)(?=[a-z_]\w*(?:\.\w+)*=)"""
+)
+"""A quoted part of a value, or the gap before the next setting."""
+NOT_IN_MODEL_NAMES = "/:@?"
+"""Characters that MLflow refuses in the name of a registered model, or that `models:/NAME@ALIAS` can't hold."""
 
 
 def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
@@ -32,28 +54,78 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
     changes = _with_values(settings)
     if file is None:
         file = "sample" if changes.get("data.source", "sample") == "sample" else "default"
-    config = _build(_read_yaml(_find(file)), changes)
-    for key in settings.keys() - changes.keys() - config.flat().keys():
-        raise ConfigError(f"{key} is not a setting; use one of: {', '.join(config.flat())}.")
+    config = _build(yaml_files.read(yaml_files.find(file)), changes)
+    _check_known(settings, config)
     return config
 
 
-def change(config: RunConfig, overrides: Iterable[str]) -> RunConfig:
-    """Apply `section.key=value` overrides to the settings of a training run that is resumed.
+def workspace_of(file: str | Path | None, overrides: Iterable[str]) -> Path:
+    """Return the workspace that a YAML file and overrides name; other settings are not checked.
 
     Raises:
-        ConfigError: As for `load`; or a setting of the network, the data or the seed would change.
+        ConfigError: The file or an override can't be read.
+    """
+    given = {**_in_file(file), **_with_values(_parse(overrides))}
+    return _build({}, {key: value for key, value in given.items() if key == "workspace"}).workspace
+
+
+def change(began: RunConfig, overrides: Iterable[str], *, verb: str, file: str | Path | None = None) -> RunConfig:
+    """Apply a YAML file and `section.key=value` overrides to the settings of a trained run.
+
+    Args:
+        began: The settings that the run was trained with.
+        overrides: As for `load`; those that the verb can't change are refused.
+        verb: One of CHANGEABLE.
+        file: As for `load`, but with its own settings only. It may set those of other verbs, which are not used, but
+            not other values than those of the training.
+
+    Raises:
+        ConfigError: As for `load`; or a setting can't be changed by this verb.
         DataError: As for `load`.
     """
-    changed = _build(config.model_dump(mode="json"), _with_values(_parse(overrides)))
-    before, after = config.flat(), changed.flat()
+    settings = _parse(overrides)
+    given = _with_values(settings)
+    changed = _build(began.model_dump(mode="json"), {**_in_file(file), **given})
+    _check_known(settings, changed)
+    before, after = dict(leaves(began.model_dump(mode="json"))), dict(leaves(changed.model_dump(mode="json")))
     for key in before:
-        if before[key] != after[key] and not key.startswith(("training.", "tracking.")):
+        if before[key] == after[key] or key == "workspace" or key.startswith(CHANGEABLE[verb]):
+            continue
+        if key.startswith(TRAINED):
+            was, can_become = (json.dumps(tree[key], ensure_ascii=False) for tree in (before, after))
             raise ConfigError(
-                f"{key} was {before[key]} when the training began and can't become {after[key]}; only training.* and "
-                "tracking.* settings can be changed on resume. Start a new training to change others."
+                f"{key} was {was} when the run was trained and can't become {can_become}; {_changes(verb)} Start a new "
+                "training to change others."
             )
+        if any(f"{name}.".startswith(f"{key}.") for name in given):
+            raise ConfigError(f"`{verb}` does not use {key}; {_changes(verb)}")
     return changed
+
+
+def _in_file(file: str | Path | None) -> dict[str, Any]:
+    return {} if file is None else dict(leaves(yaml_files.read(yaml_files.find(file))))
+
+
+def _check_known(settings: Mapping[str, Any], config: RunConfig) -> None:
+    """Check the keys without a value, which are not in the configuration."""
+    for key in (key for key, value in settings.items() if value is None and key not in config.flat()):
+        raise ConfigError(unknown(key))
+
+
+def _changes(verb: str) -> str:
+    names = [f"{name}*" if name.endswith(".") else name for name in CHANGEABLE[verb]]
+    return f"only {' and '.join(names)} can be changed here." if names else "no setting can be changed here."
+
+
+def leaves(tree: Mapping[str, Any], section: BaseModel | None = None, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting in nested sections with its dotted key; values that are mappings are not split."""
+    defaults = RunConfig() if section is None else section
+    for key, value in tree.items():
+        inner = getattr(defaults, str(key), None)
+        if isinstance(inner, BaseModel) and isinstance(value, Mapping):
+            yield from leaves(value, inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
@@ -76,7 +148,7 @@ def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
     try:
         config = RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error)) from error
+        raise ConfigError(explain(error)) from error
     _check_together(config)
     return config
 
@@ -87,6 +159,7 @@ def _check_together(config: RunConfig) -> None:
     refuse_password(config.evaluation.inception_weights)
     if is_address(config.data.source) and not config.data.source.startswith("kaggle://"):
         parse(config.data.source)
+    _check_names(config)
     batch, workers = config.training.batch_size, config.training.workers
     if batch % workers:
         raise ConfigError(
@@ -100,30 +173,29 @@ def _check_together(config: RunConfig) -> None:
         )
 
 
-def _find(file: str | Path) -> Path:
-    shipped = CONFIGS / f"{file}.yaml"
-    path = shipped if shipped.is_file() else Path(file)
-    if not path.is_file():
-        names = ", ".join(sorted(known.stem for known in CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"There is no configuration {str(file)!r}; use a YAML file, or one of: {names}.")
-    return path
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {hide_passwords(' '.join(str(error).split()))}") from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} contains a {type(tree).__name__}; it must contain sections such as `training:`.")
-    return tree
+def _check_names(config: RunConfig) -> None:
+    """Check the names in MLflow by its own rules; not when records are read, which may hold any name."""
+    experiment, model = config.tracking.experiment, config.tracking.model_name
+    if not experiment.strip() or len(experiment) > MAX_EXPERIMENT_NAME:
+        raise ConfigError(
+            f"tracking.experiment is {experiment!r}; an experiment in MLflow needs a name of 1 to "
+            f"{MAX_EXPERIMENT_NAME} characters."
+        )
+    forbidden = sorted({*model} & set(NOT_IN_MODEL_NAMES))
+    if forbidden:
+        raise ConfigError(
+            f"tracking.model_name is {model!r}, and the name of a registered model can't contain "
+            f"{' '.join(forbidden)}; choose one without {' '.join(NOT_IN_MODEL_NAMES)}."
+        )
+    if not model.strip() or model == "." or model.startswith(".."):
+        raise ConfigError(f"tracking.model_name is {model!r}, which MLflow does not accept; use letters and digits.")
 
 
 def _split(text: str) -> list[str]:
-    """Split a text before each `section.key=`; values may contain spaces."""
-    return [setting for setting in re.split(r"\s+(?=[a-z_]\w*(?:\.\w+)*=)", text.strip()) if setting]
+    """Split a text before each `section.key=`; values may contain spaces, and in quotes anything."""
+    gaps = [match.span("gap") for match in _QUOTED_OR_GAP.finditer(text) if match["gap"]]
+    starts, ends = [0, *(end for _, end in gaps)], [*(start for start, _ in gaps), len(text)]
+    return [setting for start, end in zip(starts, ends, strict=True) if (setting := text[start:end].strip())]
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -146,24 +218,3 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - 
         if not isinstance(tree, dict):
             raise ConfigError(f"{section} in {key!r} is a value, not a section; write section.key=value.")
     tree[name] = value
-
-
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for detail in error.errors():
-        key = ".".join(str(part) for part in detail["loc"])
-        if detail["type"] == "extra_forbidden":
-            problems.append(f"{key} is not a setting; {_allowed(detail['loc'][:-1])}")
-        else:
-            found = "" if isinstance(detail["input"], dict) else f" (found {hide_passwords(repr(detail['input']))})"
-            problems.append(f"{key}: {detail['msg'].removeprefix('Value error, ')}{found}")
-    return "Invalid configuration: " + "; ".join(problems) + "."
-
-
-def _allowed(sections: tuple[int | str, ...]) -> str:
-    model: Any = RunConfig
-    for section in sections:
-        annotation = model.model_fields[section].annotation
-        # `Palette | None` is also a section.
-        model = next((kind for kind in get_args(annotation) if hasattr(kind, "model_fields")), annotation)
-    return "allowed here: " + ", ".join(model.model_fields)

@@ -53,25 +53,28 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
     return folder
 
 
-def resume(folder: RunFolder, changes: Iterable[str] = ()) -> RunFolder:
+def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None = None) -> RunFolder:
     """Resume a training run from its newest intact checkpoint, in the same MLflow run.
 
     Args:
         folder: The folder of a run that was stopped or killed, or has ended and is to train for more epochs.
         changes: Settings to change, such as `training.epochs=80`; network, data and seed can't change.
+        file: A YAML file, or a shipped configuration, with settings to change.
 
     Raises:
         MissingStepError: The run never began to train.
         Sat2mapError: As for `fit`; or no checkpoint of the run fits the settings.
     """
     began, pairs = folder.config(), PairIndex.load(folder.pairs_file)
-    config = settings_of.change(began, changes)
+    config = settings_of.change(began, changes, verb="train --resume", file=file)
     _check_batch(config, pairs)
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
     mlflow_runs.connect()
     with cluster.joined():
         resources = cluster.divide(config.training)
         with mlflow_runs.resumed_run(folder.run_id, changed) as run:
+            # The next resume continues with the changes of this one.
+            write_text(folder.config_file, config.model_dump_json(indent=2))
             _train(config, pairs, run, folder, resources, _monitor(config, pairs, logged=last_steps(run)))
     return folder
 

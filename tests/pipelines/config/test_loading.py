@@ -1,14 +1,13 @@
-"""Loading of settings: shipped and other files, overrides, and changes on resume."""
+"""Loading of settings: shipped and other files, overrides, and names in MLflow."""
 
-import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from model.errors import ConfigError
-from pipelines.config.loading import CONFIGS, change, load
+from pipelines.config.loading import load
 from pipelines.config.schema import RunConfig
+from pipelines.config.yaml_files import preset_names
 from tests.fixtures.refusals import refused_settings as refused
 
 
@@ -32,7 +31,7 @@ def test_default_file_changes_nothing():
 
 
 def test_shipped_files_load_and_differ():
-    names = sorted(path.stem for path in CONFIGS.iterdir())
+    names = preset_names()
     assert names == ["default", "maps", "sample"]
     assert len({load(name).model_dump_json() for name in names}) == 3
 
@@ -110,7 +109,7 @@ def test_invalid_yaml_is_refused_in_one_line(tmp_path, text):
 
 
 def test_missing_file_is_refused_with_the_shipped_ones(tmp_path):
-    for file in ("nowhere.yaml", "", tmp_path, tmp_path / "default"):
+    for file in ("nowhere.yaml", "", tmp_path / "default"):
         assert refused(file=file) == (
             f"There is no configuration {str(file)!r}; use a YAML file, or one of: default, maps, sample."
         )
@@ -163,7 +162,7 @@ def test_key_without_a_value_changes_nothing():
 
 
 def test_unknown_key_without_a_value_is_refused():
-    assert "training.speed is not a setting; use one of: workspace, seed" in refused("training.speed=")
+    assert "training.speed is not a setting; allowed here: epochs, batch_size" in refused("training.speed=")
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", " =3", "training.epochs 5", "seed: 3"])
@@ -211,27 +210,39 @@ def test_flat_lists_every_setting_once_in_order():
     assert load(None, [f"{key}={value}" for key, value in flat.items()]) == RunConfig()
 
 
-# Changes on resume
+# Names in MLflow
 
 
-def test_training_and_tracking_settings_can_be_changed_on_resume():
-    began = load("default", ["training.epochs=20", "network.width=8"])
-    changed = change(began, ["training.epochs=40 training.workers=2", "tracking.patience=5"])
-    assert (changed.training.epochs, changed.training.workers, changed.tracking.patience) == (40, 2, 5)
-    assert changed.network == began.network and changed.data == began.data
-    assert change(began, []) == began
+@pytest.mark.parametrize("name", ["a/b", "a:b", "sat2map@2", "what?", "/", "..", ".", "..a", "' '"])
+def test_model_name_that_the_registry_refuses_is_refused_before_training(name):
+    assert f"tracking.model_name is {name.strip(chr(39))!r}" in refused(f"tracking.model_name={name}")
+
+
+@pytest.mark.parametrize("name", ["sat2map", "my maps", "a.b", "karte-v2", "été", "a#b", "[bold]"])
+def test_other_model_names_are_accepted(name):
+    from mlflow.utils.validation import _validate_model_name
+
+    assert load(None, [f"tracking.model_name='{name}'"]).tracking.model_name == name
+    _validate_model_name(name)
+
+
+@pytest.mark.parametrize("name", ["' '", "x" * 501])
+def test_experiment_name_that_mlflow_refuses_is_refused(name):
+    assert "an experiment in MLflow needs a name of 1 to 500 characters" in refused(f"tracking.experiment={name}")
+
+
+# Quotes
 
 
 @pytest.mark.parametrize(
-    ("override", "key", "was"),
-    [("network.width=16", "network.width", "8"), ("seed=1", "seed", "0"), ("data.source=x", "data.source", "sample")],
+    ("override", "expected"),
+    [
+        ('workspace="/my dir/a b=c"', {"workspace": "/my dir/a b=c"}),
+        ("workspace='/my dir/a b=c' seed=4", {"workspace": "/my dir/a b=c", "seed": "4"}),
+        ("data.source=/bob's pairs seed=4", {"data.source": "/bob's pairs", "seed": "4"}),
+        ("data.source=/bob's tracking.model_name=ann's", {"data.source": "/bob's", "tracking.model_name": "ann's"}),
+        ('export.variants=["fp16", "int8"] seed=4', {"export.variants": "['fp16', 'int8']", "seed": "4"}),
+    ],
 )
-def test_network_data_and_seed_cannot_be_changed_on_resume(override, key, was):
-    began = load("sample", ["network.width=8"])
-    with pytest.raises(ConfigError, match=re.escape(f"{key} was {was} when the training began and can't become")):
-        change(began, [override])
-
-
-def test_changes_are_checked_like_any_setting():
-    with pytest.raises(ConfigError, match=r"training\.epoch is not a setting"):
-        change(load("sample"), ["training.epoch=3"])
+def test_quoted_values_may_contain_anything(override, expected):
+    assert changed(override) == expected
