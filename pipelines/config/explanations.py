@@ -17,6 +17,7 @@ SHOWN = 80
 """Characters of a value that are shown."""
 _RULES = {
     "missing": "A value is missing",
+    "dict_type": "Input should be values by name, such as {{a: 1}}",
     "model_type": "Input should be a section; write {key}.NAME=VALUE",
     "tuple_type": "Input should be a list, such as [a, b]",
 }
@@ -31,13 +32,13 @@ def explain(error: ValidationError) -> str:
         if detail["type"] == "extra_forbidden":
             problems.append(unknown(key, found))
             continue
-        rule = _RULES.get(detail["type"], detail["msg"].removeprefix("Value error, ")).format(key=key)
+        rule = _RULES[detail["type"]].format(key=key) if detail["type"] in _RULES else _plain(detail["msg"])
         shown = "" if isinstance(found, Mapping) else f" (found {_shorten(hide_passwords(repr(found)))})"
-        problems.append(f"{key}: {rule}{shown}")
+        problems.append(f"{key}: {rule}{shown}.")
     more = len(problems) - MOST_PROBLEMS
     if more > 0:
-        problems[MOST_PROBLEMS:] = [f"and {more} more"]
-    return "Invalid configuration: " + "; ".join(problems).rstrip("?.") + ("?" if problems[-1].endswith("?") else ".")
+        problems[MOST_PROBLEMS:] = [f"Problems that are not shown: {more}."]
+    return f"Invalid configuration: {' '.join(problems)}"
 
 
 def unknown(key: str, value: object = None) -> str:
@@ -47,12 +48,13 @@ def unknown(key: str, value: object = None) -> str:
         key: The key; if it is a section, `value` holds its settings.
         value: The value.
     """
-    full = f"{key}.{next(iter(value))}" if isinstance(value, Mapping) and value else key
-    near = near_settings(full)
+    section = _section(key.split(".")[:-1])
+    if isinstance(value, Mapping) and value:
+        key = f"{key}.{next(iter(value))}"
+    near = near_settings(key)
     if near:
         return f"{_shorten(key)} is not a setting; did you mean {' or '.join(near)}?"
-    section = _section(key.split(".")[:-1])
-    return f"{_shorten(key)} is not a setting; allowed here: {', '.join(section.model_fields)}"
+    return f"{_shorten(key)} is not a setting; allowed here: {', '.join(section.model_fields)}."
 
 
 def near_settings(key: str) -> list[str]:
@@ -65,9 +67,20 @@ def near_settings(key: str) -> list[str]:
         same = get_close_matches(key, known, n=2, cutoff=1 - (1 - NEAR) / 2 if section else NEAR)
     if not same and not section:
         names = {_name(one) for one in known}
-        close = set(get_close_matches(name, names, n=2, cutoff=NEAR)) | {one for one in names if f"{name}_" in one}
+        close = {*get_close_matches(name, names, n=2, cutoff=NEAR), *(one for one in names if _is_short(name, one))}
         same = [one for one in known if _name(one) in close]
     return same[:3]
+
+
+def _is_short(name: str, of: str) -> bool:
+    """Return whether a name is a word of another, or its initials: `batch` or `lr`."""
+    words = of.split("_")
+    return len(words) > 1 and (name in words or name == "".join(word[:1] for word in words))
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Value error, ").replace("Tuple should", "The list should")
+    return message.replace(" after validation", "")
 
 
 def _name(key: str) -> str:
