@@ -1,15 +1,15 @@
 """Jobs on a Ray cluster: submitting a verb, following its log, and returning its exit code."""
 
 import asyncio
+import hashlib
+import io
 import logging
 import os
 import re
 import shlex
-import shutil
-import socket
 import sys
-import tempfile
 import time
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +18,20 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import requests
-from ray.exceptions import RayError
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray.exceptions import AuthenticationError, RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from model import provenance
 from model.errors import ClusterError, ConfigError
 from model.io.addresses import hide_passwords, is_address
-from pipelines.cluster import environment
+from pipelines.cluster import connection, environment
 from pipelines.cluster.signals import STOPPED
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.tracking import mlflow_runs
 
 CODE = ("model", "pipelines", "serving")
-ANSWER_SECONDS = 10.0
 PATIENCE_SECONDS = 60.0
 """Seconds that a cluster may be unreachable while its job is followed."""
 STOP_SECONDS = "120"
@@ -39,7 +39,6 @@ STOP_SECONDS = "120"
 VERBOSE_LOGGERS = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
-    "ray._private.runtime_env.packaging",
 )
 """Ray's loggers that report every upload."""
 RAY_LINE = re.compile(
@@ -68,7 +67,8 @@ class Job:
     def how_to(self) -> str:
         """The commands that follow and stop the job."""
         options = f"--address {hide_passwords(self.address)} {self.id}"
-        return f"follow it: ray job logs --follow {options}\nstop it:   ray job stop {options}"
+        ray_job = "RAY_AUTH_MODE=token ray job" if is_token_auth_enabled() else "ray job"
+        return f"follow it: {ray_job} logs --follow {options}\nstop it:   {ray_job} stop {options}"
 
 
 def check(config: RunConfig, arguments: Mapping[str, Any]) -> None:
@@ -117,27 +117,54 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
     client = _client(address)
     for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="sat2map-") as name:
-        folder = Path(name)
-        for package in CODE:
-            shutil.copytree(
-                provenance.PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        extra = Path(config_file)
-        if config_file and extra.is_file() and not extra.is_absolute() and ".." not in extra.parts:
-            (folder / extra).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(extra, folder / extra)
-        environment.write(folder, environment.capture(os.environ), revision=provenance.git_revision())
-        try:
-            job_id = client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "pipelines", *words]),
-                runtime_env={"working_dir": name, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}},
-            )
-        except CLIENT_ERRORS as error:
-            raise ClusterError(
-                f"The cluster at {hide_passwords(address)} rejected the job: {_message(error)}"
-            ) from error
+    try:
+        answer = client._do_request("GET", "/api/v0/cluster_metadata")
+        answer.raise_for_status()
+        there = answer.json()["data"]
+        connection.check_versions(address, ray_version=there["rayVersion"], python_version=there["pythonVersion"])
+        package = _send(client, _package(config_file))
+        job_id = client.submit_job(
+            entrypoint=shlex.join(["python", "-m", "pipelines", *words]),
+            runtime_env={"working_dir": package, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}},
+        )
+    except AuthenticationError as error:
+        raise connection.token_error(address) from error
+    except CLIENT_ERRORS as error:
+        raise ClusterError(f"The cluster at {hide_passwords(address)} rejected the job: {_message(error)}") from error
     return Job(address, job_id)
+
+
+def _package(config_file: str) -> bytes:
+    """Return the job's code, settings and configuration as a ZIP file, which is never written to this machine's disk.
+
+    Ray's client would write it to the temporary folder, where it would stay if this process were killed.
+    """
+    files = {
+        file.relative_to(provenance.PROJECT).as_posix(): file.read_bytes()
+        for package in CODE
+        for file in sorted((provenance.PROJECT / package).rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    extra = Path(config_file)
+    if config_file and extra.is_file() and not extra.is_absolute() and ".." not in extra.parts:
+        files[extra.as_posix()] = extra.read_bytes()
+    settings = environment.capture(os.environ)
+    files[environment.FILE] = environment.serialise(settings, revision=provenance.git_revision())
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o600 if name == environment.FILE else 0o644) << 16
+            archive.writestr(entry, data)
+    return content.getvalue()
+
+
+def _send(client: JobSubmissionClient, package: bytes) -> str:
+    """Upload a code package; return Ray's address of it."""
+    name = f"{environment.RAY_PACKAGE}{hashlib.sha1(package, usedforsecurity=False).hexdigest()}.zip"
+    client._do_request("PUT", f"/api/packages/gcs/{name}", data=package).raise_for_status()
+    return f"gcs://{name}"
 
 
 def follow(job: Job) -> int:
@@ -154,6 +181,8 @@ def follow(job: Job) -> int:
             asyncio.run(log.show(client, job.id))
             if ended:
                 return _exit_code(client.get_job_info(job.id))
+        except AuthenticationError as error:
+            raise connection.token_error(job.address) from error
         except CLIENT_ERRORS as error:
             away_since = away_since or time.monotonic()
             if time.monotonic() - away_since > PATIENCE_SECONDS:
@@ -212,11 +241,13 @@ def _client(address: str) -> JobSubmissionClient:
             "for instance http://HEAD:8265."
         )
     try:
-        # Ray's client would wait for minutes if the connection is not refused.
-        default = 443 if parts.scheme == "https" else 80
-        socket.create_connection((parts.hostname, parts.port or default), timeout=ANSWER_SECONDS).close()
+        # Ray's own requests have no timeout.
+        requests.get(f"{address.rstrip('/')}/api/version", timeout=connection.ANSWER_SECONDS)
+        connection.use_token()
         with GIVEN_ADDRESS.held():
             return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        raise connection.token_error(address) from error
     except CLIENT_ERRORS as error:
         raise ClusterError(
             f"No Ray dashboard answers at {hide_passwords(address)}; set --address to the cluster's dashboard, by "

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.train import ScalingConfig
 from ray.util import placement_group_table
 
-from model.errors import ConfigError
+from model.errors import ClusterError, ConfigError
+from pipelines.cluster import connection, signals
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import TrainingConfig
 
@@ -49,21 +51,33 @@ class WorkerResources:
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
-    """Join the cluster named by RAY_ADDRESS or already joined; otherwise start one on this machine for the block."""
+    """Join the cluster named by RAY_ADDRESS or already joined; otherwise start one on this machine for the block.
+
+    Raises:
+        ClusterError: RAY_ADDRESS names no cluster that can be joined.
+    """
     if ray.is_initialized():
         yield
         return
     quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    head = connection.find_head()
     with contextlib.ExitStack() as stack:
-        if "RAY_ADDRESS" in os.environ:
-            ray.init(**quiet)
+        if head is not None:
+            try:
+                ray.init(address=head, **quiet)
+            except (ConnectionError, RuntimeError, RayError) as error:
+                raise ClusterError(
+                    f"The Ray cluster at {head} can't be joined: {' '.join(str(error).split())[:300]}"
+                ) from error
         else:
             # Ray's HTTP agents then listen on this machine only; its gRPC servers have no such setting (Ray 2.60).
             quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
             if "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER" not in os.environ:
                 # Ray Train reads it when a training run begins, so it must not outlast this cluster.
                 stack.enter_context(NO_PREEMPTION.held())
-            ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            stack.enter_context(connection.own_token())
+            with signals.blocked_in_children():
+                ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
         stack.callback(ray.shutdown)
         yield
 

@@ -42,6 +42,19 @@ def graceful_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def blocked_in_children() -> Iterator[None]:
+    """Start processes in the block that never receive TERM: it is sent to all processes of a terminal or a container.
+
+    This process, which ends the others, receives a TERM after the block.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def wait(running: "Future[Result]", stop: threading.Event) -> bool:
     """Return True when the work is done, or False as soon as `stop` is set."""
     while not stop.is_set():

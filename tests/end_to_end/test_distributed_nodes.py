@@ -45,8 +45,8 @@ class Running:
         self.out = out
         environment = os.environ | {
             "RAY_ADDRESS": nodes.ray_address,
-            "RAY_AUTH_MODE": "disabled",
             "PYTHONPATH": str(PROJECT),
+            **nodes.access,
         }
         words = [sys.executable, "-m", "pipelines", "score", str(photos), str(out), "--model", str(bundle.folder)]
         words += ["--distributed", "--cpus-per-actor", "1", "--json"]
@@ -153,7 +153,7 @@ def test_a_job_on_a_node_that_shares_only_a_store_draws_the_same(model, bundle, 
     cluster.start(within=alone)
     words = ["submit", "--address", cluster.address, "--", "score", source, out, "--distributed"]
     words += ["--model", str(bundle.folder), "--set", f"workspace={tmp_path}/work"]
-    environment = os.environ | {"PYTHONPATH": str(PROJECT), "RAY_AUTH_MODE": "disabled"}
+    environment = os.environ | cluster.access | {"PYTHONPATH": str(PROJECT)}
     environment |= {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     done = subprocess.run(
         [sys.executable, "-m", "pipelines", *words], env=environment, cwd=tmp_path, capture_output=True, text=True

@@ -1,24 +1,20 @@
 """`sat2map submit`: arguments that it refuses, the code it sends, and a real job on a Ray cluster of one node."""
 
 import asyncio
-import json
 import os
 import re
 import signal
-import stat
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from model import provenance
 from model.errors import ClusterError
 from pipelines.cli.main import main
-from pipelines.cluster import environment, jobs
+from pipelines.cluster import jobs
 from pipelines.cluster.jobs import Log
 from pipelines.cluster.resources import share
 from tests.fixtures.project import PROJECT
@@ -26,6 +22,17 @@ from tests.fixtures.ray_nodes import Cluster, wait_until
 
 SECRET = "canary-4711"
 SERVER = "http://127.0.0.1:9"
+JOIN = """
+import sys
+from model.errors import ClusterError
+from pipelines.cluster import resources
+try:
+    with resources.joined():
+        print("joined")
+except ClusterError as error:
+    print(f"Error: {error}", file=sys.stderr)
+    sys.exit(2)
+"""
 SMALL = "network.image_size=32 network.depth=4 network.width=4"
 
 
@@ -35,7 +42,7 @@ def submit(tmp_path):
 
     def start(address, *words, **environment):
         mine = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "RAY_"))}
-        mine |= {"PYTHONPATH": str(PROJECT), "RAY_AUTH_MODE": "disabled", "MLFLOW_TRACKING_URI": SERVER}
+        mine |= {"PYTHONPATH": str(PROJECT), "HOME": str(tmp_path), "MLFLOW_TRACKING_URI": SERVER}
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines", "submit", "--address", address, *words],
             cwd=tmp_path,
@@ -124,31 +131,7 @@ def test_local_tracking_address_is_refused_inside_a_job_too(refused, monkeypatch
     assert "a run on a cluster can't be tracked in a local file" in refused("main")
 
 
-# The driver's settings
-
-
-def test_settings_for_mlflow_and_storage_are_passed_once(tmp_path, monkeypatch):
-    (tmp_path / "account.json").write_text('{"key": 1}')
-    given = {
-        "MLFLOW_TRACKING_TOKEN": SECRET,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "GOOGLE_APPLICATION_CREDENTIALS": str(tmp_path / "account.json"),
-    }
-    settings = environment.capture(given | {"HOME": "/root", "RAY_AUTH_TOKEN": "no"})
-    environment.write(tmp_path, settings, revision="838b6f8")
-    file = tmp_path / environment.FILE
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert set(json.loads(file.read_text())["environment"]) == {*given}
-    monkeypatch.setattr(os, "environ", {})
-    environment.load(tmp_path)
-    assert not file.exists()
-    assert os.environ["MLFLOW_TRACKING_TOKEN"] == os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
-    assert os.environ[provenance.REVISION] == "838b6f8"
-    account = Path(os.environ["GOOGLE_APPLICATION_CREDENTIALS"])
-    assert account.parent != tmp_path and account.read_text() == '{"key": 1}'
-    assert stat.S_IMODE(account.stat().st_mode) == 0o600
-    environment.load(tmp_path)
-    environment.discard(tmp_path)
+# Addresses
 
 
 def test_connecting_to_a_given_address_keeps_the_variables_of_ray(monkeypatch):
@@ -225,7 +208,7 @@ def pairs(tmp_path):
 
 
 def test_log_and_exit_code_of_a_job_are_returned_without_secrets(cluster, submit, pairs, tmp_path):
-    secrets = {"MLFLOW_TRACKING_PASSWORD": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET}
+    secrets = cluster.access | {"MLFLOW_TRACKING_PASSWORD": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET}
     # Ray's client would use these addresses by default.
     secrets |= {"RAY_ADDRESS": "http://127.0.0.1:9", "MLFLOW_TRACKING_URI": f"http://me:{SECRET}@127.0.0.1:9"}
     (tmp_path / "mine.yaml").write_text("data:\n  min_good: 0.5\n")
@@ -250,15 +233,48 @@ def test_log_and_exit_code_of_a_job_are_returned_without_secrets(cluster, submit
 
 def test_ctrl_c_leaves_the_job_running_and_prints_how_to_follow_and_stop_it(cluster, submit, pairs):
     long = f"{pairs} data.source=sample data.sample.train=50000"
-    following = submit(cluster.address, "--", "prepare", "--set", long)
+    following = submit(cluster.address, "--", "prepare", "--set", long, **cluster.access)
     job = re.search(r"Submitted job (raysubmit_\w+);", following.stderr.readline())[1]
     wait_until(lambda: "RUNNING" in cluster.get(f"/api/jobs/{job}"), seconds=60, what="the job")
     following.send_signal(signal.SIGINT)
     code, _, errors = end(following)
     assert code == 130
     assert f"Job {job} continues to run" in errors and "Traceback" not in errors
-    assert f"ray job stop --address {cluster.address} {job}" in errors
+    assert f"RAY_AUTH_MODE=token ray job stop --address {cluster.address} {job}" in errors
     assert "RUNNING" in cluster.get(f"/api/jobs/{job}")
-    code, other, errors = end(submit(cluster.address, "--no-follow", "prepare", "--set", long))
+    code, other, errors = end(submit(cluster.address, "--no-follow", "prepare", "--set", long, **cluster.access))
     assert code == 0 and re.fullmatch(r"raysubmit_\w+\n", other) and other.strip() != job
     assert f"ray job logs --follow --address {cluster.address} {other.strip()}" in errors
+
+
+def test_a_token_file_is_used_without_further_settings(cluster, submit, pairs, tmp_path):
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text(cluster.token)
+    code, out, errors = end(submit(cluster.address, "--no-follow", "prepare", "--set", pairs))
+    assert code == 0 and out.startswith("raysubmit_"), errors
+
+
+@pytest.mark.parametrize(
+    ("access", "reason"),
+    [
+        ({}, "requires a token, and none was sent"),
+        ({"RAY_AUTH_MODE": "disabled"}, "requires a token, and none was sent"),
+        ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 32}, "requires a token, and the one that was sent is not"),
+    ],
+)
+@pytest.mark.parametrize("way", ["submit", "join"])
+def test_a_cluster_without_its_token_is_refused_with_what_to_do(cluster, submit, pairs, access, reason, way):
+    if way == "submit":
+        code, out, errors = end(submit(cluster.address, "--", "prepare", "--set", pairs, **access))
+    else:
+        # With `--distributed`, which needs no MLflow.
+        joined = subprocess.run(
+            [sys.executable, "-c", JOIN],
+            env=os.environ | {"RAY_ADDRESS": cluster.ray_address, "PYTHONPATH": str(PROJECT), "HOME": "/none"} | access,
+            capture_output=True,
+            text=True,
+        )
+        code, out, errors = joined.returncode, joined.stdout, joined.stderr
+    assert (code, out) == (2, "")
+    assert errors.startswith("Error: The Ray cluster at ") and errors.count("\n") == 1
+    assert reason in errors and "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's token" in errors

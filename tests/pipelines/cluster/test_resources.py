@@ -39,7 +39,7 @@ def submit(cluster, prepared, log, *words):
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines", "submit", "--address", cluster.address, "--", *words],
             cwd=prepared.folder,
-            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+            env=os.environ | cluster.access,
             stdout=out,
             stderr=-1,
             text=True,
