@@ -134,7 +134,7 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
 
 
 def _parse(overrides: Iterable[str]) -> dict[str, Any]:
-    return dict(_parse_override(setting) for text in overrides for setting in _split(text))
+    return dict(_parse_override(setting) for text in overrides for setting in split_settings(text))
 
 
 def _with_values(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def _check_names(config: RunConfig) -> None:
         raise ConfigError(f"tracking.model_name is {model!r}, which MLflow does not accept; use letters and digits.")
 
 
-def _split(text: str) -> list[str]:
+def split_settings(text: str) -> list[str]:
     """Split a text before each `section.key=`; values may contain spaces, and in quotes anything."""
     gaps = [match.span("gap") for match in _QUOTED_OR_GAP.finditer(text) if match["gap"]]
     starts, ends = [0, *(end for _, end in gaps)], [*(start for start, _ in gaps), len(text)]

@@ -1,0 +1,69 @@
+"""Commands that are printed for the user to run next: quoted, with every setting that a verb would not find itself."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.config.loading import leaves, load, split_settings
+from pipelines.config.schema import RunConfig
+
+USED: dict[str, tuple[str, ...]] = {
+    "promote": ("workspace", "tracking.model_name", "promotion.", "evaluation."),
+    "rollback": ("tracking.model_name",),
+    "pull": ("tracking.model_name",),
+    "main": ("workspace", "tracking."),
+}
+"""Settings that a verb takes from its command line, with sections by their prefix.
+
+`prepare`, `train` and `tune` take all of them. Verbs that work on a run take the workspace, and find the others in it.
+"""
+OF_A_RUN = ("workspace",)
+NEW = ("prepare", "train", "tune")
+
+
+def command(verb: str, *words: str, config: RunConfig) -> str:
+    """Return a command line of a verb with its arguments and the settings that it needs.
+
+    Args:
+        verb: Verb and option, such as `train` or `train --resume`.
+        words: Arguments and options.
+        config: The settings that the verb is to work with.
+    """
+    source = config.data.source
+    found = load(None, [f"data.source={as_text(source)}"]) if verb in NEW else RunConfig()
+    base = dict(leaves(found.model_dump(mode="json")))
+    if verb in NEW and source != "sample":
+        base.pop("data.source")
+    used = ("",) if verb in NEW else USED.get(verb, OF_A_RUN)
+    wanted = leaves(config.model_dump(mode="json"))
+    missing = {key: value for key, value in wanted if key.startswith(used) and (key not in base or base[key] != value)}
+    return shlex.join(["sat2map", *verb.split(), *words, *set_options(missing)])
+
+
+def of_run(verb: str, *words: str, workspace: Path) -> str:
+    """Return a command line of a verb that works on a run in a workspace, given by its absolute path."""
+    needed = {} if workspace == Path("workspace").resolve() else {"workspace": str(workspace)}
+    return shlex.join(["sat2map", *verb.split(), *words, *set_options(needed)])
+
+
+def set_options(settings: Mapping[str, Any]) -> list[str]:
+    """Return the option --set with settings, or nothing if there are none."""
+    return ["--set", " ".join(f"{key}={as_text(value)}" for key, value in settings.items())] if settings else []
+
+
+def as_text(value: Any) -> str:  # noqa: ANN401 - any value of JSON
+    """Return a value as it is written after `section.key=`: plain text if that is read as the same text, else JSON."""
+    if isinstance(value, str) and value and split_settings(f"a={value}") == [f"a={value}"] and _read(value) == value:
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _read(text: str) -> Any:  # noqa: ANN401
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return None
