@@ -1,12 +1,15 @@
-"""The bands of a GeoTIFF that become red, green and blue, and the values that become black and white.
+"""The bands of a scene that become red, green and blue, and the values that become black and white.
 
-Bands: the requested ones; or those that the file marks as red, green and blue; or the first three; or, of fewer than
-three, the first for all colours. Alpha is never chosen. Palettes are looked up, and GDAL decodes CMYK to RGB.
+Bands: the requested ones; or those that the file marks as red, green and blue; or those that it describes so ("Red",
+"green band", "B", or Sentinel-2's "B04", "B03" and "B02"); or the first three; or, of fewer than three, the first for
+all colours. Alpha is never chosen. Palettes are looked up, and GDAL decodes CMYK to RGB.
 
 Values: 8 bits are kept. Others are stretched, each band between two percentiles of its valid values, by default 2
 and 98, as GIS viewers usually show 16-bit scenes.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +18,13 @@ from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
 from model.pixels import Pixels
+from serving.geo.opacity import MIN_ROWS, Opacity
 
 STRETCH = (2.0, 98.0)
 SAMPLE_SIDE = 2048
 """Maximum height and width of the decimated reading that percentiles are taken from."""
+_NAMES = {"red": {"red", "r", "b04"}, "green": {"green", "g", "b03"}, "blue": {"blue", "b", "b02"}}
+_FILLERS = {"band", "channel", "colour", "color", "reflectance", "surface", "toa", "sr", "nm", "um"}
 
 
 @dataclass(frozen=True)
@@ -28,20 +34,22 @@ class Colours:
     Attributes:
         bands: One or three band numbers, from 1.
         levels: The values that become 0 and 255, float64 (bands, 2); None to keep values of 8 bits.
-        palette: The colours numbered by the values of a single band, uint8 (K, 3); None without a palette.
+        palette: The colours numbered by the values of a single band, uint8 (K, 3), and black for all values from K - 1;
+            None without a palette.
+        palette_alpha: The alpha of these colours, uint8 (K,); None if all are opaque.
         inverted: Whether 0 is white.
     """
 
     bands: tuple[int, ...]
     levels: NDArray[np.float64] | None = None
     palette: Pixels | None = None
+    palette_alpha: NDArray[np.uint8] | None = None
     inverted: bool = False
 
     def __call__(self, values: NDArray[Any]) -> Pixels:
         """Convert values (bands, h, w) to uint8 (h, w, 3); NaN becomes 0."""
         if self.palette is not None:
-            looked_up: Pixels = self.palette[np.minimum(values[0], len(self.palette) - 1)]
-            return looked_up
+            return _look_up(self.palette, values[0])
         if self.levels is not None:
             low, high = self.levels[:, :1, None], self.levels[:, 1:, None]
             scaled = (values - low) * (255 / np.maximum(high - low, np.finfo(np.float32).tiny))
@@ -50,71 +58,136 @@ class Colours:
             values = 255 - values
         return np.moveaxis(np.broadcast_to(values, (3, *values.shape[1:])), 0, -1).copy()
 
+    def alpha(self, values: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the alpha of values (bands, h, w), uint8 (h, w): that of the palette, and 0 where one isn't finite."""
+        if self.palette_alpha is not None:
+            return _look_up(self.palette_alpha, values[0])
+        return np.where(np.isfinite(values).all(axis=0), 255, 0).astype(np.uint8)
 
-def choose_colours(
+
+def _look_up(table: NDArray[np.uint8], numbers: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the entries of a table; numbers beyond it, which 8 bits may not hold, stand for the last entry."""
+    return np.asarray(table[np.minimum(numbers, np.uint32(len(table) - 1))])
+
+
+def choose_bands(
     dataset: Any,  # noqa: ANN401 - a rasterio dataset, and rasterio is imported where it is needed
     name: str,
-    *,
     bands: tuple[int, ...] | None,
-    stretch: tuple[float, float] | None,
-) -> Colours:
-    """Apply this module's rules to an opened file, called `name` in messages; with `stretch`, 8 bits are stretched too.
+) -> tuple[int, ...]:
+    """Return the numbers of the bands to draw, the requested `bands` if there are any.
 
     Raises:
-        ConfigError: The file lacks one of `bands`, or `stretch` is not a pair of rising percentiles.
-        DataError: The values are complex, or none is valid.
+        ConfigError: The file, called `name`, lacks one of `bands`.
+        DataError: The values are complex.
+    """
+    if bands is not None and (len(bands) not in (1, 3) or not all(1 <= band <= dataset.count for band in bands)):
+        raise ConfigError(f"Bands {bands} can't be drawn; name one or three of 1 to {dataset.count}.")
+    chosen = bands or _find_bands(dataset)
+    kind = next((kind for kind in dataset.dtypes if kind.startswith("complex")), None)
+    if kind:
+        raise DataError(
+            f"The bands of {name} hold complex numbers ({kind}), which have no colours; draw their amplitudes instead "
+            "(gdal_translate DERIVED_SUBDATASET:LOGAMPLITUDE:FILE)."
+        )
+    return chosen
+
+
+def _find_bands(dataset: Any) -> tuple[int, ...]:  # noqa: ANN401
+    kinds = [kind.name for kind in dataset.colorinterp]
+    marked = [kinds.index(colour) + 1 for colour in _NAMES if colour in kinds]
+    if len(marked) == 3:
+        return tuple(marked)
+    if described := described_bands(dataset):
+        return described
+    others = [number for number, kind in enumerate(kinds, 1) if kind != "alpha"]
+    return tuple(others[:3] if len(others) >= 3 else others[:1] or [1])
+
+
+def described_bands(dataset: Any) -> tuple[int, ...] | None:  # noqa: ANN401
+    """Return the numbers of the bands that the file describes as red, green and blue, if it does so for all three."""
+    descriptions = [_shorten(text or "") for text in dataset.descriptions]
+    found = [[number for number, text in enumerate(descriptions, 1) if text in names] for names in _NAMES.values()]
+    return tuple(numbers[0] for numbers in found) if all(found) else None
+
+
+def _shorten(description: str) -> str:
+    """Return a description in lower case, without words that say no more than that it is a band."""
+    words = re.findall(r"[^\W_]+", description.casefold())
+    kept = [word for word in words if word not in _FILLERS and not re.search(r"\d", word)]
+    # A number counts only if there is nothing else.
+    return " ".join(kept or words)
+
+
+def choose_colours(
+    dataset: Any,  # noqa: ANN401
+    opacity: Opacity,
+    *,
+    bands: tuple[int, ...],
+    stretch: tuple[float, float] | None,
+) -> Colours:
+    """Return the conversion of values to colours by this module's rules; with `stretch`, 8 bits are stretched too.
+
+    Raises:
+        ConfigError: `stretch` is not a pair of rising percentiles.
     """
     if stretch is not None and not 0 <= stretch[0] < stretch[1] <= 100:
         raise ConfigError(
             f"A stretch from {stretch[0]:g} to {stretch[1]:g} % can't be used; give two rising percentages of 0 to 100."
         )
-    kinds = [kind.name for kind in dataset.colorinterp]
-    if kinds[0] == "palette" and bands in (None, (1,)):
-        entries = dataset.colormap(1)
-        palette = np.array([entries.get(number, (0, 0, 0))[:3] for number in range(max(entries) + 1)], np.uint8)
-        return Colours((1,), palette=palette)
-    chosen = _default_bands(kinds) if bands is None else _check_bands(bands, dataset.count)
-    types = {np.dtype(dataset.dtypes[band - 1]) for band in chosen}
-    if any(type.kind == "c" for type in types):
-        raise DataError(f"{name}: bands {chosen} hold complex numbers; choose bands of real numbers.")
+    if len(set(bands)) == 1 and (table := _read_table(dataset, bands[0])) is not None:
+        alpha = table[:, 3]
+        return Colours(bands[:1], palette=table[:, :3], palette_alpha=None if (alpha == 255).all() else alpha)
     inverted = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
-    bits = int(dataset.tags(chosen[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
-    if stretch is None and types == {np.dtype(np.uint8)}:
-        levels = None if bits == 8 else np.array([[0.0, 2**bits - 1]] * len(chosen))
+    bits = int(dataset.tags(bands[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    if stretch is None and {dataset.dtypes[band - 1] for band in bands} == {"uint8"}:
+        levels = None if bits == 8 else np.array([[0.0, 2**bits - 1]] * len(bands))
     else:
-        levels = _percentiles(dataset, name, chosen, stretch or STRETCH)
-    return Colours(chosen, levels, inverted=inverted)
+        levels = _percentiles(dataset, opacity, len(bands), stretch or STRETCH)
+    return Colours(bands, levels, inverted=inverted)
 
 
-def _default_bands(kinds: list[str]) -> tuple[int, ...]:
-    named = [kinds.index(kind) + 1 for kind in ("red", "green", "blue") if kind in kinds]
-    others = [number for number, kind in enumerate(kinds, 1) if kind != "alpha"]
-    if len(named) == 3:
-        return tuple(named)
-    return tuple(others[:3] if len(others) >= 3 else others[:1] or [1])
-
-
-def _check_bands(bands: tuple[int, ...], count: int) -> tuple[int, ...]:
-    if len(bands) not in (1, 3) or not all(1 <= band <= count for band in bands):
-        raise ConfigError(f"Bands {bands} can't be drawn; name one or three of 1 to {count}.")
-    return bands
+def _read_table(dataset: Any, band: int) -> NDArray[np.uint8] | None:  # noqa: ANN401
+    """Return the colours and alpha of a palette, (K, 4), or None if the band has no table; the last entry is black."""
+    if dataset.colorinterp[band - 1].name != "palette":
+        return None
+    try:
+        entries = dataset.colormap(band)
+    except ValueError:  # A palette without a table is shown in grey.
+        return None
+    black = (0, 0, 0, 255)
+    return np.array([entries.get(number, black) for number in range(max(entries) + 2)], np.uint8)
 
 
 def _percentiles(
     dataset: Any,  # noqa: ANN401
-    name: str,
-    bands: tuple[int, ...],
+    opacity: Opacity,
+    count: int,
     stretch: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Return the values at two percentiles for each band, (bands, 2), from a decimated reading."""
+    """Return the values at two percentiles for each of `count` bands, (count, 2), from a decimated reading.
+
+    If that has no valid pixel, the scene is searched for rows that have one; if there is none, the levels are 0 and 1.
+    """
+    for values, valid in _samples(dataset, opacity):
+        if valid.any():
+            return np.asarray(np.percentile(values[:, valid], stretch, axis=1).T, np.float64)
+    return np.array([[0.0, 1.0]] * count)
+
+
+def _samples(dataset: Any, opacity: Opacity) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_]]]:  # noqa: ANN401
+    """Yield values (bands, h, w) and whether they are valid (h, w): of the decimated scene, then of its rows."""
     from rasterio.enums import Resampling
+    from rasterio.windows import Window
 
     step = max(1.0, max(dataset.height, dataset.width) / SAMPLE_SIDE)
     shape = max(1, round(dataset.height / step)), max(1, round(dataset.width / step))
-    # GDAL reads averages much faster than single pixels.
-    values = dataset.read(list(bands), out_shape=(len(bands), *shape), resampling=Resampling.average)
-    valid = np.isfinite(values).all(axis=0)
-    valid &= dataset.dataset_mask(out_shape=shape, resampling=Resampling.average) > 0
-    if not valid.any():
-        raise DataError(f"{name} has no valid pixel to take levels from; check its nodata value.")
-    return np.asarray(np.percentile(values[:, valid], stretch, axis=1).T, np.float64)
+    selections: list[dict[str, Any]] = [{"out_shape": shape}]
+    if step > 1:
+        for top in range(0, dataset.height, MIN_ROWS):
+            rows = min(MIN_ROWS, dataset.height - top)
+            selections.append({"window": Window(0, top, dataset.width, rows), "out_shape": (rows, dataset.width)})
+    for selection in selections:
+        # GDAL reads averages much faster than single pixels.
+        values = opacity.read_values(**selection, resampling=Resampling.average)
+        yield values, np.isfinite(values).all(axis=0) & (opacity.read(**selection) > 0)

@@ -18,6 +18,15 @@ _OPTIONS = {
     "GDAL_CACHEMAX": 256,
     "PROJ_NETWORK": "OFF",
 }
+_REPLACEMENTS = {
+    # GDAL begins with the name of the file, which the caller gives too.
+    r"^[^:]*\.\w+: ?(?=\S)": "",
+    # PROJ adds complete definitions of the two systems, and numbers of its own to errors.
+    r"Cannot find coordinate operations from .*": "no conversion to another coordinate system is known",
+    r"Reprojection failed, err = \d+.*": "it is not valid at this location",
+    r" ?\(?\berr(or|no)? ?= ?-?\d+\)?": "",
+    r" ?\{.*": "",
+}
 
 
 @contextmanager
@@ -25,9 +34,10 @@ def gdal() -> Iterator[None]:
     """Configure GDAL for a block: bounded cache, no network, no sidecar files."""
     import rasterio
 
-    # Imagery reports missing georeferences in a warning of its own. The filter stays, because restoring the filters is
-    # not safe while other threads set theirs.
-    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    # Imagery reports missing georeferences itself, and reads alpha and nodata separately. The filters stay,
+    # because restoring them is not safe while other threads set theirs.
+    for expected in (rasterio.errors.NotGeoreferencedWarning, rasterio.errors.NodataShadowWarning):
+        warnings.simplefilter("ignore", expected)
     with rasterio.Env(**_OPTIONS):
         yield
 
@@ -57,7 +67,10 @@ def metadata_errors(path: PurePath) -> Iterator[None]:
 
 def reason(error: BaseException) -> str:
     """Return the innermost cause of an exception of GDAL, on one line of at most `MAX_REASON` characters."""
-    while error.__cause__ is not None and isinstance(error.__cause__, gdal_errors()):
+    while isinstance(error.__cause__, gdal_errors()):
         error = error.__cause__
-    text = re.sub(r"\s+", " ", str(error)).strip(" .")
+    text = re.sub(r"\s+", " ", str(error))
+    for pattern, replacement in _REPLACEMENTS.items():
+        text = re.sub(pattern, replacement, text)
+    text = text.strip(" .")
     return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3].rstrip()}..."

@@ -1,7 +1,7 @@
 """Scenes: GeoTIFFs read window by window as RGB photos, at the ground resolution of the model."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
 from threading import Lock
@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 from model.errors import ConfigError, DataError
 from model.io.images import short_name
 from model.pixels import Pixels
-from serving.geo.bands import Colours, choose_colours
+from serving.geo.bands import Colours, choose_bands, choose_colours, described_bands
 from serving.geo.footprint import PixelSize, measure_pixel
 from serving.geo.gdal import gdal_errors, metadata_errors, reason
-from serving.geo.raster import MAX_PIXELS, MAX_SIDE, open_raster
+from serving.geo.headers import EXTRA_SAMPLES, ORIENTATION
+from serving.geo.opacity import Opacity
+from serving.geo.orientation import ORIENTATIONS, UPRIGHT, Orientation
+from serving.geo.raster import MAX_PIXELS, MAX_SIDE, open_raster, read_header
 from serving.geo.reflection import reflect
 
 WARN_SCALE = 2
 """Factor between the ground resolutions of scene and model above which a warning is given."""
 MAX_SCALE = 16
 """Factor above which a scene is refused."""
+NOTHING_VALID = "holds no valid pixel, so its map is empty; check its nodata value, mask or alpha."
+"""The end of a warning."""
 
 
 class Imagery:
@@ -48,35 +53,39 @@ class Imagery:
         *,
         resolution: float | None,
         colours: Colours,
+        opacity: Opacity,
+        orientation: Orientation = UPRIGHT,
     ) -> None:
-        """Fit the grid of the map to an opened scene; `name` is used in messages."""
-        from rasterio.enums import MaskFlags, Resampling
+        """Fit the grid of the map to an opened scene; `name` is used in messages.
+
+        Scenes with an `orientation` have no georeference.
+        """
+        from rasterio.enums import Resampling
 
         self._dataset, self._name, self._lock = dataset, name, Lock()
+        self._opacity, self._orientation = opacity, orientation
         self.colours = colours
         self.crs = dataset.crs
-        self.taken = {tag: value for tag, value in dataset.tags().items() if tag == "TIFFTAG_DATETIME"}
+        # Not by reading all tags, which may hold texts that are not UTF-8.
+        taken = dataset.get_tag_item("TIFFTAG_DATETIME")
+        self.taken = {} if taken is None else {"TIFFTAG_DATETIME": taken}
         self.warnings: list[str] = []
         self.pixel = self._measure_pixel()
         down, across = self._steps(resolution)
-        self.height = max(1, round(dataset.height / down))
-        self.width = max(1, round(dataset.width / across))
+        height, width = orientation.shape(dataset.height, dataset.width)
+        self.height, self.width = max(1, round(height / down)), max(1, round(width / across))
         if max(self.height, self.width) > MAX_SIDE or self.height * self.width > MAX_PIXELS:
             raise DataError(
                 f"{name} at {resolution} m a pixel would be {self.width}x{self.height} pixels; at most {MAX_PIXELS} "
                 f"are allowed, and {MAX_SIDE} a side: choose a coarser resolution."
             )
         # Sides of a pixel of the map, in pixels of the scene.
-        self._down, self._across = dataset.height / self.height, dataset.width / self.width
+        self._down, self._across = height / self.height, width / self.width
         self.map_pixel = self.pixel.scaled(self._across, self._down) if self.pixel else None
         self.transform = dataset.transform @ dataset.transform.scale(self._across, self._down)
-        self._floats = any(np.dtype(dataset.dtypes[band - 1]).kind == "f" for band in colours.bands)
-        # GDAL adds an alpha band of its own when it converts CMYK to RGB.
-        cmyk = _is_cmyk(dataset)
-        self._flagged = not cmyk and any(MaskFlags.all_valid not in flags for flags in dataset.mask_flag_enums)
-        kinds = [kind.name for kind in dataset.colorinterp]
-        self._opacity = kinds.index("alpha") + 1 if "alpha" in kinds and not cmyk else None
-        self.masked = self._flagged or self._floats or self._opacity is not None
+        floats = any(np.dtype(dataset.dtypes[band - 1]).kind == "f" for band in colours.bands)
+        self._values_decide = floats or colours.palette_alpha is not None
+        self.masked = opacity.exists or self._values_decide
         self._resampling = Resampling.nearest if colours.palette is not None else Resampling.bilinear
 
     def read(self, top: int, left: int, height: int, width: int) -> Pixels | None:
@@ -87,15 +96,16 @@ class Imagery:
         Raises:
             DataError: The file is broken in these rows.
         """
-        valid = self.alpha(top, left, height, width) > 0 if self.masked else np.ones((height, width), np.bool_)
+        window = top, left, height, width
+        valid = self._select(self._opacity.read, window) > 0 if self._opacity.exists else np.ones((height, width), bool)
         if not valid.any():
             return None
-        values = self._values(top, left, height, width)
-        if self._floats:
-            valid &= np.isfinite(values).all(axis=0)
+        values = self._values(window)
+        if self._values_decide:
+            valid &= self.colours.alpha(values) > 0
+            if not valid.any():
+                return None
         photo = self.colours(values)
-        if not valid.any():
-            return None
         return photo if valid.all() else reflect(photo, valid)
 
     def alpha(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -104,52 +114,31 @@ class Imagery:
         Raises:
             DataError: The file is broken in these rows.
         """
-        from rasterio.enums import Resampling
+        window = top, left, height, width
+        alpha: NDArray[np.uint8] = self._select(self._opacity.read, window)
+        return np.minimum(alpha, self.colours.alpha(self._values(window))) if self._values_decide else alpha
 
-        # Averages keep alpha smooth, and GDAL reads them much faster than single pixels.
-        selection = {
-            "out_shape": (height, width),
-            "window": self._window(top, left, height, width),
-            "resampling": Resampling.average,
-        }
-        alpha = np.full((height, width), 255, np.uint8)
-        with self._reading(top, height):
-            if self._opacity is not None:
-                levels = self._dataset.read(self._opacity, **selection)
-                # Rounded up, so that no visible pixel becomes transparent.
-                alpha = levels if levels.dtype == np.uint8 else np.ceil(levels * (255 / _full_opacity(levels.dtype)))
-            elif self._flagged:
-                alpha = self._dataset.dataset_mask(**selection)
-        if self._floats:
-            values = self._values(top, left, height, width)
-            alpha = np.where(np.isfinite(values).all(axis=0), alpha, 0)
-        return alpha.astype(np.uint8)
+    def _values(self, window: tuple[int, int, int, int]) -> NDArray[Any]:
+        return self._select(self._opacity.read_values, window, resampling=self._resampling)
 
-    def _values(self, top: int, left: int, height: int, width: int) -> NDArray[Any]:
-        bands = list(self.colours.bands)
-        with self._reading(top, height):
-            values: NDArray[Any] = self._dataset.read(
-                bands,
-                window=self._window(top, left, height, width),
-                out_shape=(len(bands), height, width),
-                resampling=self._resampling,
-            )
-        return values
-
-    def _window(self, top: int, left: int, height: int, width: int) -> Any:  # noqa: ANN401
+    def _select(
+        self,
+        read: Callable[..., NDArray[Any]],
+        window: tuple[int, int, int, int],
+        **options: Any,  # noqa: ANN401 - arguments of rasterio's read
+    ) -> NDArray[Any]:
+        """Return the upright result of a reading function for a window of the map."""
         from rasterio.windows import Window
 
+        top, left, height, width = self._orientation.stored_window(window, (self.height, self.width))
         across, down = self._across, self._down
-        return Window(left * across, top * down, width * across, height * down)
-
-    @contextmanager
-    def _reading(self, top: int, height: int) -> Iterator[None]:
+        part = Window(left * across, top * down, width * across, height * down)
         try:
             # One thread reads ahead while another reads alpha, and a GDAL dataset serves only one at a time.
             with self._lock:
-                yield
+                return self._orientation.turn(read(window=part, out_shape=(height, width), **options))
         except gdal_errors() as error:
-            first, last = int(top * self._down), math.ceil((top + height) * self._down)
+            first, last = int(top * down), math.ceil((top + height) * down)
             raise DataError(
                 f"{self._name} is broken or truncated in rows {first} to {last} ({reason(error)}); copy it again."
             ) from error
@@ -210,19 +199,49 @@ def open_imagery(
         ConfigError: A setting is out of range.
         DataError: The file is not a TIFF, broken, truncated or too large.
     """
+    name = short_name(path)
     with open_raster(path, content=content) as dataset:
         with metadata_errors(path):
-            colours = choose_colours(dataset, short_name(path), bands=bands, stretch=stretch)
-            imagery = Imagery(dataset, short_name(path), resolution=resolution, colours=colours)
-            if pages := len(dataset.subdatasets):
-                imagery.warnings.append(f"{short_name(path)} has {pages} pages; the first is drawn.")
+            # The first reading of the list of pages, which reports a broken one.
+            pages = len(dataset.subdatasets)
+            chosen = choose_bands(dataset, name, bands)
+            header = read_header(path, content)
+            number = (header.get(ORIENTATION) or (1,))[0]
+            opacity = Opacity(dataset, chosen, extra_samples=header.get(EXTRA_SAMPLES, ()))
+            imagery = Imagery(
+                dataset,
+                name,
+                resolution=resolution,
+                colours=choose_colours(dataset, opacity, bands=chosen, stretch=stretch),
+                opacity=opacity,
+                orientation=UPRIGHT if _is_located(dataset) else ORIENTATIONS.get(number, UPRIGHT),
+            )
+            if pages:
+                imagery.warnings.append(f"{name} has {pages} pages; the first is drawn.")
+            imagery.warnings += _find_warnings(dataset, name, imagery.colours, bands=bands, stretch=stretch)
         yield imagery
 
 
-def _full_opacity(kind: np.dtype[Any]) -> float:
-    """Return the value of full opacity in an alpha band of this type."""
-    return float(np.iinfo(kind).max) if kind.kind in "iu" else 1.0
+def _is_located(dataset: Any) -> bool:  # noqa: ANN401
+    """Return whether pixels have a location, by whatever means; then they are not turned."""
+    return not dataset.transform.is_identity or bool(dataset.gcps[0]) or dataset.rpcs is not None
 
 
-def _is_cmyk(dataset: Any) -> bool:  # noqa: ANN401
-    return bool(dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "CMYK")
+def _find_warnings(
+    dataset: Any,  # noqa: ANN401
+    name: str,
+    colours: Colours,
+    *,
+    bands: tuple[int, ...] | None,
+    stretch: tuple[float, float] | None,
+) -> Iterator[str]:
+    """Yield what a user may not expect of how a scene is read."""
+    if stretch and colours.palette is not None:
+        yield f"--stretch has no effect on {name}: its colours are those of its palette."
+    described = described_bands(dataset)
+    if bands is None and described and described != colours.bands:
+        numbers = ",".join(map(str, described))
+        yield (
+            f"The bands of {name} are marked as red, green and blue, but described otherwise; they are drawn as "
+            f"marked. Give --bands {numbers} to draw them as described."
+        )

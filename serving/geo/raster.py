@@ -1,57 +1,108 @@
-"""GeoTIFF files, opened with GDAL's TIFF driver only."""
+"""GeoTIFF and JPEG 2000 files, opened with GDAL's drivers for these two formats only."""
 
+import io
 import re
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any
 
 from model.errors import DataError
 from model.io.images import short_name
 from serving.geo.gdal import gdal_errors, metadata_errors, reason
+from serving.geo.headers import COMPRESSION, Tags, check_codestream, read_tags
 
 MAX_PIXELS = 4_000_000_000
 MAX_SIDE = 100_000
 """Maximum height and width: a few hundred rows of the full width are held in memory."""
 MAX_BLOCK_BYTES = 256 * 2**20
 """Maximum size of a tile or strip of a file: the decoder holds a complete one in memory."""
-_TIFF = rb"(II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08)"
+_DRIVERS = {
+    "GTiff": rb"II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08",
+    "JP2OpenJPEG": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
+}
+"""The signatures of the formats, by the names of GDAL's drivers."""
 _OTHER_CONTENT = {"a VRT": rb"\s*(<\?xml.*?\?>)?\s*<VRTDataset", "a web address": rb"\s*(https?|ftp|s3|gs)://|\s*/vsi"}
+_CODECS = {
+    6: "old-style JPEG",
+    34661: "JBIG",
+    34712: "JPEG 2000",
+    34887: "LERC",
+    34892: "lossy JPEG (DNG)",
+    34925: "LZMA",
+    34926: "an early kind of Zstandard",
+    34933: "PNG",
+    34934: "JPEG XR",
+    50000: "Zstandard",
+    50001: "WebP",
+    50002: "JPEG XL",
+    52546: "JPEG XL",
+}
+"""The compressions of TIFF that not every GDAL can read."""
 
 
 @contextmanager
 def open_raster(path: PurePath, *, content: bytes | None = None, complete: bool = False) -> Iterator[Any]:
-    """Open a GeoTIFF, inside `gdal()`, and yield its rasterio dataset.
+    """Open a GeoTIFF or a JPEG 2000 file, inside `gdal()`, and yield its rasterio dataset.
 
     Args:
         path: The file; sidecar files are ignored.
         content: The content of the file, if it is not to be read from a disk.
-        complete: Refuse a file with missing blocks, which TIFF allows for empty ones.
+        complete: Refuse a TIFF with missing blocks, which are allowed for empty ones.
 
     Raises:
-        DataError: The file is not a TIFF, is broken or too large, or lacks blocks that its directory lists.
+        DataError: The file is of another format, broken or too large, lacks parts that its headers list, or is
+            compressed in a way that this GDAL can't read.
     """
-    begin, size = _read_begin(Path(path)) if content is None else (content[:256], len(content))
-    _check_signature(path, begin)
+    with _open_file(path, content) as (file, size):
+        driver = _find_driver(path, file.read(256))
+        file.seek(0)
+        if driver == "JP2OpenJPEG":
+            _check_complete(path, file, size)
     with ExitStack() as stack:
         try:
-            dataset = stack.enter_context(_open(Path(path), content))
+            dataset = stack.enter_context(_open(Path(path), content, driver))
         except gdal_errors() as error:
-            raise DataError(
-                f"{short_name(path)} is not a readable TIFF: it is broken or truncated ({reason(error)}); copy it "
-                "again."
-            ) from error
+            raise DataError(_explain(path, content, error)) from error
         with metadata_errors(path):
             _check_size(dataset, path)
-            _check_blocks(dataset, path, size, complete=complete)
+            if driver == "GTiff":
+                _check_blocks(dataset, path, size, complete=complete)
         yield dataset
 
 
+def read_header(path: PurePath, content: bytes | None = None) -> Tags:
+    """Return the tags of a TIFF; a JPEG 2000 file has none."""
+    try:
+        with _open_file(path, content) as (file, _):
+            return read_tags(file)
+    except (struct.error, OverflowError, ValueError):
+        return {}
+
+
 @contextmanager
-def _open(path: Path, content: bytes | None) -> Iterator[Any]:
+def _open_file(path: PurePath, content: bytes | None) -> Iterator[tuple[IO[bytes], int]]:
+    """Yield a file, opened for reading, and its size."""
+    if content is not None:
+        yield io.BytesIO(content), len(content)
+        return
+    file = Path(path)
+    if not file.is_file() or str(file.absolute()).startswith("/vsi"):
+        raise DataError(f"{short_name(path)} is missing or not a regular file; name a TIFF or JPEG 2000 file.")
+    try:
+        opened = file.open("rb")
+    except OSError as error:
+        raise DataError(f"{short_name(path)} can't be opened ({error.strerror}); check its permissions.") from error
+    with opened:
+        yield opened, file.stat().st_size
+
+
+@contextmanager
+def _open(path: Path, content: bytes | None, driver: str) -> Iterator[Any]:
     import rasterio
 
-    options = {"driver": "GTiff", "sharing": False, "GEOREF_SOURCES": "INTERNAL"}
+    options = {"driver": driver, "sharing": False, "GEOREF_SOURCES": "INTERNAL"}
     if content is None:
         # An absolute Path: rasterio and GDAL would take a string for a web address, an archive or a sub-dataset too.
         with rasterio.open(path.absolute(), **options) as dataset:
@@ -61,23 +112,49 @@ def _open(path: Path, content: bytes | None) -> Iterator[Any]:
             yield dataset
 
 
-def _read_begin(path: Path) -> tuple[bytes, int]:
-    """Return the first bytes of a file and its size."""
-    if not path.is_file() or str(path.absolute()).startswith("/vsi"):
-        raise DataError(f"{short_name(path)} is missing or not a regular file; name a TIFF file.")
-    try:
-        with path.open("rb") as file:
-            return file.read(256), path.stat().st_size
-    except OSError as error:
-        raise DataError(f"{short_name(path)} can't be opened ({error.strerror}); check its permissions.") from error
+def _find_driver(path: PurePath, begin: bytes) -> str:
+    """Return the name of GDAL's driver by the first bytes of a file, before GDAL sees it."""
+    import rasterio
 
-
-def _check_signature(path: PurePath, begin: bytes) -> None:
-    """Check the first bytes before GDAL sees the file."""
-    if not re.match(_TIFF, begin):
+    driver = next((name for name, signature in _DRIVERS.items() if re.match(signature, begin)), None)
+    if driver is None:
         found = (name for name, pattern in _OTHER_CONTENT.items() if re.match(pattern, begin, re.DOTALL))
         kind = next(found, "of another format" if begin else "an empty file")
-        raise DataError(f"{short_name(path)} is {kind}; a scene must be a TIFF file that holds its own pixels.")
+        raise DataError(
+            f"{short_name(path)} is {kind}; a scene must be a TIFF or JPEG 2000 file that holds its own pixels."
+        )
+    if driver not in rasterio.Env().drivers():
+        raise DataError(
+            f"{short_name(path)} is a JPEG 2000 file, which this installation of GDAL can't read; convert it to a TIFF "
+            "(gdal_translate), or install rasterio from PyPI."
+        )
+    return driver
+
+
+def _check_complete(path: PurePath, file: IO[bytes], size: int) -> None:
+    try:
+        check_codestream(file, size)
+    except DataError as error:
+        raise DataError(f"{short_name(path)} is broken or truncated: {error}; copy it again.") from error
+
+
+def _explain(path: PurePath, content: bytes | None, error: Exception) -> str:
+    """Return a sentence about a file that GDAL can't open."""
+    cause = reason(error)
+    name = short_name(path)
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"A text in the tags of {name}, such as the name of its coordinate system, is not UTF-8; write it anew "
+            "(gdal_translate -a_srs EPSG:CODE)."
+        )
+    if "missing codec" in cause:
+        number = (read_header(path, content).get(COMPRESSION) or (0,))[0]
+        codec = _CODECS.get(number, f"method {number}")
+        return (
+            f"{name} is compressed with {codec}, which can't be read here; convert it, where it can be read, with "
+            "gdal_translate -co COMPRESS=LZW."
+        )
+    return f"{name} is not a readable TIFF: it is broken or truncated ({cause}); copy it again."
 
 
 def _check_size(dataset: Any, path: PurePath) -> None:  # noqa: ANN401
@@ -91,7 +168,7 @@ def _check_size(dataset: Any, path: PurePath) -> None:  # noqa: ANN401
         )
     together = dataset.count if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else 1
     largest = max(
-        rows * columns * np.dtype(kind).itemsize
+        rows * columns * (4 if kind == "complex_int16" else np.dtype(kind).itemsize)
         for (rows, columns), kind in zip(dataset.block_shapes, dataset.dtypes, strict=True)
     )
     if largest * together > MAX_BLOCK_BYTES:

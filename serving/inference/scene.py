@@ -17,6 +17,7 @@ import numpy as np
 
 from model.errors import DataError, StorageError
 from model.io.files import write_bytes
+from model.io.images import short_name
 from model.io.prefetch import run_ahead
 from model.io.progress import SILENT, Progress
 from model.pixels import Pixels
@@ -24,7 +25,7 @@ from model.spec import Frozen
 from model.translator import Translate
 from serving.geo.cog import encode_strip, join_strips
 from serving.geo.gdal import gdal
-from serving.geo.imagery import Imagery, open_imagery
+from serving.geo.imagery import NOTHING_VALID, Imagery, open_imagery
 from serving.inference.seams import Seams
 from serving.inference.strip_folder import StripNote, open_strip_folder, read_finished, strip_name
 from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
@@ -123,6 +124,8 @@ def draw_scene(
             resumed = read_finished(folder)
             missing = _draw_missing(draw, imagery, folder, out, resumed, side=side, overlap=overlap, progress=progress)
             notes = [*resumed, *missing]
+            if not any(note.drawn for note in notes):
+                imagery.warnings.append(f"{short_name(source)} {NOTHING_VALID}")
             _write_map(imagery, [folder / strip_name(note.top) for note in notes], out, model=model, progress=progress)
     return SceneReport(
         source=source.name,

@@ -18,7 +18,7 @@ from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translator
 from serving.encoding import SUFFIXES, Format, encode, suffix
-from serving.geo.georeference import is_georeferenced
+from serving.geo.headers import is_georeferenced
 from serving.inference.scene import SceneReading
 from serving.inference.tiling import MAX_OVERLAP, OVERLAP, draw_large
 from serving.scoring.manifest import Row

@@ -81,13 +81,37 @@ def test_a_scene_of_one_value_is_black(make_scene):
     assert not read_scene(make_scene(np.full((3, 40, 40), 777, np.uint16)))[0].any()
 
 
-def test_a_16_bit_scene_without_valid_pixels_is_refused(make_scene):
-    message = opening_error(make_scene(np.full((3, 40, 40), 5, np.uint16), nodata=5))
-    assert message.endswith("scene.tif has no valid pixel to take levels from; check its nodata value.")
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.int32, np.float32])
+def test_a_scene_without_valid_pixels_is_empty(make_scene, kind):
+    photo, alpha, _ = read_scene(make_scene(np.full((3, 40, 40), 5, kind), nodata=5))
+    assert photo is None and not alpha.any()
 
 
-def test_complex_numbers_are_refused(make_scene):
-    assert "hold complex numbers" in opening_error(make_scene(noise(1).astype(np.complex64)))
+def test_levels_of_a_scene_with_few_valid_pixels_are_found(make_scene, monkeypatch):
+    monkeypatch.setattr("serving.geo.bands.SAMPLE_SIDE", 32)
+    bands = np.zeros((3, 1100, 700), np.uint16)
+    bands[:, 800, 300:310] = np.arange(1000, 2000, 100)
+    path = make_scene(bands, nodata=0)
+    with rasterio.open(path, "r+") as file:
+        # Overviews of the nearest pixels have none of the valid ones.
+        file.build_overviews([2, 4, 8, 16, 32], rasterio.enums.Resampling.nearest)
+        assert not file.read(1, out_shape=(32, 20)).any()
+    photo, alpha, imagery = read_scene(path)
+    assert imagery.colours.levels[0].tolist() == pytest.approx([1018, 1882])
+    assert alpha[800, 300:310].all() and alpha.sum() == 10 * 255 and photo[800, 305].tolist() == [142] * 3
+
+
+@pytest.mark.parametrize("kind", [np.complex64, np.complex128])
+def test_complex_numbers_are_refused(make_scene, kind):
+    message = opening_error(make_scene(noise(1).astype(kind)))
+    assert f"scene.tif hold complex numbers ({np.dtype(kind).name}), which have no colours" in message
+
+
+def test_complex_numbers_that_numpy_lacks_are_refused(tmp_path):
+    shape = {"driver": "GTiff", "width": 40, "height": 40, "count": 1, "dtype": "complex_int16"}
+    with gdal(), rasterio.open(tmp_path / "radar.tif", "w", **shape):
+        pass
+    assert "radar.tif hold complex numbers (complex_int16)" in opening_error(tmp_path / "radar.tif")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA", "RGB"])

@@ -16,7 +16,7 @@ from serving.geo.gdal import gdal
 from serving.inference.scene import SceneReport
 from tests.fixtures.progress import RecordedProgress
 from tests.fixtures.project import PROJECT
-from tests.fixtures.scenes import HALF_METRE, draw, noise, read_bands, uneven, write_rgb
+from tests.fixtures.scenes import HALF_METRE, draw, noise, read_bands, uneven, write_rgb, write_scene
 
 
 def refusal(source, out, **settings):
@@ -199,3 +199,11 @@ def test_memory_does_not_grow_with_the_scene(tmp_path):
     pixels, kilobytes = map(int, done.stdout.split())
     assert pixels == width * height and kilobytes < 1_000_000
     assert cog_validate(out) == (True, [], [])
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_scene_without_valid_pixels_becomes_an_empty_map(tmp_path, kind):
+    scene = write_scene(tmp_path / "scene.tif", np.zeros((3, 80, 90), kind), nodata=0)
+    report = draw(scene, tmp_path / "map.tif")
+    assert not read_bands(tmp_path / "map.tif").any() and report.tiles == 0
+    assert "scene.tif holds no valid pixel, so its map is empty; check its nodata value" in report.warnings[-1]

@@ -9,7 +9,7 @@ import rasterio
 from PIL import Image
 
 from serving.geo.gdal import gdal
-from serving.geo.georeference import is_georeferenced
+from serving.geo.headers import is_georeferenced
 
 GRID = rasterio.Affine(2, 0, 400_000, 0, -2, 5_800_000)
 ROTATED = GRID @ rasterio.Affine.rotation(20)

@@ -1,0 +1,170 @@
+"""Headers of TIFF and JPEG 2000 files, read without GDAL and without decoding pixels."""
+
+import io
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from model.errors import DataError
+
+MAX_TAGS = 4096
+"""Maximum number of tags read from a page; GeoTIFFs have a few dozen."""
+MAX_VALUES = 64
+"""Maximum number of values read from a tag."""
+MAX_PARTS = 1_000_000
+"""Maximum number of boxes or tile-parts read from a JPEG 2000 file."""
+GEOTIFF_BOX = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
+"""UUID of the box that holds a georeference as a GeoTIFF (OGC 05-047r3 names it GeoJP2)."""
+PIXEL_SCALE, TRANSFORMATION, GEO_KEYS = 33550, 34264, 34735
+COMPRESSION, ORIENTATION, EXTRA_SAMPLES = 259, 274, 338
+_NUMBERS = {3: "H", 4: "I", 16: "Q"}
+Tags = dict[int, tuple[int, ...]]
+"""The numbers of tags, with their values."""
+_SOC, _SIZ, _SOT, _EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
+
+
+def is_georeferenced(image: Path | bytes) -> bool:
+    """Return whether a file has a coordinate system and a grid.
+
+    For a TIFF, its first page is examined (OGC 19-008r4, sections 7.1 and 7.2); for a JPEG 2000 file, its boxes of
+    GeoTIFF tags or GML (OGC 08-085r8).
+
+    Args:
+        image: The file, of which a few kilobytes are read, or its content. For other formats the result is False.
+    """
+    try:
+        if isinstance(image, bytes):
+            return _is_located(io.BytesIO(image), len(image))
+        if not image.is_file():
+            return False
+        with image.open("rb") as file:
+            return _is_located(file, image.stat().st_size)
+    except (OSError, struct.error, OverflowError, ValueError):
+        # A broken or unreadable file is reported when its pixels are read.
+        return False
+
+
+def _is_located(file: IO[bytes], size: int) -> bool:
+    tags = read_tags(file)
+    if tags:
+        return GEO_KEYS in tags and bool({PIXEL_SCALE, TRANSFORMATION} & tags.keys())
+    file.seek(0)
+    if file.read(8)[4:] != b"jP  ":
+        return False
+    file.seek(0)
+    return any(_holds_location(file, kind, begin) for kind, begin, _ in read_boxes(file, size))
+
+
+def _holds_location(file: IO[bytes], kind: bytes, begin: int) -> bool:
+    if kind not in (b"uuid", b"asoc"):
+        return False
+    file.seek(begin)
+    content = file.read(64)
+    return content.startswith(GEOTIFF_BOX) if kind == b"uuid" else b"gml.data" in content
+
+
+def read_tags(file: IO[bytes]) -> Tags:
+    """Return the tags of a TIFF's first page with their integers (TIFF 6.0, section 2, or BigTIFF).
+
+    Tags of other types, or with more than `MAX_VALUES`, have none. For anything but a TIFF the result is empty.
+
+    Raises:
+        struct.error: The file is truncated.
+        ValueError: An offset is impossible (OverflowError too).
+    """
+    start = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2])
+    version = struct.unpack(f"{order}H", start[2:4])[0] if order else None
+    if version not in (42, 43):
+        return {}
+    # The types of the page's offset and of its number of tags, and the length of each entry.
+    address, number, length = (("I", "H", 12), ("Q", "Q", 20))[version - 42]
+    (offset,) = struct.unpack_from(f"{order}{address}", start, struct.calcsize(address))
+    file.seek(offset)
+    (count,) = struct.unpack(f"{order}{number}", file.read(struct.calcsize(number)))
+    entries = file.read(min(count, MAX_TAGS) * length)
+    tags: Tags = {}
+    for at in range(0, len(entries) - length + 1, length):
+        tag, kind, values = struct.unpack_from(f"{order}HH{address}", entries, at)
+        tags[tag] = ()
+        if kind in _NUMBERS and values <= MAX_VALUES:
+            content = entries[at + 4 + struct.calcsize(address) : at + length]
+            form = f"{order}{values}{_NUMBERS[kind]}"
+            if struct.calcsize(form) > len(content):
+                file.seek(struct.unpack(f"{order}{address}", content)[0])
+                content = file.read(struct.calcsize(form))
+            tags[tag] = struct.unpack_from(form, content)
+    return tags
+
+
+def read_boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type, begin and end of the content of each box of a JP2 file (ISO 15444-1, annex I.4).
+
+    A bare codestream of `size` bytes is yielded as the content of a box.
+
+    Raises:
+        struct.error: The file is truncated.
+    """
+    start = 0
+    if file.read(2) == _SOC:
+        yield b"jp2c", 0, size
+        return
+    for _ in range(MAX_PARTS):
+        if start >= size:
+            return
+        file.seek(start)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        header = 8
+        if length == 1:
+            (length,), header = struct.unpack(">Q", file.read(8)), 16
+        end = start + length if length else size
+        if end < start + header:
+            return
+        yield kind, start + header, end
+        start = end
+
+
+def check_codestream(file: IO[bytes], size: int) -> None:
+    """Check that the tile-parts of a JPEG 2000 file of `size` bytes lie inside it (ISO 15444-1, annex A).
+
+    Raises:
+        DataError: It has no codestream, or a tile is missing or truncated.
+    """
+    try:
+        begin = next((begin for kind, begin, _ in read_boxes(file, size) if kind == b"jp2c"), None)
+        complete = begin is not None and _has_all_tiles(file, begin, size)
+    except struct.error:
+        complete = False
+    if not complete:
+        raise DataError("some of its tiles lie beyond its end")
+
+
+def _has_all_tiles(file: IO[bytes], begin: int, size: int) -> bool:
+    """Return whether all tile-parts of a codestream end within the file, and each tile has one at least."""
+    start, tiles, expected = begin + 2, set(), 1
+    for _ in range(MAX_PARTS):
+        file.seek(start)
+        marker = file.read(2)
+        if marker == _EOC or not marker:
+            break
+        (length,) = struct.unpack(">H", file.read(2))
+        if marker == _SIZ:
+            fields = struct.unpack(">H8I", file.read(34))
+            expected = _count_tiles(*fields[1:])
+        if marker == _SOT:
+            tile, length = struct.unpack(">HI", file.read(6))
+            tiles.add(tile)
+            # The last tile-part may have a length of 0 and extend to the end.
+            start += length or size - start
+        else:
+            start += 2 + length
+        if start > size:
+            return False
+    return len(tiles) >= expected
+
+
+def _count_tiles(width: int, height: int, _x: int, _y: int, across: int, down: int, tile_x: int, tile_y: int) -> int:
+    """Return the number of tiles by the fields of a SIZ segment."""
+    return math.ceil((width - tile_x) / max(1, across)) * math.ceil((height - tile_y) / max(1, down))

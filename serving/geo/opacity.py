@@ -1,0 +1,127 @@
+"""Opacity of a scene's pixels: its alpha band, its mask, and the nodata values of the bands that are drawn.
+
+A pixel is empty where alpha or the mask is 0, and where all drawn bands are nodata, whatever other bands hold there.
+
+The value of an alpha band that means opaque does not follow from its type: 12 bits are stored as 16, and 8 bits as
+floats. It is found once for the whole scene, from the largest value of the band: 1 or 255 if no value is larger; else
+the range of the bits that the file states (NBITS); else the largest value itself if it has only ones in binary, such as
+4095; else the type's largest value, and for floats 65535 or 4294967295.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ASSOCIATED = 1
+"""The kind of alpha that colours are multiplied by, among TIFF's extra samples."""
+MIN_ROWS = 512
+"""Minimum number of rows read at once while the largest value is sought."""
+
+
+class Opacity:
+    """The opacity of an opened scene.
+
+    Attributes:
+        band: The number of the alpha band; None without one.
+        exists: Whether the scene may have transparent pixels.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,  # noqa: ANN401 - a rasterio dataset
+        bands: tuple[int, ...],
+        *,
+        extra_samples: tuple[int, ...] = (),
+    ) -> None:
+        """Find the sources of opacity of a scene of which `bands` are drawn; the alpha band may be read completely.
+
+        `extra_samples` is TIFF's tag for the last bands (TIFF 6.0, section 18): with 1, colours are multiplied by it.
+        """
+        from rasterio.enums import MaskFlags
+
+        self._dataset, self._bands = dataset, bands
+        kinds = [kind.name for kind in dataset.colorinterp]
+        # GDAL adds an alpha band of its own when it converts CMYK to RGB.
+        cmyk = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "CMYK"
+        self.band = kinds.index("alpha") + 1 if "alpha" in kinds and not cmyk else None
+        flags = [dataset.mask_flag_enums[band - 1] for band in bands]
+        self._masked = MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]
+        self._nodata = not self._masked and all(MaskFlags.nodata in found for found in flags)
+        self.exists = self.band is not None or self._masked or self._nodata
+        self._full = 255.0 if self.band is None else _find_full(dataset, self.band)
+        multiplies = dict(enumerate(extra_samples, dataset.count - len(extra_samples) + 1)).get(self.band) == ASSOCIATED
+        self._premultiplied = multiplies and self.band not in bands and kinds[bands[0] - 1] != "palette"
+
+    def read(self, **selection: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - arguments of rasterio's read
+        """Return the opacity of the pixels of a selection with an `out_shape`, uint8 (h, w)."""
+        from rasterio.enums import Resampling
+
+        # Averages keep alpha smooth, and GDAL reads them much faster than single pixels.
+        selection = {**selection, "resampling": Resampling.average}
+        alpha = np.full(selection["out_shape"], 255, np.uint8)
+        if self.band is not None:
+            alpha = self._scale(self._dataset.read(self.band, **selection))
+        if self._masked:
+            alpha = np.minimum(alpha, self._dataset.read_masks(self._bands[0], **selection))
+        if self._nodata:
+            shape = (len(self._bands), *selection["out_shape"])
+            masks = self._dataset.read_masks(list(self._bands), **selection | {"out_shape": shape})
+            alpha[~masks.any(axis=0)] = 0
+        return alpha
+
+    def read_values(self, **selection: Any) -> NDArray[Any]:  # noqa: ANN401
+        """Return the values of the drawn bands (bands, h, w) in a selection, not multiplied by alpha."""
+        shape = (len(self._bands), *selection["out_shape"])
+        values: NDArray[Any] = self._dataset.read(list(self._bands), **selection | {"out_shape": shape})
+        if not self._premultiplied:
+            return values
+        alpha = self._dataset.read(self.band, **selection).astype(np.float64).clip(0, self._full)
+        divided = values * np.divide(self._full, alpha, out=np.zeros_like(alpha), where=alpha > 0)
+        return np.asarray(np.rint(divided.clip(0, 255)).astype(np.uint8) if values.dtype == np.uint8 else divided)
+
+    def _scale(self, levels: NDArray[Any]) -> NDArray[np.uint8]:
+        """Convert alpha to 8 bits; NaN and negative values become 0."""
+        if levels.dtype == np.uint8 and self._full == 255:
+            return levels
+        known = np.nan_to_num(levels.astype(np.float64), nan=0, posinf=self._full).clip(0, self._full)
+        # Rounded up, so that no visible pixel becomes transparent.
+        return np.ceil(known * 255 / self._full).astype(np.uint8)
+
+
+def _find_full(dataset: Any, band: int) -> float:  # noqa: ANN401
+    """Return the value of full opacity in an alpha band; see this module's description."""
+    kind = np.dtype(dataset.dtypes[band - 1])
+    bits = int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 0)) if kind.kind in "iu" else 0
+    limit = float(2**bits - 1 if bits else np.iinfo(kind).max if kind.kind in "iu" else np.inf)
+    if limit < 255:
+        return limit
+    # Of 8 bits, only the range of 0 and 1 is an exception.
+    largest = _find_largest(dataset, band, enough=2 if limit == 255 else limit)
+    if largest <= 1:
+        return 1
+    if largest <= 255:
+        return 255
+    if bits:
+        return limit
+    if (largest + 1).is_integer() and np.log2(largest + 1).is_integer():
+        return largest
+    if limit < np.inf:
+        return limit
+    return next((full for full in (2.0**16 - 1, 2.0**32 - 1) if largest <= full), largest)
+
+
+def _find_largest(dataset: Any, band: int, *, enough: float) -> float:  # noqa: ANN401
+    """Return the largest finite value of a band, or one that is `enough`; 0 if no value is finite."""
+    from rasterio.windows import Window
+
+    block = dataset.block_shapes[band - 1][0]
+    rows = block * max(1, MIN_ROWS // block)
+    largest = 0.0
+    for top in range(0, dataset.height, rows):
+        window = Window(0, top, dataset.width, min(rows, dataset.height - top))
+        values = dataset.read(band, window=window)
+        largest = max(largest, float(values[np.isfinite(values)].max(initial=0)))
+        if largest >= enough:
+            break
+    return largest
