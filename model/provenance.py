@@ -1,7 +1,8 @@
-"""The revision of the code that runs."""
+"""The version and the revision of the code that runs."""
 
 import os
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -23,3 +24,11 @@ def git_revision() -> str:
     except FileNotFoundError:
         return "none"
     return answer.stdout.strip() if answer.returncode == 0 else "none"
+
+
+def software_version() -> str:
+    """Return the version of sat2map, or the revision of a checkout that is run without being installed."""
+    try:
+        return metadata.version("sat2map")
+    except metadata.PackageNotFoundError:
+        return git_revision()

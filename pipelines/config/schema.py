@@ -140,6 +140,8 @@ class ExportConfig(Frozen):
     """Least mean SSIM of a variant's maps compared with those of fp32."""
     max_loss: float = Field(default=0.01, ge=0)
     """Largest relative loss of a score against the true maps, compared with fp32."""
+    licence: str = Field(default="not stated", min_length=1, max_length=200)
+    """Licence of the model, such as `CC-BY-4.0`; it is written into the ONNX files."""
 
 
 class EvaluationConfig(Frozen):
@@ -199,9 +201,15 @@ class TrackingConfig(Frozen):
     experiment: str = Field(default="sat2map", min_length=1)
     """Name of the experiment."""
     model_name: str = Field(default="sat2map", min_length=1)
-    """Name of the registered model."""
+    """Name of the registered model; by default `sat2map`, and `sat2map-map-to-photo` for photos drawn from maps."""
     patience: float = Field(default=600, ge=0)
     """Seconds to wait for an unavailable server at the end of a training run, or of a trial's epoch."""
+
+
+def default_model_name(direction: Direction) -> str:
+    """Return the name of the registered model of a direction: versions of one model can replace each other."""
+    name = str(TrackingConfig.model_fields["model_name"].default)
+    return name if direction == "photo_to_map" else f"{name}-{direction.replace('_', '-')}"
 
 
 class RunConfig(Frozen):
@@ -219,6 +227,21 @@ class RunConfig(Frozen):
     evaluation: EvaluationConfig = EvaluationConfig()
     promotion: PromotionConfig = PromotionConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_model(cls, given: Any) -> Any:  # noqa: ANN401 - any YAML value
+        """Set the default of `tracking.model_name`, which depends on the direction."""
+        if not isinstance(given, dict):
+            return given
+        data, tracking = given.get("data", {}), given.get("tracking", {})
+        if isinstance(data, DataConfig):
+            data = data.model_dump()
+        if isinstance(tracking, TrackingConfig):
+            tracking = tracking.model_dump(exclude_unset=True)
+        if not isinstance(data, dict) or not isinstance(tracking, dict) or data.get("direction") != "map_to_photo":
+            return given
+        return given | {"tracking": {"model_name": default_model_name("map_to_photo"), **tracking}}
 
     def flat(self) -> dict[str, str]:
         """Every setting as `section.key` -> text, in order."""

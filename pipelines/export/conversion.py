@@ -38,3 +38,5 @@ def _name_tensors(model: onnx.ModelProto, tensors: TensorSignature) -> None:
                 dimension.dim_value = size
     # The shapes that tf2onnx inferred use its own name of the batch dimension.
     del graph.value_info[:]
+    # It names a function of TensorFlow with a number that differs in every export.
+    graph.ClearField("doc_string")

@@ -21,6 +21,7 @@ from model.bundle import (
 from model.errors import ExportError
 from model.graph.lowering import lower
 from model.graph.precision import take_pixels
+from model.graph.range_check import check_range
 from model.io.files import new_folder, sha256
 from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_tensor
@@ -32,6 +33,7 @@ from pipelines.data.dataset import load, load_all
 from pipelines.data.pairs import Pair, PairIndex
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.evaluation.evaluator import build_evaluator
+from pipelines.export import metadata
 from pipelines.export.variants import VariantEvaluator, add_variant, candidates
 from pipelines.workspace import RunFolder
 
@@ -93,9 +95,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig, *, palette: Palette | None
                         difference=reference.difference,
                         settings=settings,
                     )
-        if settings.dtype == "uint8":
-            manifest = _take_pixels(folder, manifest)
-        write_manifest(folder, manifest)
+        write_manifest(folder, _finish(folder, manifest, settings))
     return Bundle.open(run.bundle)
 
 
@@ -187,16 +187,30 @@ def _variant_evaluator(
     )
 
 
-def _take_pixels(folder: Path, manifest: BundleManifest) -> BundleManifest:
-    """Put the normalisation into every file's graph, so that it takes and returns uint8 pixels."""
+def _finish(folder: Path, manifest: BundleManifest, settings: ExportConfig) -> BundleManifest:
+    """Put into the files what changes none of their maps: scaling of pixels or a check of the range, and metadata.
+
+    With `export.dtype=uint8`, every graph takes and returns uint8 pixels. Otherwise fp32, which is also run by other
+    programs such as MLflow's server, refuses values that are not scaled.
+    """
+    manifest = manifest.model_copy(
+        update={
+            "signature": signature(manifest.network, manifest.direction, settings.dtype),
+            "value_range": VALUE_RANGES[settings.dtype],
+        }
+    )
+    entries = metadata.describe(manifest, settings.licence)
     for name in manifest.hashes():
         file = folder / variant_file(name)
-        onnx.save_model(take_pixels(onnx.load_model(file)), file)
+        model = onnx.load_model(file)
+        if settings.dtype == "uint8":
+            model = take_pixels(model)
+        elif name == FP32:
+            model = check_range(model)
+        onnx.save_model(metadata.put_into(model, entries), file)
     hashes = {name: sha256(folder / variant_file(name)) for name in manifest.hashes()}
     return manifest.model_copy(
         update={
-            "signature": signature(manifest.network, manifest.direction, "uint8"),
-            "value_range": VALUE_RANGES["uint8"],
             "sha256": hashes[FP32],
             "variants": {
                 name: variant.model_copy(update={"sha256": hashes[name]}) for name, variant in manifest.variants.items()

@@ -1,6 +1,5 @@
 """Scoring of a single scene with all its products: map, polygons, STAC item, and a manifest of how they were made."""
 
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ from model.errors import ConfigError, DataError
 from model.io.files import remove_stale_drafts
 from model.io.locations import Location
 from model.io.progress import SILENT, Progress
+from model.provenance import software_version
 from model.spec import Frozen, Palette
 from model.translator import Translator
 from serving.inference.scene import SceneReading, SceneReport, draw_scene
@@ -144,15 +144,5 @@ def _model_facts(model: OpenedModel, sha256: str, variant: str) -> ModelFacts:
         sha256=sha256,
         variant=variant,
         run_id=model.bundle.manifest.run_id,
-        software=_software_version(),
+        software=software_version(),
     )
-
-
-def _software_version() -> str:
-    """Return the version of sat2map, or the revision of a checkout that is run without being installed."""
-    try:
-        return metadata.version("sat2map")
-    except metadata.PackageNotFoundError:
-        from model.provenance import git_revision
-
-        return git_revision()
