@@ -4,6 +4,7 @@
 workspace/
 ├── sample-.../        painted scenes                                   prepare
 ├── pairs.json         the checked pairs, and rejected.csv              prepare
+├── prepared.json      the settings that they were prepared with        prepare
 ├── latest             id of the newest trained run                     train
 ├── cache/             features of true maps, and pulled models         evaluate, score
 └── runs/RUN/          a folder per run, named after its MLflow run
@@ -17,15 +18,19 @@ workspace/
 ```
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from model.bundle import Bundle
-from model.errors import MissingStepError
+from model.errors import MissingStepError, TrainingError
+from model.io import locks
 from model.io.files import sha256, write_text
 from model.spec import Frozen
+from pipelines.config import next_commands
 from pipelines.config.schema import RunConfig
 
 SCORES_FILE, SHEET_FILE, REPORT_FILE, TABLE_FILE = "scores.json", "sheet.png", "report.html", "pairs.csv"
@@ -43,8 +48,18 @@ class RunRecord(Frozen):
     seconds: float
     """Seconds from the end of the first step, which traces the graph, to the end of the last, since the last start."""
     images_per_second: float
+    resumed_after: int = 0
+    """Steps that were done before the last start."""
     generator_sha256: str = ""
     """sha256 of the trained generator's file; empty in records of version 0.2.0 and earlier."""
+
+    def describe(self) -> str:
+        """Describe steps, time and speed, the latter two since the last start."""
+        text = f"{self.steps} step{'' if self.steps == 1 else 's'}"
+        if self.seconds <= 0:
+            return text
+        part = f", the last {self.steps - self.resumed_after}" if self.resumed_after else ""
+        return f"{text}{part} in {self.seconds:.0f} s, {self.images_per_second:.1f} images/s"
 
 
 @dataclass(frozen=True)
@@ -131,11 +146,44 @@ class RunFolder:
         try:
             return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise MissingStepError(f"{self.path} contains no finished training; run `train` first.") from error
+            raise MissingStepError(
+                self.unfinished() or f"{self.path} contains no finished training; run `train` first."
+            ) from error
         except (ValidationError, UnicodeDecodeError) as error:
             raise MissingStepError(
                 f"{path} is incompatible with this version of sat2map; run `train` again."
             ) from error
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Mark the run as being trained, for the block or until this process is killed.
+
+        Raises:
+            TrainingError: Another process trains it.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locks.held(self.pairs_file))
+            except TimeoutError as error:
+                raise TrainingError(
+                    f"Run {self.run_id} is being trained by another process; wait for its end, or stop it first."
+                ) from error
+            yield
+
+    def unfinished(self) -> str:
+        """Return a sentence on a training that has not ended, and an empty text for any other run."""
+        if self.record_file.is_file() or not self.config_file.is_file() or self.is_search():
+            return ""
+        if locks.is_held(self.pairs_file):
+            return f"Run {self.run_id} is still being trained; wait for its end."
+        if not (steps := [int(path.name[5:]) for path in self.checkpoints.glob("step-????????")]):
+            return f"Run {self.run_id} stopped before its first checkpoint; run `train` again."
+        resume = self.command("train --resume", self.run_id)
+        return f"Run {self.run_id} stopped at step {max(steps)}; continue it with: {resume}"
+
+    def is_search(self) -> bool:
+        """Return whether the run is a search."""
+        return self.trials.is_dir() or (self.ray / "tuner.pkl").is_file()
 
     def generator_sha256(self) -> str:
         """Return the sha256 of the trained generator's file.
@@ -148,15 +196,14 @@ class RunFolder:
         found, recorded = sha256(self.generator), self.record().generator_sha256
         if recorded and found != recorded:
             raise MissingStepError(
-                f"{self.generator} is not the generator of run {self.run_id}'s last finished training; finish it with "
-                f"`train --resume {self.run_id}`."
+                f"{self.generator} is not the generator of run {self.run_id}'s last finished training; finish it with: "
+                f"{self.command('train', '--resume', self.run_id)}"
             )
         return found
 
-    def in_workspace(self) -> list[str]:
-        """Return the options that a command needs to find the run from the current folder."""
-        workspace = self.path.parent.parent
-        return [] if workspace == Path("workspace").resolve() else ["--set", f"workspace={workspace}"]
+    def command(self, verb: str, *words: str) -> str:
+        """Return the command line of a verb that finds the run's workspace from the current folder."""
+        return next_commands.of_run(verb, *words, workspace=self.path.parent.parent)
 
     def write_record(self, record: RunRecord) -> None:
         """Write the record of the training."""
@@ -169,13 +216,16 @@ class RunFolder:
             MissingStepError: The run has not been exported, or was trained further since.
         """
         if not self.bundle.is_dir():
-            raise MissingStepError(f"Run {self.run_id} has no exported model; run `export` first.")
+            raise MissingStepError(
+                f"Run {self.run_id} has no exported model; first run: {self.command('export', '--run', self.run_id)}"
+            )
         bundle = Bundle.open(self.bundle)
         exported = bundle.manifest.generator_sha256
         # Scoring does not need the Keras file, which may have been removed to save space.
         if exported and self.generator.is_file() and self.generator_sha256() != exported:
             raise MissingStepError(
-                f"Run {self.run_id} was trained further after its model was exported; run `export` again."
+                f"Run {self.run_id} was trained further after its model was exported; export it again: "
+                f"{self.command('export', '--run', self.run_id)}"
             )
         return bundle
 
@@ -190,6 +240,11 @@ class Workspace:
     def pairs_file(self) -> Path:
         """The index of the checked pairs."""
         return self.root / "pairs.json"
+
+    @property
+    def preparation_file(self) -> Path:
+        """The settings that the pairs were prepared with."""
+        return self.root / "prepared.json"
 
     @property
     def rejected_file(self) -> Path:
@@ -216,21 +271,33 @@ class Workspace:
         """Make this run the default of verbs without --run."""
         write_text(self.root / "latest", run.run_id)
 
+    def latest(self) -> str | None:
+        """Return the id of the newest trained run, if there is one."""
+        file = self.root / "latest"
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+
     def run(self, run_id: str | None = None) -> RunFolder:
         """Return the folder of a run, by default of the newest one.
 
         Raises:
             MissingStepError: There is no such run.
         """
-        latest = self.root / "latest"
-        if run_id is None:
-            if not latest.is_file():
-                raise MissingStepError(
-                    f"No trained run in {self.root}; run `train` first, or choose another workspace."
-                )
-            run_id = latest.read_text(encoding="utf-8").strip()
-        runs = self.root.resolve() / "runs"
-        known = sorted(path.name for path in runs.iterdir() if path.is_dir()) if runs.is_dir() else []
+        if run_id is None and (run_id := self.latest()) is None:
+            raise MissingStepError(
+                self.unfinished() or f"No trained run in {self.root}; run `train` first, or choose another workspace."
+            )
+        known = {run.run_id: run for run in self.runs()}
         if run_id not in known:
-            raise MissingStepError(f"No run {run_id!r} in {self.root}; known runs: {', '.join(known) or 'none'}.")
-        return RunFolder(runs / run_id)
+            names = ", ".join(sorted(known)) or "none"
+            raise MissingStepError(f"No run {run_id!r} in {self.root}; known runs: {names}.")
+        return known[run_id]
+
+    def unfinished(self) -> str:
+        """Return a sentence on the newest run if its training has not ended, and an empty text otherwise."""
+        runs = [run for run in self.runs() if run.config_file.is_file()]
+        return max(runs, key=lambda run: run.config_file.stat().st_mtime).unfinished() if runs else ""
+
+    def runs(self) -> list[RunFolder]:
+        """Return the folders of all runs."""
+        folder = self.root.resolve() / "runs"
+        return [RunFolder(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []

@@ -1,8 +1,6 @@
 """MLflow's SQLite databases: created by one process at a time, complete or not at all, and never migrated unasked."""
 
 import contextlib
-import fcntl
-import os
 import re
 import shlex
 import sqlite3
@@ -16,6 +14,7 @@ import mlflow
 from alembic.script import ScriptDirectory
 
 from model.errors import TrackingError
+from model.io import locks
 from model.io.files import scratch_folder
 
 PATIENCE_SECONDS = 120.0
@@ -55,7 +54,14 @@ def ready(uri: str) -> Iterator[None]:
             f"There is no folder {path.parent} for the MLflow database {path.name}; create it, or change "
             "MLFLOW_TRACKING_URI."
         )
-    with _locked(path.parent):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locks.held(path.parent, patience=PATIENCE_SECONDS))
+        except TimeoutError as error:
+            raise TrackingError(
+                f"Another process has been creating an MLflow database in {path.parent} for {PATIENCE_SECONDS:.0f} s; "
+                "stop it and try again."
+            ) from error
         if _is_missing(path):
             _create(path, uri)
         _check_schema(path, uri)
@@ -72,28 +78,6 @@ def _address(file: Path, like: str) -> str:
     """Return the address of a database file, with the options of another address."""
     _, mark, options = like.partition("?")
     return f"sqlite:///{quote(str(file))}{mark}{options}"
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder itself, which leaves no file behind and ends with the process, even a killed one."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        patience = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > patience:
-                    raise TrackingError(
-                        f"Another process has been creating an MLflow database in {folder} for "
-                        f"{PATIENCE_SECONDS:.0f} s; stop it and try again."
-                    ) from None
-                time.sleep(POLL_SECONDS)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _is_missing(path: Path) -> bool:
