@@ -19,6 +19,18 @@ SUFFIXES: dict[str, Format] = {
     ".tiff": "tiff",
 }
 """Formats by file suffix; maps get the first suffix of their format."""
+OTHER_SUFFIXES = frozenset(
+    """
+    .ai .apng .arw .avif .avifs .bmp .cr2 .cr3 .cur .dcx .dds .dib .djvu .dng .emf .eps .exr .gif .hdr .heic .heif .hif
+    .icns .ico .j2c .j2k .jfif .jif .jp2 .jpc .jpe .jpf .jpm .jpx .jxl .jxr .kra .mpo .nef .orf .pam .pbm .pcx .pdf .pfm
+    .pgm .pnm .ppm .ps .psb .psd .qoi .raf .ras .raw .rgb .rgba .rw2 .sgi .svg .svgz .tga .wbmp .wmf .xbm .xcf .xpm
+    .asc .bil .bip .bsq .cdf .dem .dt0 .dt1 .dt2 .ecw .ers .fit .fits .geotiff .grb .grb2 .grd .grib .grib2 .gtif .gtiff
+    .h4 .h5 .hdf .hdf4 .hdf5 .he5 .hgt .img .mbtiles .mrf .nc .nc4 .nitf .ntf .pix .pmtiles .rst .sid .tf8 .vrt .xyz
+    .zarr .csv .dwg .dxf .fgb .geojson .gml .gpkg .html .json .kml .kmz .parquet .shp .txt .xml
+    .avi .mov .mp4 .mpeg .mpg .webm .7z .gz .tar .tgz .zip
+    """.split()
+)
+"""Suffixes of images, rasters, drawings and other files that are not written as maps."""
 QUALITY = 90
 """Quality of JPEG and WebP, which are lossy; PNG and TIFF keep every pixel."""
 _MAX_SIDE = {"jpeg": 65_500, "webp": 16_383}
@@ -31,7 +43,9 @@ def suffix(format: Format) -> str:
 
 
 def encode(pixels: Pixels, format: Format) -> bytes:
-    """Encode pixels, uint8 (H, W, 3), as an image file; the same pixels give the same bytes.
+    """Encode pixels, uint8 (H, W, 3), or (H, W, 4) with alpha, as an image file; the same pixels give the same bytes.
+
+    JPEG has no alpha: its pixels are blended with white.
 
     Raises:
         DataError: The format doesn't support images of this size.
@@ -46,6 +60,8 @@ def encode(pixels: Pixels, format: Format) -> bytes:
     target = io.BytesIO()
     image = Image.fromarray(pixels)
     if format == "jpeg":
+        if image.mode == "RGBA":
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
         image.save(target, "JPEG", quality=QUALITY)
     elif format == "webp":
         image.save(target, "WEBP", quality=QUALITY, method=0)

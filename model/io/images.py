@@ -12,8 +12,8 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path, PurePath
-from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -74,7 +74,7 @@ def is_image_name(name: str) -> bool:
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[IO[bytes]]:
+def open_file(path: Path) -> Iterator[BufferedReader]:
     """Open a regular file to read it.
 
     Raises:

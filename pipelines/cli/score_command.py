@@ -10,7 +10,7 @@ from pipelines.cli.verbs import Result, Verbs
 if TYPE_CHECKING:
     from pipelines.config.schema import RunConfig
     from serving.scoring.scene_products import SceneManifest
-    from serving.scoring.scorer import ScoreReport
+    from serving.scoring.scorer import OnOutcome, ScoreReport
 
 PARTLY = 4
 """Exit code if some photos have maps and others can't be drawn."""
@@ -73,8 +73,8 @@ def score(
 
 def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "SceneManifest":
     """Draw a single scene on this machine, and print the warnings."""
-    from pathlib import Path
-
+    from model.io.files import follow
+    from model.io.locations import Location
     from model.io.progress import Terminal
     from pipelines.registry.resolve import open_model
     from serving.scoring.scene_products import score_scene
@@ -82,7 +82,7 @@ def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "Sc
     score_options.check_scene_options(request)
     settings = score_options.scene_settings(request)
     model = open_model(request.model, request.run, config)
-    source, out = Path(request.sources[0]), Path(request.out)
+    source, out = Location.parse(request.sources[0]).path, follow(Location.parse(request.out).path)
     manifest = score_scene(model, source, out, settings, variant=request.variant, progress=Terminal())
     score_output.print_warnings(manifest.warnings)
     return manifest
@@ -93,22 +93,22 @@ def _draw_photos(request: score_options.ScoreRequest, config: "RunConfig") -> "S
     from serving.scoring.scorer import NothingDrawn
 
     score_options.check_photo_options(request)
+    printer, draw = score_output.OutcomePrinter(), _draw_on_cluster if request.distributed else _draw_here
     try:
-        report = _draw_on_cluster(request, config) if request.distributed else _draw_here(request, config)
+        report = draw(request, config, printer.print_outcome)
     except NothingDrawn as error:
-        score_output.print_warnings(error.report.warnings)
+        printer.print_warnings(error.report.warnings)
         raise
-    score_output.print_warnings(report.warnings)
+    printer.print_warnings(report.warnings)
     return report
 
 
-def _draw_here(request: score_options.ScoreRequest, config: "RunConfig") -> "ScoreReport":
+def _draw_here(request: score_options.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome") -> "ScoreReport":
     """Draw photos on this machine."""
     from model.io.locations import Location
     from model.io.progress import Terminal
     from pipelines.registry.resolve import open_model
     from serving.scoring.scene_products import describer
-    from serving.scoring.scorer import is_file_name
     from serving.scoring.scorer import score as draw
 
     out = Location.parse(request.out)
@@ -122,12 +122,13 @@ def _draw_here(request: score_options.ScoreRequest, config: "RunConfig") -> "Sco
         variant=request.variant,
         describe=describer(model),
         progress=Terminal(),
-        # The error of a single map is the error of the command.
-        on_outcome=score_output.print_outcome_warnings if is_file_name(out) else score_output.print_outcome,
+        on_outcome=on_outcome,
     )
 
 
-def _draw_on_cluster(request: score_options.ScoreRequest, config: "RunConfig") -> "ScoreReport":
+def _draw_on_cluster(
+    request: score_options.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome"
+) -> "ScoreReport":
     """Draw photos with a pool of actors on a Ray cluster."""
     from model.io.locations import Location
     from model.io.progress import Terminal
@@ -145,6 +146,6 @@ def _draw_on_cluster(request: score_options.ScoreRequest, config: "RunConfig") -
         actors=request.actors,
         cpus=request.cpus_per_actor,
         progress=Terminal(),
-        on_outcome=score_output.print_outcome,
+        on_outcome=on_outcome,
         on_lost=score_output.print_lost,
     )

@@ -3,19 +3,18 @@
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model.errors import ConfigError
-from model.io.addresses import is_address
 
 if TYPE_CHECKING:
     from model.io.locations import Location
     from serving.inference.scene import SceneReading
-    from serving.scoring.image_scorer import ScoreSettings
     from serving.scoring.scene_products import SceneSettings
+    from serving.scoring.tasks import ScoreSettings
 
 HELP = """Draw maps of photos: of one, of a folder, of all at an address; or of a scene.
 
@@ -32,10 +31,11 @@ OUT gets manifest.csv and manifest.parquet: for each photo its map, hashes,
 model and time, or the reason why it has no map. Run the same command again,
 also after a kill, to draw only the maps that are missing or out of date.
 
-A TIFF that becomes a TIFF is a scene: the map is a Cloud Optimized GeoTIFF
-in the scene's coordinate system and at the model's ground resolution, with
-map.manifest.json and a STAC item next to it. With --format tiff, so is every
-TIFF among the photos. PNG, JPEG and WebP maps have no georeference.
+A TIFF or JPEG 2000 file that becomes a TIFF is a scene: the map is a Cloud
+Optimized GeoTIFF in the scene's coordinate system and at the model's ground
+resolution, with map.manifest.json and a STAC item next to it. With --format
+tiff, so is every such file among the photos. PNG, JPEG and WebP maps have no
+georeference.
 
 Exit code: 0 if all photos have maps; 4 if some can't be drawn and the others
 have maps; 2 if nothing could be done.
@@ -72,7 +72,9 @@ Variant = Annotated[
 Format = Annotated[
     str,
     typer.Option(
-        "--format", metavar="FORMAT", help="png, jpeg, webp or tiff; by default png. With tiff, TIFFs are scenes."
+        "--format",
+        metavar="FORMAT",
+        help="png (default), jpeg, webp or tiff. With tiff, TIFF and JPEG 2000 files are scenes.",
     ),
 ]
 Resize = Annotated[
@@ -88,7 +90,8 @@ CpusPerActor = Annotated[
     int | None,
     typer.Option("--cpus-per-actor", min=1, metavar="N", help="CPUs of each actor; by default at most 4."),
 ]
-SCENES = "Scenes (TIFFs that become TIFFs)"
+RASTERS = "TIFF and JPEG 2000 files"
+SCENES = "Scenes (such files that become TIFFs)"
 SINGLE_SCENE = "Single scenes (score scene.tif -o map.tif)"
 Resolution = Annotated[
     float | None,
@@ -106,7 +109,7 @@ Bands = Annotated[
         "--bands",
         metavar="R,G,B",
         help="Numbers of three bands, or of one; by default red, green and blue.",
-        rich_help_panel=SCENES,
+        rich_help_panel=RASTERS,
     ),
 ]
 Stretch = Annotated[
@@ -115,7 +118,7 @@ Stretch = Annotated[
         "--stretch",
         metavar="LOW,HIGH",
         help="Percentiles that become black and white; by default 2,98 for bands that are not 8 bits.",
-        rich_help_panel=SCENES,
+        rich_help_panel=RASTERS,
     ),
 ]
 Vector = Annotated[
@@ -160,11 +163,13 @@ class ScoreRequest:
 
     @property
     def is_scene(self) -> bool:
-        """Whether a single TIFF on this machine becomes another."""
-        files = [*self.sources, self.out]
-        return len(self.sources) == 1 and all(
-            PurePath(file).suffix.lower() in (".tif", ".tiff") and not is_address(file) for file in files
-        )
+        """Whether a single TIFF or JPEG 2000 file on this machine becomes a TIFF."""
+        from model.io.locations import Location
+        from serving.scoring.sources import Photo
+        from serving.scoring.tasks import Task
+
+        photo, out = Location.parse(self.sources[0]), Location.parse(self.out)
+        return len(self.sources) == 1 and Task(Photo(photo, ""), out, "").is_scene and photo.type() == "file"
 
 
 def split(photos: list[str], maps: str, out: str) -> tuple[list[str], str]:
@@ -194,7 +199,7 @@ def check_scene_options(request: ScoreRequest) -> None:
         "--actors": request.actors,
         "--cpus-per-actor": request.cpus_per_actor,
     }
-    _refuse(options, "a scene is drawn window by window on this machine, into a GeoTIFF")
+    _refuse(options, "no effect on a single scene, which is drawn on this machine, window by window, into a GeoTIFF")
 
 
 def check_photo_options(request: ScoreRequest) -> None:
@@ -203,20 +208,18 @@ def check_photo_options(request: ScoreRequest) -> None:
     Raises:
         ConfigError: One is given.
     """
-    scenes = {"--resolution": request.resolution, "--bands": request.bands, "--stretch": request.stretch}
     polygons = {"--vector": request.vector, "--classes": request.classes}
-    if request.format != "tiff":
-        reason = "they are for scenes, TIFFs that become TIFFs (-o map.tif, or --format tiff for a folder)"
-        _refuse({**scenes, **polygons}, reason)
-    _refuse(polygons, "polygons are made of a single scene (score scene.tif -o map.tif)")
+    _refuse(polygons, "no effect here: polygons are made of a single scene (score scene.tif -o map.tif)")
     if not request.distributed:
-        _refuse({"--actors": request.actors, "--cpus-per-actor": request.cpus_per_actor}, "they need --distributed")
+        pool = {"--actors": request.actors, "--cpus-per-actor": request.cpus_per_actor}
+        _refuse(pool, "no effect without --distributed")
 
 
 def _refuse(options: Mapping[str, object], reason: str) -> None:
     names = [name for name, value in options.items() if value]
     if names:
-        raise ConfigError(f"{', '.join(names)} can't be used here: {reason}.")
+        has, them = ("has", "it") if len(names) == 1 else ("have", "them")
+        raise ConfigError(f"{' and '.join(names)} {has} {reason}; omit {them}.")
 
 
 def score_settings(request: ScoreRequest, out: "Location") -> "ScoreSettings":
@@ -226,14 +229,13 @@ def score_settings(request: ScoreRequest, out: "Location") -> "ScoreSettings":
         ConfigError: There is no such format, or two are named; or a number can't be read.
     """
     from serving.encoding import SUFFIXES
-    from serving.scoring.image_scorer import ScoreSettings
-    from serving.scoring.scorer import is_file_name
+    from serving.scoring.tasks import ScoreSettings, file_format
 
     scene = _scene_reading(request)
     formats = sorted(set(SUFFIXES.values()))
     if request.format and request.format not in formats:
         raise ConfigError(f"--format {request.format} is not a format of maps; choose one of: {', '.join(formats)}.")
-    named = SUFFIXES[out.name_path.suffix.lower()] if is_file_name(out) else None
+    named = file_format(out)
     if request.format and named and request.format != named:
         raise ConfigError(f"--format {request.format} and {request.out} don't agree; omit one of them.")
     return ScoreSettings(format=named or request.format or "png", resize=request.resize, scene=scene)
@@ -256,12 +258,10 @@ def _scene_reading(request: ScoreRequest) -> "SceneReading":
 
     percentiles = _numbers("--stretch", request.stretch)
     if percentiles and len(percentiles) != 2:
-        raise ConfigError(
-            f"--stretch {request.stretch} has {len(percentiles)} numbers; give two percentiles, such as 2,98."
-        )
+        raise ConfigError(f"--stretch {request.stretch} is not two percentiles; write them as 2,98.")
     bands = _numbers("--bands", request.bands)
     if any(number != int(number) for number in bands):
-        raise ConfigError(f"--bands {request.bands} are not band numbers; write them as 3,2,1.")
+        raise ConfigError(f"--bands {request.bands} is not a list of band numbers; write them as 3,2,1.")
     return SceneReading(
         resolution=request.resolution,
         bands=tuple(int(number) for number in bands) or None,
@@ -273,4 +273,4 @@ def _numbers(option: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")] if text else []
     except ValueError as error:
-        raise ConfigError(f"{option} {text} are not numbers; write them with commas between them.") from error
+        raise ConfigError(f"{option} {text} is not a list of numbers; write them with commas between them.") from error

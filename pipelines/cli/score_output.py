@@ -6,21 +6,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from serving.scoring.image_scorer import Outcome
     from serving.scoring.scene_products import SceneManifest
     from serving.scoring.scorer import ScoreReport
+    from serving.scoring.tasks import Outcome
 
 
-def print_outcome(outcome: "Outcome") -> None:
-    """Print the error and the warnings of a photo."""
-    if outcome.row.error:
-        print(f"{outcome.row.source}: {outcome.row.error}", file=sys.stderr)
-    print_warnings(outcome.warnings)
+class OutcomePrinter:
+    """Prints the errors and warnings of photos as they come.
 
+    Errors wait for the first map: if there is none, they are part of the error that ends the command.
+    """
 
-def print_outcome_warnings(outcome: "Outcome") -> None:
-    """Print only the warnings of a photo."""
-    print_warnings(outcome.warnings)
+    def __init__(self) -> None:
+        """Begin with nothing printed."""
+        self._warnings: set[str] = set()
+        self._waiting: list[str] | None = []
+
+    def print_outcome(self, outcome: "Outcome") -> None:
+        """Print the error and the warnings of a photo."""
+        from serving.scoring.scorer import explain
+
+        row, waiting = outcome.row, self._waiting
+        error = [explain(row.source, row.error)] if row.error else []
+        if waiting is None or not row.error:
+            self._print([*(waiting or []), *error])
+            self._waiting = None
+        else:
+            waiting += error
+        self.print_warnings(outcome.warnings)
+
+    def print_warnings(self, warnings: Iterable[str]) -> None:
+        """Print those warnings that were not yet printed."""
+        new = [warning for warning in dict.fromkeys(warnings) if warning not in self._warnings]
+        self._warnings.update(new)
+        print_warnings(new)
+
+    def _print(self, lines: list[str]) -> None:
+        for line in lines:
+            print(line, file=sys.stderr)
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
@@ -31,12 +54,13 @@ def print_warnings(warnings: Iterable[str]) -> None:
 
 def print_lost(photos: int) -> None:
     """Print that actors of a cluster were lost."""
-    print(f"Actors were lost; {photos} photos go to others.", file=sys.stderr)
+    print(f"Actors were lost; others draw {_count(photos, 'photo')}.", file=sys.stderr)
 
 
 def print_report(report: "ScoreReport") -> None:
     """Print the summary of a folder of maps, or of a single map."""
-    counts = [f"{report.drawn} drawn in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s)"]
+    speed = f" in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s)" if report.drawn else ""
+    counts = [f"{report.drawn} drawn{speed}"]
     if report.kept:
         counts.append(f"{report.kept} already there")
     if report.failed:
@@ -54,11 +78,11 @@ def print_scene(manifest: "SceneManifest", out: str) -> None:
     counts = [f"{scene.width}x{scene.height} pixels"]
     if scene.ground:
         counts.append(f"{scene.ground[0]:.3g} m per pixel")
-    counts.append(f"{scene.tiles} tiles drawn in {scene.milliseconds / 1000:.1f} s")
+    counts.append(f"{_count(scene.tiles, 'tile')} drawn in {scene.milliseconds / 1000:.1f} s")
     if scene.skipped:
-        counts.append(f"{scene.skipped} empty tiles skipped")
+        counts.append(f"{_count(scene.skipped, 'empty tile')} skipped")
     if scene.resumed:
-        counts.append(f"{scene.resumed} rows already there")
+        counts.append(f"{_count(scene.resumed, 'row')} already there")
     print(f"Scene: {', '.join(counts)}.")
     rows = {"Map": out}
     if manifest.vectors:
@@ -71,6 +95,10 @@ def print_scene(manifest: "SceneManifest", out: str) -> None:
     if scene.seams is not None:
         rows["Seams"] = f"{scene.seams:.2f} (1: steps across tile edges are like those elsewhere)"
     _print_rows(rows)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _print_rows(rows: dict[str, str]) -> None:

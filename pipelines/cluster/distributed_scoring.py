@@ -22,10 +22,10 @@ from model.io.progress import SILENT, Progress, quiet_stderr
 from model.translator import Translator
 from pipelines.cluster import environment, resources
 from pipelines.cluster.scoring_actor import Answer, Batch, ScoringActor, ScoringJob
-from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, plan
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
-from serving.scoring.scorer import ModelUse, OnOutcome, ScoreReport, is_file_name, remove_stale_drafts, summarise
+from serving.scoring.scorer import ModelUse, OnOutcome, ScoreReport, remove_stale_drafts, summarise
 from serving.scoring.sources import find_photos
+from serving.scoring.tasks import Outcome, ScoreSettings, Task, file_format, plan
 
 BATCH = 16
 """Maximum number of photos in a batch, which is drawn again if its actor is lost."""
@@ -88,7 +88,7 @@ def score_distributed(
         BundleError: The model can't be loaded.
     """
     settings, out = settings or ScoreSettings(), out.absolute()
-    if is_file_name(out) or out.type() == "file":
+    if file_format(out) or out.type() == "file":
         raise DataError(f"{out} is a file, but a cluster draws into a folder; name a folder for the maps.")
     tasks = plan(find_photos(sources), out, read_rows(out), settings)
     # Loaded here too, so that errors of the model come at once, and all actors use the same variant.

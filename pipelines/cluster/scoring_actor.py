@@ -15,10 +15,10 @@ from model.io.locations import Location
 from model.spec import Frozen
 from model.translator import Translator
 from pipelines.cluster import environment
-from serving.scoring.image_scorer import Outcome, ScoreSettings, Task
 from serving.scoring.manifest import Journal
 from serving.scoring.scene_products import describer
 from serving.scoring.scorer import Scorers, draw_all, make_scorers, remove_stale_drafts
+from serving.scoring.tasks import Outcome, ScoreSettings, Task
 
 
 class ScoringJob(Frozen):

@@ -44,6 +44,7 @@ class Imagery:
         taken: The TIFF tag with the time the photo was taken, if there is one.
         masked: Whether the scene may have invalid pixels: it has alpha, a mask, nodata or floating-point values.
         warnings: Sentences for the user.
+        ground_warnings: Number of the first of them that concern the location and the ground resolution.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Imagery:
         self.warnings: list[str] = []
         self.pixel = self._measure_pixel()
         down, across = self._steps(resolution)
+        self.ground_warnings = len(self.warnings)
         height, width = orientation.shape(dataset.height, dataset.width)
         self.height, self.width = max(1, round(height / down)), max(1, round(width / across))
         if max(self.height, self.width) > MAX_SIDE or self.height * self.width > MAX_PIXELS:
@@ -169,11 +171,14 @@ class Imagery:
             return 1, 1
         across, down = self.pixel.across, self.pixel.down
         factor = max(resolution / min(across, down), max(across, down) / resolution)
-        found = f"{self._name} has pixels of {self.pixel.mean:.3g} m; the model was trained on {resolution:.3g} m"
+        found = f"{self._name} has pixels of {self.pixel.mean:.3g} m and"
         if factor > MAX_SCALE:
-            raise DataError(f"{found}, more than {MAX_SCALE} times off: choose a scene of a closer resolution.")
+            raise DataError(
+                f"{found} can't be drawn at {resolution:.3g} m, more than {MAX_SCALE} times off: choose a scene of a "
+                "closer resolution."
+            )
         if factor > WARN_SCALE:
-            self.warnings.append(f"{found}, {factor:.1f} times off: expect a poor map.")
+            self.warnings.append(f"{found} is drawn at {resolution:.3g} m, {factor:.1f} times off: expect a poor map.")
         return resolution / down, resolution / across
 
 

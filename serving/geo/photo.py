@@ -6,8 +6,7 @@ from pathlib import PurePath
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import DataError
-from model.io.images import MAX_PIXELS, short_name
+from model.io.images import MAX_PIXELS, TooLarge, short_name
 from model.pixels import Pixels
 from serving.geo.gdal import gdal
 from serving.geo.imagery import open_imagery
@@ -24,7 +23,7 @@ class RasterPhoto:
         pixels: uint8 (h, w, 3), upright. Invalid pixels are filled by reflecting the valid ones, or black if no valid
             one is near.
         alpha: uint8 (h, w), 0 where the file has no valid pixel; None if all pixels are opaque.
-        warnings: Sentences for the user.
+        warnings: Sentences for the user about the pixels.
     """
 
     pixels: Pixels
@@ -38,6 +37,7 @@ def read_photo(
     *,
     bands: tuple[int, ...] | None = None,
     stretch: tuple[float, float] | None = None,
+    max_pixels: int | None = None,
 ) -> RasterPhoto:
     """Read a raster file completely. Safe for any number of threads.
 
@@ -46,15 +46,18 @@ def read_photo(
         path: Path of the file, for messages.
         bands: One or three band numbers, from 1; None for the rule of `serving.geo.bands`.
         stretch: Two percentiles that become black and white; None for the same rule.
+        max_pixels: Maximum number of pixels, by default `MAX_PIXELS`.
 
     Raises:
         ConfigError: A setting is out of range.
-        DataError: The file is of another format, broken, truncated or too large.
+        TooLarge: The file has more pixels.
+        DataError: The file is of another format, broken or truncated.
     """
     with gdal(), open_imagery(path, content=content, bands=bands, stretch=stretch) as imagery:
         height, width = imagery.height, imagery.width
-        if height * width > MAX_PIXELS:
-            raise DataError(f"{short_name(path)} has {width}x{height} pixels; at most {MAX_PIXELS} are allowed")
+        limit = MAX_PIXELS if max_pixels is None else max_pixels
+        if height * width > limit:
+            raise TooLarge(f"{short_name(path)} has {width}x{height} pixels; at most {limit} are allowed")
         pixels = np.zeros((height, width, 3), np.uint8)
         alpha = np.full((height, width), 255, np.uint8)
         for top in range(0, height, ROWS):
@@ -65,4 +68,4 @@ def read_photo(
             if imagery.masked:
                 alpha[top : top + ROWS] = imagery.alpha(*window)
         opaque = not imagery.masked or bool((alpha == 255).all())
-        return RasterPhoto(pixels, None if opaque else alpha, tuple(imagery.warnings))
+        return RasterPhoto(pixels, None if opaque else alpha, tuple(imagery.warnings[imagery.ground_warnings :]))

@@ -3,143 +3,55 @@
 import hashlib
 import time
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
 
 from model.bundle import Origin
 from model.errors import ConfigError, DataError, StorageError
 from model.io import files, images
-from model.io.images import SCANS
-from model.io.locations import Location
+from model.io.formats import JPEG_2000, TIFF
+from model.io.images import PHOTOS, TooLarge
 from model.pixels import Pixels
-from model.spec import Frozen
 from model.translator import Translator
-from serving.encoding import SUFFIXES, Format, encode, suffix
+from serving.encoding import encode
 from serving.geo.headers import is_georeferenced
-from serving.inference.scene import SceneReading
-from serving.inference.tiling import MAX_OVERLAP, OVERLAP, draw_large
+from serving.geo.photo import RasterPhoto, read_photo
+from serving.inference.tiling import draw_large
 from serving.scoring.manifest import Row
-from serving.scoring.sources import Photo
+from serving.scoring.tasks import Outcome, ScoreSettings, Task
 
+RASTERS = (TIFF, JPEG_2000)
+"""Formats that are read by the rules of scenes."""
 _SCENE_ADVICE = " (a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
-
-
-class ScoreSettings(Frozen):
-    """Settings of how maps are drawn and written."""
-
-    format: Format = "png"
-    resize: bool = False
-    """Scale each photo first, so that its shorter side is the network's; otherwise the map has the photo's pixels."""
-    overlap: float = Field(default=OVERLAP, ge=0, le=MAX_OVERLAP)
-    """Share of a tile's side that neighbouring tiles overlap, in photos larger than the network's side."""
-    scene: SceneReading = SceneReading()
-    """Settings of how scenes are read."""
-
-    def __str__(self) -> str:
-        """Return the settings that all maps depend on, in the form of a manifest's rows."""
-        return f"{self.format}{' resize' if self.resize else ''} overlap={self.overlap:g}"
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A photo to draw.
-
-    Attributes:
-        photo: The photo.
-        location: The file of its map.
-        output: The map's name in the folder of maps.
-        earlier: The row of an earlier map in that file, which may still exist.
-    """
-
-    photo: Photo
-    location: Location
-    output: str
-    earlier: Row | None = None
-
-    @property
-    def keeps_tiff(self) -> bool:
-        """Whether a TIFF becomes a TIFF, by their names."""
-        return _is_tiff(self.photo.location) and _is_tiff(self.location)
-
-    @property
-    def is_scene(self) -> bool:
-        """Whether a TIFF on a disk becomes one on a disk: it is drawn in windows, with its georeference."""
-        return self.keeps_tiff and not (self.photo.location.is_remote or self.location.is_remote)
-
-
-class Outcome(NamedTuple):
-    """The result of a task.
-
-    Attributes:
-        row: Its row of the manifest.
-        kept: Whether an earlier map was kept.
-        warnings: Sentences about the map.
-        georeferenced: Whether the photo is a TIFF with a georeference that its map does not have.
-    """
-
-    row: Row
-    kept: bool = False
-    warnings: tuple[str, ...] = ()
-    georeferenced: bool = False
+_BYTES_PER_PIXEL = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPhoto:
-    """A photo that was read: uint8 (H, W, 3)."""
+    """A photo that was read.
+
+    Attributes:
+        task: Its task.
+        pixels: uint8 (H, W, 3).
+        alpha: uint8 (H, W), 0 where the map is empty; None if all pixels are opaque.
+        outcome: The outcome so far.
+    """
 
     task: Task
     pixels: Pixels
-    row: Row
-    georeferenced: bool
+    alpha: NDArray[np.uint8] | None
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
 class DrawnMap:
-    """A map that is not yet written: uint8 (H, W, 3)."""
+    """A map that is not yet written: uint8 (H, W, 3), or (H, W, 4) with alpha."""
 
     task: Task
     pixels: Pixels
-    row: Row
-    georeferenced: bool
-
-
-def plan(photos: list[Photo], out: Location, earlier: list[Row], settings: ScoreSettings) -> list[Task]:
-    """Return a task for each photo, with the file of its map and the row of an earlier map in that file.
-
-    Raises:
-        ConfigError: As `check_settings`.
-        DataError: A map would replace a photo.
-    """
-    rows = {row.output: row for row in earlier if row.output}
-    tasks = []
-    for photo in photos:
-        output = photo.name + suffix(settings.format)
-        tasks.append(Task(photo, out.join(*output.split("/")), output, rows.get(output)))
-    if replaced := {photo.location for photo in photos} & {task.location for task in tasks}:
-        raise DataError(f"The map of {min(map(str, replaced))} would replace it; choose another folder for the maps.")
-    check_settings(tasks, settings)
-    return tasks
-
-
-def check_settings(tasks: list[Task], settings: ScoreSettings) -> None:
-    """Check that every setting has an effect.
-
-    Raises:
-        ConfigError: Scenes would be resized, or settings for scenes are given without any scenes.
-    """
-    scenes = sum(task.is_scene for task in tasks)
-    if scenes and settings.resize:
-        raise ConfigError(
-            f"TIFFs that become TIFFs, {scenes} here, are scenes, which have a ground resolution and can't be resized; "
-            "omit --resize, or choose another --format."
-        )
-    if not scenes and settings.scene != SceneReading():
-        raise ConfigError(
-            f"Settings for scenes are given ({settings.scene}), but no TIFF on a disk becomes a TIFF; omit them."
-        )
+    outcome: Outcome
 
 
 def shared_row(translator: Translator, settings: str, origin: Origin) -> Row:
@@ -176,6 +88,8 @@ class ImageScorer:
         """Take a loaded model and its origin, for the rows."""
         self._draw, self._side, self._settings = translator, translator.bundle.manifest.network.image_size, settings
         self._row = shared_row(translator, str(settings), origin)
+        # The ground resolution is that of scenes.
+        self._raster_reading = settings.scene.model_copy(update={"resolution": None})
 
     def read(self, task: Task) -> ReadPhoto | Outcome:
         """Read a photo. Return an outcome if an earlier map is kept or the photo can't be drawn.
@@ -185,32 +99,41 @@ class ImageScorer:
         Raises:
             StorageError: The storage of the photo or its map does not answer.
         """
-        began, photo = time.perf_counter(), task.photo.location
-        source = str(photo)
         if task.photo.problem:
-            return Outcome(Row(source=source, error=task.photo.problem))
-        # Read from the file, which may be too large to be loaded.
-        georeferenced = _is_tiff(photo) and not photo.is_remote and is_georeferenced(photo.path)
+            return Outcome(Row(source=str(task.photo.location), error=task.photo.problem))
         try:
-            content = photo.read_bytes()
-            if photo.is_remote:
-                georeferenced = is_georeferenced(content)
-            if georeferenced and task.keeps_tiff:
-                raise DataError(f"{images.short_name(photo.name_path)} is georeferenced")
-            row = replace(self._row, source=source, source_sha256=hashlib.sha256(content).hexdigest())
-            if kept := find_kept(task, row):
-                return kept._replace(georeferenced=georeferenced)
-            image = images.decode(photo.name_path, content, formats=SCANS)
+            return self._read(task)
         except StorageError:
             raise
-        except DataError as error:
-            reason = f"{error}{_SCENE_ADVICE if task.keeps_tiff else ''}"
-            return Outcome(Row(source=source, error=reason), georeferenced=georeferenced)
-        pixels = np.asarray(self._scaled(image))
-        return ReadPhoto(task, pixels, replace(row, milliseconds=_since(began)), georeferenced)
+        except (ConfigError, DataError) as error:
+            return _failed(task, error)
 
-    def draw(self, photo: ReadPhoto) -> DrawnMap:
-        """Draw a map. Call it from one thread at a time: the model uses all cores."""
+    def read_ahead(self, task: Task, *, max_pixels: int) -> ReadPhoto | Outcome | Task:
+        """Read a photo as `read` does, or return its task if it is too large to wait in memory.
+
+        Args:
+            task: The photo.
+            max_pixels: Maximum number of its pixels; its file may have three bytes for each of them.
+        """
+        if task.photo.problem:
+            return self.read(task)
+        try:
+            max_bytes = min(images.MAX_BYTES, _BYTES_PER_PIXEL * max_pixels)
+            return self._read(task, max_pixels=max_pixels, max_bytes=max_bytes)
+        except StorageError:
+            raise
+        except TooLarge:
+            return task
+        except (ConfigError, DataError) as error:
+            return _failed(task, error)
+
+    def draw(self, photo: ReadPhoto | Outcome) -> DrawnMap | Outcome:
+        """Draw a map; an outcome is returned as it is.
+
+        Call it from one thread at a time: the model uses all cores.
+        """
+        if isinstance(photo, Outcome):
+            return photo
         began = time.perf_counter()
         height, width = photo.pixels.shape[:2]
         if height == width == self._side:
@@ -218,8 +141,10 @@ class ImageScorer:
         else:
             drawn, found = draw_large(photo.pixels, self._draw, side=self._side, overlap=self._settings.overlap)
             seams = None if found.ratio is None else round(found.ratio, 4)
-        row = replace(photo.row, width=width, height=height, seams=seams)
-        return DrawnMap(photo.task, drawn, _add_time(row, began), photo.georeferenced)
+        if photo.alpha is not None:
+            drawn = np.dstack([np.where(photo.alpha[..., None] > 0, drawn, 0), photo.alpha]).astype(np.uint8)
+        row = replace(photo.outcome.row, width=width, height=height, seams=seams)
+        return DrawnMap(photo.task, drawn, photo.outcome._replace(row=_add_time(row, began)))
 
     def write(self, drawn: DrawnMap | Outcome) -> Outcome:
         """Write a map, complete or not at all; an outcome is returned as it is.
@@ -231,29 +156,62 @@ class ImageScorer:
         """
         if isinstance(drawn, Outcome):
             return drawn
-        began = time.perf_counter()
+        began, outcome = time.perf_counter(), drawn.outcome
         try:
             content = encode(drawn.pixels, self._settings.format)
             drawn.task.location.write_bytes(content)
         except StorageError:
             raise
         except DataError as error:
-            return Outcome(Row(source=drawn.row.source, error=str(error)), georeferenced=drawn.georeferenced)
+            return outcome._replace(row=Row(source=outcome.row.source, error=str(error)), warnings=())
         sha256 = hashlib.sha256(content).hexdigest()
-        row = _add_time(replace(drawn.row, output=drawn.task.output, output_sha256=sha256), began)
-        return Outcome(row, georeferenced=drawn.georeferenced)
+        row = replace(outcome.row, output=drawn.task.output, output_sha256=sha256)
+        return outcome._replace(row=_add_time(row, began))
 
-    def _scaled(self, image: Image.Image) -> Image.Image:
+    def _read(self, task: Task, *, max_pixels: int | None = None, max_bytes: int | None = None) -> ReadPhoto | Outcome:
+        """Read a photo of at most so many pixels and bytes, by default of those that `model.io.images` allows."""
+        began, location = time.perf_counter(), task.photo.location
+        path, content = location.name_path, location.read_bytes(limit=max_bytes)
+        format, georeferenced = images.check_format(path, content, (*PHOTOS, *RASTERS)), is_georeferenced(content)
+        if georeferenced and self._settings.format == "tiff":
+            advice = "" if task.becomes_tiff else "; give it the suffix .tif to draw it as a scene"
+            raise DataError(f"{images.short_name(path)} is georeferenced{advice}")
+        settings = f"{self._settings} {self._raster_reading}" if format in RASTERS else str(self._settings)
+        sha256 = hashlib.sha256(content).hexdigest()
+        row = replace(self._row, source=str(location), source_sha256=sha256, settings=settings)
+        if kept := find_kept(task, row):
+            return kept._replace(georeferenced=georeferenced)
+        if format in RASTERS:
+            reading = self._raster_reading
+            photo = read_photo(content, path, bands=reading.bands, stretch=reading.stretch, max_pixels=max_pixels)
+        else:
+            image = images.decode(path, content, max_pixels=max_pixels)
+            warning = images.find_unused_range(path, content, image)
+            photo = RasterPhoto(np.asarray(image), None, (warning,) if warning else ())
+        pixels = self._scaled(photo.pixels)
+        alpha = None if photo.alpha is None else self._scaled(photo.alpha)
+        outcome = Outcome(
+            replace(row, milliseconds=_since(began)), warnings=photo.warnings, georeferenced=georeferenced
+        )
+        return ReadPhoto(task, pixels, alpha, outcome)
+
+    def _scaled(self, pixels: Pixels) -> Pixels:
         if not self._settings.resize:
-            return image
-        scale = self._side / min(image.size)
-        size = (max(self._side, round(image.width * scale)), max(self._side, round(image.height * scale)))
+            return pixels
+        height, width = pixels.shape[:2]
+        scale = self._side / min(height, width)
+        size = (max(self._side, round(width * scale)), max(self._side, round(height * scale)))
         # The filter that training uses.
-        return image.resize(size, Image.Resampling.BICUBIC)
+        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
 
 
-def _is_tiff(location: Location) -> bool:
-    return SUFFIXES.get(location.name_path.suffix.lower()) == "tiff"
+def _failed(task: Task, error: Exception) -> Outcome:
+    """Return the outcome of a photo that can't be read."""
+    location = task.photo.location
+    # From the file, which may be too large to be read.
+    georeferenced = not location.is_remote and is_georeferenced(location.path)
+    reason = f"{error}{_SCENE_ADVICE if task.becomes_tiff else ''}"
+    return Outcome(Row(source=str(location), error=reason), georeferenced=georeferenced)
 
 
 def _has_same_inputs(earlier: Row, row: Row) -> bool:

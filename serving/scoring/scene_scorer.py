@@ -14,8 +14,9 @@ from model.io.images import open_file, short_name
 from model.io.progress import SILENT, Progress
 from model.translator import Translator
 from serving.inference.scene import SceneReport, draw_scene
-from serving.scoring.image_scorer import Outcome, ScoreSettings, Task, find_kept, shared_row
+from serving.scoring.image_scorer import find_kept, shared_row
 from serving.scoring.manifest import Row
+from serving.scoring.tasks import Outcome, ScoreSettings, Task
 
 MAX_BYTES = 64 * 2**30
 """Maximum size of a scene, more than 4 billion pixels of eight 16-bit bands: all of it is read for its hash."""

@@ -3,26 +3,31 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import PurePath
 from typing import NamedTuple
 
 from model.bundle import OpenedModel, Origin
 from model.errors import DataError
 from model.io import files
+from model.io.images import printable, short_name
 from model.io.locations import Location
 from model.io.prefetch import run_ahead
 from model.io.progress import SILENT, Progress
 from model.spec import Frozen
 from model.translator import Translator
-from serving.encoding import SUFFIXES
-from serving.scoring.image_scorer import ImageScorer, Outcome, ReadPhoto, ScoreSettings, Task, check_settings, plan
+from serving.scoring.image_scorer import DrawnMap, ImageScorer, ReadPhoto
 from serving.scoring.manifest import CSV_FILE, Journal, read_rows, seal
 from serving.scoring.scene_scorer import Describe, SceneScorer
 from serving.scoring.sources import find_photos
+from serving.scoring.tasks import Outcome, ScoreSettings, Task, file_format, plan, plan_file
 
 THREADS, AHEAD = 2, 4
 """Number of threads to read and to write with, and of photos and maps that wait in memory for the next step."""
 REMOTE_THREADS, REMOTE_AHEAD = 8, 16
 """The same for photos or maps at an address, where threads wait for a server."""
+WAITING_PIXELS = 64_000_000
+"""Maximum number of pixels of all photos that wait; a photo of more than its share is read when it is drawn."""
 
 OnOutcome = Callable[[Outcome], None]
 """Called with each outcome as soon as it is known, in the thread that called `score`."""
@@ -47,14 +52,25 @@ class ScoreReport(Frozen):
     """Number of maps kept from earlier scorings of the same photos with the same model and settings."""
     failed: tuple[Failure, ...]
     warnings: tuple[str, ...]
-    """Sentences about all maps together; those about a single map are in its outcome."""
+    """Sentences about single maps, which are in their outcomes as well, and about all maps together."""
     model: str
+    """The model's origin: models:/NAME/VERSION or runs:/ID."""
+    origin: str
+    """The same, under the name that it has for a scene."""
     variant: str
     provider: str
     seconds: float
     """Time from the first photo to the last map, without preparation and manifests."""
     images_per_second: float
     """Rate of the maps drawn now."""
+
+
+def explain(source: str, error: str) -> str:
+    """Return the error of a photo as a sentence with its complete path or address."""
+    name = short_name(PurePath(source))
+    if name and error.startswith(f"{name} "):
+        error = f"{source}{error.removeprefix(name)}"
+    return printable(error if error.startswith(source) else f"{source}: {error}")
 
 
 class ModelUse(NamedTuple):
@@ -70,8 +86,11 @@ class NothingDrawn(DataError):
 
     def __init__(self, report: ScoreReport) -> None:
         """Name the first failures of a report."""
-        reasons = "\n".join(f"  {failure.source}: {failure.error}" for failure in report.failed[:20])
-        super().__init__(f"None of the photos can be drawn ({len(report.failed)}):\n{reasons}")
+        reasons = [explain(failure.source, failure.error) for failure in report.failed[:20]]
+        if len(report.failed) == 1:
+            super().__init__(reasons[0])
+        else:
+            super().__init__("\n  ".join([f"None of the photos can be drawn ({len(report.failed)}):", *reasons]))
         self.report = report
 
 
@@ -88,7 +107,7 @@ def score(
 ) -> ScoreReport:
     """Draw a map of every photo; photos that can't be drawn are in the report and in the manifest.
 
-    One photo may go to a file, `is_file_name(out)`: it replaces an existing file, and there is no manifest.
+    One photo may go to a file, as `file_format` defines: it replaces an existing file, and there is no manifest.
 
     Maps that an earlier scoring drew into `out` from the same photos, with the same model and settings, are kept, even
     if that scoring was killed; photos that it could not draw are tried again.
@@ -112,8 +131,10 @@ def score(
         DataError: There are no photos, or `out` holds something else.
         BundleError: The model can't be loaded.
     """
-    settings, to_file = settings or ScoreSettings(), is_file_name(out)
-    tasks = _plan_file(sources, out, settings) if to_file else _plan_folder(sources, out, settings)
+    settings, to_file = settings or ScoreSettings(), file_format(out) is not None
+    if not out.is_remote and out.path.is_symlink():
+        out = Location(files.follow(out.path))
+    tasks = plan_file(find_photos(sources), out, settings) if to_file else _plan_folder(sources, out, settings)
     translator = Translator(model.bundle, variant=variant)
     scorers = make_scorers(translator, settings, origin=model.origin, describe=describe)
     began = time.perf_counter()
@@ -152,8 +173,9 @@ def summarise(
         drawn=drawn,
         kept=kept,
         failed=failed,
-        warnings=_lost_georeferences(outcomes, settings),
+        warnings=(*dict.fromkeys(_each_warning(outcomes)), *_lost_georeferences(outcomes, settings)),
         model=str(use.origin),
+        origin=str(use.origin),
         variant=use.variant,
         provider=use.provider,
         seconds=round(seconds, 3),
@@ -162,22 +184,6 @@ def summarise(
     if len(failed) == len(outcomes):
         raise NothingDrawn(report)
     return report
-
-
-def is_file_name(out: Location) -> bool:
-    """Return whether maps go to a file, by its suffix, and not to a folder."""
-    return out.name_path.suffix.lower() in SUFFIXES and out.type() != "folder"
-
-
-def _plan_file(sources: Sequence[str], out: Location, settings: ScoreSettings) -> list[Task]:
-    photos, location = find_photos(sources), out.absolute()
-    if len(photos) > 1:
-        raise DataError(f"{len(photos)} photos can't go to the file {out}; name a folder for their maps.")
-    if location == photos[0].location:
-        raise DataError(f"The map of {location} would replace it; name another file.")
-    tasks = [Task(photos[0], location, location.name_path.name)]
-    check_settings(tasks, settings)
-    return tasks
 
 
 def _plan_folder(sources: Sequence[str], out: Location, settings: ScoreSettings) -> list[Task]:
@@ -209,6 +215,11 @@ def _record(outcomes: Iterable[Outcome], out: Location) -> list[Outcome]:
             journal.add(outcome.row)
             recorded.append(outcome)
     return recorded
+
+
+def _each_warning(outcomes: Iterable[Outcome]) -> Iterator[str]:
+    for outcome in outcomes:
+        yield from outcome.warnings
 
 
 def _lost_georeferences(outcomes: Iterable[Outcome], settings: ScoreSettings) -> tuple[str, ...]:
@@ -253,9 +264,14 @@ def draw_all(scorers: Scorers, tasks: Sequence[Task], *, progress: Progress = SI
 
 
 def _draw_photos(scorer: ImageScorer, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    """Read and write in threads; a photo too large for that is read, drawn and written before the next."""
     remote = any(task.photo.location.is_remote or task.location.is_remote for task in tasks)
     threads, ahead = (REMOTE_THREADS, REMOTE_AHEAD) if remote else (THREADS, AHEAD)
+    read = partial(scorer.read_ahead, max_pixels=WAITING_PIXELS // ahead)
+
+    def draw(found: ReadPhoto | Outcome | Task) -> DrawnMap | Outcome:
+        return scorer.write(scorer.draw(scorer.read(found))) if isinstance(found, Task) else scorer.draw(found)
+
     with ThreadPoolExecutor(threads, "read") as readers, ThreadPoolExecutor(threads, "write") as writers:
-        read = run_ahead(readers, scorer.read, tasks, ahead)
-        drawn = (scorer.draw(photo) if isinstance(photo, ReadPhoto) else photo for photo in read)
+        drawn = map(draw, run_ahead(readers, read, tasks, ahead))
         yield from run_ahead(writers, scorer.write, drawn, ahead)

@@ -78,7 +78,7 @@ def test_failures_give_exit_code_4_and_a_line_each(run_score, photos, bundle):
     done = run_score("my photos", "maps", "--model", bundle)
     assert done.returncode == 4
     lines = [line for line in done.stderr.splitlines() if str(photos) in line]
-    assert lines == [f"{photos}/b.png: my photos/b.png is of an unknown format; JPEG, PNG, WebP, TIFF are allowed"]
+    assert lines == [f"{photos}/b.png is of an unknown format; JPEG, PNG, WebP, TIFF, JPEG 2000 are allowed"]
     assert "Maps: 2 drawn in " in done.stdout and "1 failed." in done.stdout
 
 

@@ -15,9 +15,9 @@ from pipelines.cluster import resources
 from pipelines.cluster.distributed_scoring import Pool, draw_in_pool, score_distributed, size_pool
 from pipelines.cluster.scoring_actor import ScoringJob
 from serving.inference.scene import SceneReading
-from serving.scoring.image_scorer import ScoreSettings, plan
 from serving.scoring.scorer import score
 from serving.scoring.sources import find_photos
+from serving.scoring.tasks import ScoreSettings, plan
 from tests.fixtures.ray_nodes import drawing_actors
 from tests.fixtures.scored_folders import assert_same, draw_noise, leave_draft, maps_in, timeless
 from tests.fixtures.surveys import noise_bands, write_survey
@@ -133,7 +133,7 @@ def test_scenes_are_the_same_as_without_actors(ray_here, model, tmp_path):
     (torn,) = [outcome.row.error for outcome in outcomes if outcome.row.error]
     assert torn.startswith("survey/torn.tif is truncated")
     assert sorted(warning.partition(",")[0] for outcome in outcomes for warning in outcome.warnings) == [
-        f"survey/{name}.tif has pixels of 2 m; the model was trained on 0.9 m" for name in "ab"
+        f"survey/{name}.tif has pixels of 2 m and is drawn at 0.9 m" for name in "ab"
     ]
     again = score(model, [str(survey)], Location(tmp_path / "spread"), settings=settings)
     assert (again.drawn, again.kept) == (0, 3)

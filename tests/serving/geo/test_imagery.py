@@ -152,9 +152,7 @@ def test_a_resolution_far_from_the_models_is_reported(make_scene):
     path = make_scene(noise(3))
     assert read_scene(path, resolution=0.99)[2].warnings == []
     (warning,) = read_scene(path, resolution=1.5)[2].warnings
-    assert warning.endswith(
-        "scene.tif has pixels of 0.5 m; the model was trained on 1.5 m, 3.0 times off: expect a poor map."
-    )
+    assert warning.endswith("scene.tif has pixels of 0.5 m and is drawn at 1.5 m, 3.0 times off: expect a poor map.")
     assert "more than 16 times off" in opening_error(path, resolution=20)
 
 

@@ -26,7 +26,7 @@ def test_a_folder_of_foreign_files_is_refused_and_untouched(bundle, photos, tmp_
 def test_photos_are_not_replaced(bundle, photos, maps):
     assert "no earlier scoring made" in refused(bundle, photos, photos)
     draw(bundle, photos, maps)
-    assert "would replace it" in refused(bundle, maps, maps)
+    assert "would replace a photo" in refused(bundle, maps, maps)
 
 
 def test_a_file_is_not_a_folder_for_maps(bundle, photos, tmp_path):

@@ -46,8 +46,8 @@ def test_scenes_and_photos_of_a_folder_become_maps(run_score, survey, make_bundl
     assert json.loads((maps / "west.manifest.json").read_text())["item"] == "west.stac.json"
     assert not list(maps.glob(".*")) and not list(maps.glob("photo.*.json"))
     (message,) = done.stderr.splitlines()
-    assert message.startswith(f"{survey}/torn.tif: survey/torn.tif is truncated: rows from ")
-    assert rows(maps)["torn.tif"]["error"] == report["failed"][0]["error"] == message.partition(": ")[2]
+    assert message.startswith(f"{survey}/torn.tif is truncated: rows from ")
+    assert rows(maps)["torn.tif"]["error"] == report["failed"][0]["error"] == message.removeprefix(f"{survey.parent}/")
 
 
 def test_a_terminal_shows_the_progress_of_photos_and_scenes(survey, make_bundle, tmp_path):
@@ -130,7 +130,7 @@ def test_a_scene_that_can_t_be_drawn_is_a_row_and_the_others_are_drawn(bundle, s
     assert list(reasons) == ["garbled.tif", "picture.tif", "pipe.tif", "single.tif", "vrt.tif", "west.tif"]
     assert "is a VRT; a scene must be a TIFF" in reasons["vrt.tif"] and "of another format" in reasons["picture.tif"]
     assert reasons["garbled.tif"].startswith("survey/garbled.tif is broken: its metadata can't be read (")
-    assert reasons["pipe.tif"] == "survey/pipe.tif is missing or not a regular file"
+    assert reasons["pipe.tif"] == "survey/pipe.tif is a pipe, socket or device, not a regular file"
     assert reasons["single.tif"] == "Bands (1, 2, 3) can't be drawn; name one or three of 1 to 1."
     assert reasons["west.tif"] == f"{maps}/west.tif is a folder; name a file for the map."
     assert (report.drawn, report.kept) == (1, 1)
@@ -148,19 +148,22 @@ def test_settings_without_effect_are_refused(bundle, survey, maps, tmp_path):
     with pytest.raises(ConfigError, match=r"TIFFs that become TIFFs, 2 here, are scenes.*omit --resize"):
         draw_scenes(bundle, survey, maps, resize=True)
     for photos, out in ((survey / "photo.png", maps), (survey / "photo.png", tmp_path / "map.tif")):
-        with pytest.raises(ConfigError, match=r"given \(scene bands=1\), but no TIFF on a disk becomes a TIFF"):
+        with pytest.raises(ConfigError, match=r"given \(scene bands=1\), but no photo is a TIFF or JPEG 2000 file"):
             draw_scenes(bundle, photos, out, bands=(1,))
+    with pytest.raises(ConfigError, match="A ground resolution of 2 m is given, but no photo is a scene"):
+        draw_scenes(bundle, survey, maps, format="png", resolution=2.0)
     assert not maps.exists()
 
 
 def test_options_without_effect_are_refused(run_score, survey, make_bundle, maps):
     words = ("survey", "maps", "--model", make_bundle())
     for options, message in (
-        (("--bands", "1"), "--bands can't be used here: they are for scenes"),
-        (("--bands", "1", "--format", "webp"), "or --format tiff for a folder"),
+        (("--resolution", "1"), "A ground resolution of 1 m is given, but no photo is a scene"),
+        (("--actors", "1"), "--actors has no effect without --distributed; omit it."),
+        (("--actors", "1", "--cpus-per-actor", "1"), "--actors and --cpus-per-actor have no effect without"),
         (
             ("--vector", "a.gpkg", "--format", "tiff"),
-            "--vector can't be used here: polygons are made of a single",
+            "--vector has no effect here: polygons are made of a single scene",
         ),
         (("--resize", "--format", "tiff"), "omit --resize"),
     ):
@@ -202,7 +205,7 @@ def test_the_command_line_warns_even_if_nothing_can_be_drawn(run_score, survey, 
         truncate(survey / name)
     (survey / "photo.png").unlink()
     done = run_score("survey", "maps", "--model", make_bundle())
-    warning, error = done.stderr.splitlines()[2:4]
+    warning, error = done.stderr.splitlines()[:2]
     assert warning.startswith("Warning: 2 of the photos are georeferenced") and done.returncode == 2
     assert error == "Error: None of the photos can be drawn (2):"
 

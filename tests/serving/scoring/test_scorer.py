@@ -12,7 +12,7 @@ from model.errors import DataError
 from model.io.locations import Location
 from model.spec import NetworkConfig, signature
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER
-from serving.scoring.scorer import is_file_name
+from serving.scoring.tasks import file_format
 from tests.fixtures.project import PROJECT
 from tests.fixtures.scored_folders import (
     SIDE,
@@ -131,15 +131,33 @@ def test_one_photo_may_go_to_a_file(bundle, photos, tmp_path, name, kind):
 
 def test_a_name_with_an_images_suffix_is_a_file_unless_it_is_a_folder(tmp_path):
     (tmp_path / "folder.png").mkdir()
-    assert is_file_name(Location(tmp_path / "map.png")) and is_file_name(Location(tmp_path / "map.TIF"))
-    assert not is_file_name(Location(tmp_path / "maps")) and not is_file_name(Location(tmp_path / "folder.png"))
+    names = ("map.png", "map.TIF", ".png", "maps", "maps.v2", "maps.2026", "folder.png")
+    expected = ["png", "tiff", "png", None, None, None, None]
+    assert [file_format(Location(tmp_path / name)) for name in names] == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["map.jp2", "map.GIF", "map.bmp", "map.avif", "map.heic", "map.svg", "map.vrt", "a.nc"]
+)
+def test_a_file_of_a_format_that_is_not_written_is_refused(bundle, photos, tmp_path, name):
+    reason = refused(bundle, photos / "a.png", tmp_path / name)
+    assert reason.startswith(
+        f"{tmp_path / name} can't be written: maps are .png, .jpg, .jpeg, .webp, .tif, .tiff files."
+    )
+    (tmp_path / name).mkdir()
+    assert draw(bundle, photos / "a.png", tmp_path / name).drawn == 1
+    assert drawn_names(tmp_path / name) == {"a.png"}
 
 
 def test_a_file_takes_one_photo_and_does_not_replace_it(bundle, photos, tmp_path):
+    (tmp_path / "link.png").symlink_to(photos / "a.png")
     assert refused(bundle, photos, tmp_path / "map.png").startswith("3 photos can't go to the file ")
-    assert "would replace it" in refused(bundle, photos / "a.png", photos / "a.png")
+    for target in (photos / "a.png", tmp_path / "link.png"):
+        assert refused(bundle, photos / "a.png", target) == (
+            f"The map {photos / 'a.png'} would replace a photo; name another file."
+        )
     (photos / "a.png").write_bytes(b"no photo")
-    assert "a.png is of an unknown format" in refused(bundle, photos / "a.png", tmp_path / "map.png")
+    assert f"{photos}/a.png is of an unknown format" in refused(bundle, photos / "a.png", tmp_path / "map.png")
 
 
 # The manifest
@@ -157,7 +175,7 @@ def test_the_manifest_names_photos_maps_and_model(bundle, photos, maps):
     assert (row["width"], row["height"], row["variant"], row["error"]) == ("32", "32", "fp32", "")
     assert (row["model"], row["model_sha256"]) == ("models:/sat2map/7", bundle.manifest.sha256)
     assert float(row["milliseconds"]) > 0
-    expected = "photos/broken.jpg is of an unknown format; JPEG, PNG, WebP, TIFF are allowed"
+    expected = "photos/broken.jpg is of an unknown format; JPEG, PNG, WebP, TIFF, JPEG 2000 are allowed"
     assert found["broken.jpg"]["error"] == errors(report)["broken.jpg"] == expected
     assert not any(found["broken.jpg"][key] for key in ("output", "output_sha256", "width", "milliseconds"))
     assert draw(bundle, photos, maps).model == "runs:/1f0c"
@@ -167,13 +185,13 @@ def test_photos_that_can_t_be_drawn_are_reported_and_the_others_are_drawn(bundle
     truncate(photos / "b.png")
     (photos / "empty.jpg").touch()
     noise(5).save(photos / "d.gif")
-    noise(5).save(photos / "pages.tif", save_all=True, append_images=[noise(6)])
+    noise(5).save(photos / "pages.webp", save_all=True, append_images=[noise(6)])
     outcomes = []
     report = draw(bundle, photos, maps, on_outcome=outcomes.append)
-    assert report.drawn == 2 and list(errors(report)) == ["b.png", "d.gif", "empty.jpg", "pages.tif"]
+    assert report.drawn == 2 and list(errors(report)) == ["b.png", "d.gif", "empty.jpg", "pages.webp"]
     assert errors(report)["b.png"].startswith("photos/b.png is broken or truncated (")
-    assert errors(report)["d.gif"] == "photos/d.gif is GIF; JPEG, PNG, WebP, TIFF are allowed"
-    assert errors(report)["pages.tif"] == "photos/pages.tif has several pages; a single image is needed"
+    assert errors(report)["d.gif"] == "photos/d.gif is a GIF image; convert it to JPEG, PNG or WebP"
+    assert errors(report)["pages.webp"] == "photos/pages.webp is an animation; a single image is needed"
     assert drawn_names(maps) == {"a.png", "c.png"}
     assert [outcome.row.source for outcome in outcomes if outcome.row.error] == [
         str(photos / name) for name in errors(report)
@@ -184,7 +202,7 @@ def test_photos_that_can_t_be_drawn_are_reported_and_the_others_are_drawn(bundle
 def test_if_nothing_can_be_drawn_it_is_an_error_and_the_manifest_has_the_reasons(bundle, photos, maps):
     for path in photos.iterdir():
         path.write_bytes(b"no photo")
-    with pytest.raises(DataError, match=r"^None of the photos can be drawn \(3\):\n  .*a\.png: photos/a\.png is of"):
+    with pytest.raises(DataError, match=r"^None of the photos can be drawn \(3\):\n  /.*/photos/a\.png is of"):
         draw(bundle, photos, maps)
     assert drawn_names(maps) == set() and all(row["error"] for row in rows(maps).values())
 
