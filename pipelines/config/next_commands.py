@@ -8,40 +8,32 @@ from typing import Any
 
 import yaml
 
-from pipelines.config.loading import leaves, load, split_settings
+from pipelines.config.loading import leaves, split_settings
 from pipelines.config.schema import RunConfig
 
 USED: dict[str, tuple[str, ...]] = {
+    "train": ("",),
     "promote": ("workspace", "tracking.model_name", "promotion.", "evaluation."),
     "rollback": ("tracking.model_name",),
     "pull": ("tracking.model_name",),
     "main": ("workspace", "tracking."),
 }
-"""Settings that a verb takes from its command line, with sections by their prefix.
-
-`prepare`, `train` and `tune` take all of them. Verbs that work on a run take the workspace, and find the others in it.
-"""
-OF_A_RUN = ("workspace",)
-NEW = ("prepare", "train", "tune")
+"""Settings that a verb takes from its command line, with sections by their prefix."""
 
 
-def command(verb: str, *words: str, config: RunConfig) -> str:
-    """Return a command line of a verb with its arguments and the settings that it needs.
+def command(verb: str, *words: str, config: RunConfig, found: RunConfig | None = None) -> str:
+    """Return a command line of a verb, with the settings that it needs.
 
     Args:
-        verb: Verb and option, such as `train` or `train --resume`.
+        verb: One of USED; `of_run` has those that work on a run.
         words: Arguments and options.
         config: The settings that the verb is to work with.
+        found: The settings that it would find itself, by default those of the schema.
     """
-    source = config.data.source
-    found = load(None, [f"data.source={as_text(source)}"]) if verb in NEW else RunConfig()
-    base = dict(leaves(found.model_dump(mode="json")))
-    if verb in NEW and source != "sample":
-        base.pop("data.source")
-    used = ("",) if verb in NEW else USED.get(verb, OF_A_RUN)
-    wanted = leaves(config.model_dump(mode="json"))
-    missing = {key: value for key, value in wanted if key.startswith(used) and (key not in base or base[key] != value)}
-    return shlex.join(["sat2map", *verb.split(), *words, *set_options(missing)])
+    base = dict(leaves((found or RunConfig()).model_dump(mode="json"))) | {"workspace": "workspace"}
+    wanted = {key: value for key, value in leaves(config.model_dump(mode="json")) if key.startswith(USED[verb])}
+    missing = {key: value for key, value in wanted.items() if base[key] != value}
+    return shlex.join(["sat2map", verb, *words, *set_options(missing)])
 
 
 def of_run(verb: str, *words: str, workspace: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config.loading import load
+from pipelines.config.loading import follow, load, with_settings
 from pipelines.config.next_commands import as_text, command, of_run, set_options
 
 NAMES = [
@@ -33,8 +33,7 @@ def settings_of(line):
 
 def test_what_a_verb_finds_itself_is_left_out():
     config = load("sample")
-    assert command("export", config=config) == "sat2map export"
-    assert command("train", config=config) == "sat2map train"
+    assert command("train", config=config, found=config) == "sat2map train"
     assert command("promote", "1", config=config) == "sat2map promote 1"
     assert of_run("export", workspace=Path("workspace").resolve()) == "sat2map export"
 
@@ -50,16 +49,23 @@ def test_names_are_quoted(name):
     )
 
 
-@pytest.mark.parametrize("source", ["sample", "/my pairs", "kaggle://owner/name#maps"])
 @pytest.mark.parametrize("file", ["sample", "default", "maps"])
-def test_training_begins_with_the_same_settings(source, file):
-    config = load(file, [f"data.source={as_text(source)}", "training.epochs=3", "export.variants=[]", "workspace=/a b"])
-    assert load(None, settings_of(command("train", config=config))) == config
+def test_training_begins_with_the_same_settings(file):
+    found = load(file, ["data.source='/my pairs'", "workspace=/a b"])
+    changes = {
+        "training.epochs": 3,
+        "export.variants": [],
+        "network.norm": "instance",
+        "tracking.model_name": "my maps",
+    }
+    config = with_settings(found, changes)
+    words = settings_of(command("train", config=config, found=found))
+    assert follow(found, None, words) == config
+    assert command("train", config=found, found=found) == "sat2map train --set 'workspace=/a b'"
 
 
 def test_each_verb_gets_only_the_settings_that_it_reads():
     config = load("maps", ["workspace=/a", "promotion.min_gain=1", "tracking.model_name=mine"])
-    assert command("export", config=config) == "sat2map export --set workspace=/a"
     assert command("rollback", config=config) == "sat2map rollback --set tracking.model_name=mine"
     expected = "sat2map promote 3 --set 'workspace=/a promotion.min_gain=1.0 tracking.model_name=mine'"
     assert command("promote", "3", config=config) == expected

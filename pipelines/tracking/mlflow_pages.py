@@ -1,0 +1,30 @@
+"""MLflow's pages and commands, as they are printed for the user."""
+
+import os
+import shlex
+
+import mlflow
+from mlflow.utils.file_utils import path_to_local_sqlite_uri
+
+from model.io.addresses import hide_passwords
+from pipelines.tracking import mlflow_runs
+
+
+def of_run(run_id: str) -> str:
+    """Return the address of a run's page on a server, or the command that starts a server for a local database."""
+    uri = mlflow.get_tracking_uri()
+    if uri.startswith(("http://", "https://")):
+        with mlflow_runs.server_errors():
+            experiment = mlflow.MlflowClient().get_run(run_id).info.experiment_id
+        return f"{hide_passwords(uri).rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+    if uri == path_to_local_sqlite_uri(os.path.abspath("mlflow.db")):  # type: ignore[no-untyped-call]
+        # Its own default, which does not depend on MLFLOW_TRACKING_URI.
+        return "mlflow ui"
+    # A password must not be printed.
+    store = shlex.quote(uri) if hide_passwords(uri) == uri else '"$MLFLOW_TRACKING_URI"'
+    return f"mlflow ui --backend-store-uri {store}"
+
+
+def serve(model_uri: str) -> str:
+    """Return the command that serves a registered model over HTTP."""
+    return shlex.join(["mlflow", "models", "serve", "-m", model_uri, "--env-manager", "local"])
