@@ -4,6 +4,7 @@ from model.io.progress import stage
 from model.spec import Frozen
 from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
+from pipelines.data.prepared import locate
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.export.export import to_bundle
 from pipelines.metrics.scores import Scores
@@ -23,6 +24,7 @@ class FlowResult(Frozen):
 
 def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     """Run all steps, from pairs to a registered model; each writes its results to the workspace."""
+    config = locate(config)
     mlflow_runs.connect()
     with stage("Preparing pairs"):
         pairs = prepare(config)

@@ -53,14 +53,6 @@ class RunRecord(Frozen):
     generator_sha256: str = ""
     """sha256 of the trained generator's file; empty in records of version 0.2.0 and earlier."""
 
-    def describe(self) -> str:
-        """Describe steps, time and speed, the latter two since the last start."""
-        text = f"{self.steps} step{'' if self.steps == 1 else 's'}"
-        if self.seconds <= 0:
-            return text
-        part = f", the last {self.steps - self.resumed_after}" if self.resumed_after else ""
-        return f"{text}{part} in {self.seconds:.0f} s, {self.images_per_second:.1f} images/s"
-
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -176,6 +168,10 @@ class RunFolder:
             return ""
         if locks.is_held(self.pairs_file):
             return f"Run {self.run_id} is still being trained; wait for its end."
+        return self.stopped()
+
+    def stopped(self) -> str:
+        """Return a sentence on how to continue the training, which has stopped."""
         if not (steps := [int(path.name[5:]) for path in self.checkpoints.glob("step-????????")]):
             return f"Run {self.run_id} stopped before its first checkpoint; run `train` again."
         resume = self.command("train --resume", self.run_id)

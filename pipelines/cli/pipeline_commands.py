@@ -1,11 +1,16 @@
 """The verbs main, prepare, train, tune and export."""
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.cli.options import AsJson, Config, Run, Settings, find_run, load, load_run
 from pipelines.cli.verbs import Result, Verbs
+
+if TYPE_CHECKING:
+    from pipelines.config.schema import RunConfig
+    from pipelines.data.pairs import PairIndex
 
 app = Verbs()
 
@@ -47,19 +52,21 @@ def train(
     ] = "",
     as_json: AsJson = False,
 ) -> Result:
-    """Train on the prepared pairs with Ray Train, tracked by MLflow."""
+    """Train on the prepared pairs with Ray Train, tracked by MLflow.
+
+    The settings are those that the pairs were prepared with, apart from those that you set. If you name another
+    source, or change what determines the pairs, they are prepared first.
+    """
     if resume:
         begun = find_run(config, settings, resume)
         from pipelines.training.train import resume as resume_run
 
         folder = resume_run(begun, settings or [], file=config or None)
     else:
-        run_config = load(config, settings)
-        from pipelines.data.pairs import PairIndex
+        run_config, pairs = _load_with_pairs(config, settings)
         from pipelines.training.train import fit
-        from pipelines.workspace import Workspace
 
-        folder = fit(run_config, PairIndex.load(Workspace(run_config.workspace).pairs_file))
+        folder = fit(run_config, pairs)
     from pipelines.cli import summary
 
     return Result(folder.record(), lambda: summary.training(folder), as_json)
@@ -72,24 +79,25 @@ def tune(
     resume: Annotated[str, typer.Option("--resume", metavar="ID", help="Resume this search.")] = "",
     as_json: AsJson = False,
 ) -> Result:
-    """Search learning rate, L1 weight, norm and width with Ray Tune (settings: tune)."""
+    """Search learning rate, L1 weight, norm and width with Ray Tune (settings: tune).
+
+    Pairs and settings are found as by `train`.
+    """
     if resume:
         folder = find_run(config, settings, resume)
         from pipelines.config.loading import change
         from pipelines.training.tune import resume as resume_search
 
-        change(folder.config(), settings or [], verb="tune --resume", file=config or None)
+        run_config = change(folder.config(), settings or [], verb="tune --resume", file=config or None)
         found = resume_search(folder)
     else:
-        run_config = load(config, settings)
-        from pipelines.data.pairs import PairIndex
+        run_config, pairs = _load_with_pairs(config, settings)
         from pipelines.training.tune import search
-        from pipelines.workspace import Workspace
 
-        found = search(run_config, PairIndex.load(Workspace(run_config.workspace).pairs_file))
+        found = search(run_config, pairs)
     from pipelines.cli import summary
 
-    return Result(found, lambda: summary.search(found), as_json)
+    return Result(found, lambda: summary.search(run_config, found), as_json)
 
 
 @app.command()
@@ -104,4 +112,20 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
     from pipelines.export.export import to_bundle
 
     bundle = to_bundle(folder, run_config.export, palette=run_config.evaluation.palette)
-    return Result(bundle.manifest, lambda: summary.bundle(bundle), as_json)
+    return Result(bundle.manifest, lambda: summary.bundle(folder, bundle), as_json)
+
+
+def _load_with_pairs(config: str | None, settings: list[str] | None) -> "tuple[RunConfig, PairIndex]":
+    """Return the settings and the pairs of a training, prepared first if those in the workspace are others."""
+    from pipelines.config.loading import check_each
+
+    # Before anything heavy is imported.
+    check_each(config or None, settings or [])
+    from pipelines.data import prepared
+    from pipelines.data.prepare import prepare as prepare_pairs
+
+    plan = prepared.plan(config or None, settings or [])
+    if plan.pairs is not None:
+        return plan.config, plan.pairs
+    print(f"Preparing pairs of {plan.config.data.source} first: {plan.reason}.", file=sys.stderr)
+    return plan.config, prepare_pairs(plan.config)

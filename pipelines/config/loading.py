@@ -52,11 +52,56 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
     """
     settings = _parse(overrides)
     changes = _with_values(settings)
-    if file is None:
-        file = "sample" if changes.get("data.source", "sample") == "sample" else "default"
-    config = _build(yaml_files.read(yaml_files.find(file)), changes)
+    config = _build(yaml_files.read(yaml_files.find(default_file(changes) if file is None else file)), changes)
     _check_known(settings, config)
     return config
+
+
+def default_file(changes: Mapping[str, Any]) -> str:
+    """Return the name of the shipped configuration that suits the data."""
+    return "sample" if changes.get("data.source", "sample") == "sample" else "default"
+
+
+def parse_changes(overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the values that overrides set, by dotted key, unchecked.
+
+    Raises:
+        ConfigError: An override has no `=`, or its value is not YAML.
+    """
+    return _with_values(_parse(overrides))
+
+
+def follow(prepared: RunConfig, file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
+    """Read settings as `load` does, but start from those of prepared pairs unless a source is named.
+
+    Without a file, all settings of the pairs are kept; a file replaces them, apart from those of `data` that it does
+    not name. The workspace is never that of the pairs.
+
+    Args:
+        prepared: The settings that the pairs were prepared with.
+        file: As for `load`.
+        overrides: As for `load`.
+
+    Raises:
+        ConfigError: As for `load`.
+        DataError: As for `load`.
+    """
+    given = {**_in_file(file), **parse_changes(overrides)}
+    if "data.source" in given:
+        return load(file, overrides)
+    tree = prepared.model_dump(mode="json")
+    start = tree if file is None else {"data": tree["data"]}
+    return _build(start, {"workspace": str(workspace_of(file, overrides)), **given})
+
+
+def check_each(file: str | Path | None, overrides: Iterable[str]) -> None:
+    """Check every setting of a YAML file and of overrides by itself, but not whether they go together.
+
+    Raises:
+        ConfigError: The file can't be read, a key is unknown, or a value has the wrong type or is out of range.
+    """
+    settings = _parse(overrides)
+    _check_known(settings, _validate({}, {**_in_file(file), **_with_values(settings)}))
 
 
 def workspace_of(file: str | Path | None, overrides: Iterable[str]) -> Path:
@@ -65,7 +110,7 @@ def workspace_of(file: str | Path | None, overrides: Iterable[str]) -> Path:
     Raises:
         ConfigError: The file or an override can't be read.
     """
-    given = {**_in_file(file), **_with_values(_parse(overrides))}
+    given = {**_in_file(file), **parse_changes(overrides)}
     return _build({}, {key: value for key, value in given.items() if key == "workspace"}).workspace
 
 
@@ -143,14 +188,18 @@ def _with_values(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
+    config = _validate(tree, changes)
+    _check_together(config)
+    return config
+
+
+def _validate(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
     for key, value in changes.items():
         _put(tree, key, value)
     try:
-        config = RunConfig.model_validate(tree)
+        return RunConfig.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(explain(error)) from error
-    _check_together(config)
-    return config
 
 
 def _check_together(config: RunConfig) -> None:

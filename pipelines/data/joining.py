@@ -66,22 +66,21 @@ class Naming(NamedTuple):
         read = [(image, role._replace(side=self.read(image.stem, "").side)) for image, role in parts]
         return [Part(image, role) for image, role in read if role.side]
 
-    def describe(self, parts: Sequence[Part]) -> str:
-        """Return what is removed from the names of photos and of maps, most often: `*_sat and *_map`; may be empty."""
-        patterns = []
-        for side in SIDES:
-            stems = [(image.stem, self.read(image.stem, role.side)) for image, role in parts]
-            shown = Counter(name.replace(stem.key, "*", 1) for name, stem in stems if stem.side == side)
-            patterns.append(shown.most_common(1)[0][0] if shown else "*")
-        return "" if set(patterns) == {"*"} else " and ".join(patterns)
+    def pattern(self, parts: Iterable[Part]) -> str:
+        """Return the most common form of the names of photos, or of maps, such as `*_sat`; `*` for any name."""
+        names = [(image.stem, self.read(image.stem, role.side).key) for image, role in parts]
+        (pattern, _), *_ = Counter(name.replace(key, "*", 1) for name, key in names).most_common(1)
+        return pattern
 
 
 def find_naming(parts: Sequence[Part]) -> Naming:
     """Return how to join the images: by equal names unless another way makes more pairs of photos and maps.
 
     The words of `pipelines.data.roles` are removed from the ends of the names, or what all names of photos, or of
-    maps, begin and end with.
+    maps, begin and end with. Side-by-side images are joined to nothing.
     """
+    if not any(part.role.side for part in parts):
+        return _EQUAL
     return max([_EQUAL, *_BY_WORDS, _common_ends(parts)], key=lambda naming: naming.matched(parts))
 
 

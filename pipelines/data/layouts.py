@@ -29,7 +29,8 @@ _HELD_OUT: tuple[Split, Split] = ("val", "test")
 _TITLES: dict[Side, str] = {"": "side-by-side images", "photo": "photos", "map": "maps"}
 LAYOUTS = (
     "Put the pairs (JPEG, PNG, WebP or TIFF) in train/ and val/, each image with the photo left and the map right; "
-    "or photos in trainA/ and maps of the same names in trainB/ (held-out ones in valA/ and valB/); "
+    "or photos in trainA/ and maps of the same names in trainB/ (held-out ones in valA/ and valB/), or in photos/ and "
+    "maps/; "
     "or side-by-side images in the folder itself; or list them in a CSV file with the columns photo and map."
 )
 
@@ -84,7 +85,7 @@ def find_candidates(folder: Location) -> Layout:
         inside = inside if naming is None else naming.name_sides(inside)
     held_out = _choose_held_out(inside, train, found.folder)
     used = [part for part in inside if part.role.split in (train, held_out)]
-    _refuse_two_layouts(used, found.folder)
+    _refuse_two_layouts([part for part in inside if part.role.split in (train, held_out, "")], train, found.folder)
     by_words = naming is not None
     naming = naming or find_naming(used)
     joined = list(naming.join(used))
@@ -157,10 +158,13 @@ def _choose_held_out(parts: Sequence[Part], train: Split, folder: Location) -> S
     return next((split for split in _HELD_OUT if sides.get(split, set()) >= whole), None)
 
 
-def _refuse_two_layouts(parts: Sequence[Part], folder: Location) -> None:
-    """Raise a DataError if folders of the same split and side, or of a split with and without sides, have two names."""
-    for split in sorted({part.role.split for part in parts}):
-        roles = [part.role for part in parts if part.role.split == split]
+def _refuse_two_layouts(parts: Sequence[Part], train: Split, folder: Location) -> None:
+    """Raise a DataError if folders of the same split and side, or of a split with and without sides, have two names.
+
+    Folders without a split are as good as those to train on.
+    """
+    for split in sorted({part.role.split or train for part in parts}):
+        roles = [part.role for part in parts if (part.role.split or train) == split]
         names: dict[Side, set[tuple[str, ...]]] = {}
         for role in roles:
             names.setdefault(role.side, set()).add(role.names)
@@ -169,7 +173,7 @@ def _refuse_two_layouts(parts: Sequence[Part], folder: Location) -> None:
             several = {min(found) for found in names.values()}
         if several:
             first, second, *_ = (_show(name) for name in sorted(several))
-            raise DataError(f"{folder} has both {first} and {second}: keep one of the two layouts.")
+            raise DataError(f"{folder} has both {first} and {second}; keep only one of the two.")
 
 
 def _candidate(pair: Joined, parts: Sequence[Part], *, split: bool) -> Candidate:
@@ -205,13 +209,13 @@ def _other_folder(image: ImageFile, parts: Sequence[Part]) -> str:
 def _count_unused(parts: Sequence[Part], used: Sequence[Part], held_out: Split | None) -> list[Unused]:
     """Count the images that are in no pair, by folder."""
     folders = {part.role.names for part in used}
-    inside = " and ".join(sorted({_show(names) for names in folders if names}))
+    inside = " and ".join(sorted({_show((*part.role.root, *part.role.names)) for part in used}))
     counts: Counter[tuple[str, str]] = Counter()
     for image, role in parts:
         if role.names in folders:
             reason = "neither photos nor maps by their names"
         elif role.split in _HELD_OUT and role.split != held_out:
-            reason = f"{held_out}/ is held out" if held_out else "not whole pairs"
+            reason = f"{held_out}/ is held out" if held_out else "no pairs of a photo and a map"
         else:
             reason = f"outside {inside}"
         counts[_show(image.folders), reason] += 1
@@ -222,23 +226,20 @@ def _count_unused(parts: Sequence[Part], used: Sequence[Part], held_out: Split |
 
 
 def _describe(parts: Sequence[Part], held_out: Split | None, naming: Naming) -> str:
-    """Describe a layout: `photos in trainA/, maps in trainB/; held out: valA/, valB/`."""
-    texts = []
-    for chosen in (False, True):
-        roles = {part.role for part in parts if (part.role.split == held_out) == chosen}
-        where = {
-            side: ", ".join(sorted({_show(role.names) for role in roles if role.side == side})) for side in _TITLES
-        }
-        texts.append(
-            ", ".join(
-                dict.fromkeys(
-                    where[side] if chosen else f"{_TITLES[side]} in {where[side]}" for side in _TITLES if where[side]
-                )
-            )
-        )
-    names = naming.describe(parts)
-    text = texts[0] + (f"; held out: {texts[1]}" if texts[1] else "")
-    return f"{text}; names: {names}" if names else text
+    """Describe a layout: `photos in trainA/, maps in trainB/; held out: valA/, valB/`, or `photos *_sat in ./, ...`."""
+    train, held = [], []
+    for side, title in _TITLES.items():
+        same = [part for part in parts if part.role.side == side]
+        if same:
+            pattern = naming.pattern(same)
+            name = title if pattern == "*" else f"{title} {pattern}"
+            train.append(f"{name} in {_list_folders(part for part in same if part.role.split != held_out)}")
+            held.append(_list_folders(part for part in same if part.role.split == held_out))
+    return ", ".join(train) + (f"; held out: {', '.join(dict.fromkeys(held))}" if held_out else "")
+
+
+def _list_folders(parts: Iterable[Part]) -> str:
+    return ", ".join(sorted({_show((*part.role.root, *part.role.names)) for part in parts}))
 
 
 def _show(folders: Sequence[str]) -> str:

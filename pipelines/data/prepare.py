@@ -1,5 +1,6 @@
 """Preparation of the pairs: painted, downloaded or found, and every one checked."""
 
+import logging
 from pathlib import Path
 
 from model.errors import DataError
@@ -7,22 +8,26 @@ from model.io.addresses import is_address
 from model.io.files import write_text
 from model.io.locations import Location
 from pipelines.config.schema import RunConfig
-from pipelines.data import kaggle
+from pipelines.data import kaggle, prepared
 from pipelines.data.indexing import index_folder
 from pipelines.data.pairs import PairIndex, rejected_report
 from pipelines.data.sample.painter import STYLE, paint_folder
+from pipelines.data.splits import MIN_VAL
 from pipelines.workspace import Workspace
 
-MIN_VAL = 3
-"""Least number of held-out pairs, which confidence intervals need."""
+_log = logging.getLogger(__name__)
 
 
 def prepare(config: RunConfig) -> PairIndex:
     """Paint, download or find the pairs, and write their index and the list of rejected ones to the workspace.
 
+    The settings are written as well, for `train` and `tune`. Images that are not used, and pairs that can hardly be
+    learned from, are logged as warnings.
+
     Raises:
         DataError: There are no pairs, too few of them are good or held out, or their location does not answer.
     """
+    config = prepared.locate(config)
     workspace = Workspace(config.workspace)
     index = index_folder(
         _folder(config, workspace),
@@ -32,22 +37,30 @@ def prepare(config: RunConfig) -> PairIndex:
         min_good=config.data.min_good,
     )
     if len(index.val) < MIN_VAL:
+        advice = "Add some, or remove them all: then a share of the other pairs is held out (data.val_fraction)"
+        if config.data.source == prepared.SAMPLE:
+            advice = "Increase data.sample.val"
         raise DataError(
             f"{config.data.source} has {len(index.val)} held-out pairs; confidence intervals need at least {MIN_VAL}. "
-            "Add pairs to val/, or increase data.val_fraction (data.sample.val for painted scenes)."
+            f"{advice}."
         )
     index.save(workspace.pairs_file)
     write_text(workspace.rejected_file, rejected_report(index))
+    prepared.record(workspace, config, index)
+    for item in index.unused:
+        _log.warning("Not used: %s %s.", item.name, item.reason)
+    for warning in index.warnings:
+        _log.warning("Warning: %s", warning)
     return index
 
 
 def _folder(config: RunConfig, workspace: Workspace) -> Location:
     source = config.data.source
-    if source == "sample":
+    if source == prepared.SAMPLE:
         return Location(_sample(config, workspace))
     if source.startswith("kaggle://"):
         return Location(kaggle.fetch(source))
-    return Location.parse(source if is_address(source) else Path(source).expanduser())
+    return Location.parse(source if is_address(source) else Path(source))
 
 
 def _sample(config: RunConfig, workspace: Workspace) -> Path:

@@ -109,7 +109,11 @@ def test_prepare_writes_addresses_and_copies_nothing(store, tmp_path, key):
     found = prepare(load_config(None, settings))
     assert found.source == address and found.fingerprint == index(folder).fingerprint
     assert PairIndex.load(tmp_path / "work" / "pairs.json") == found
-    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["pairs.json", "rejected.csv"]
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [
+        "pairs.json",
+        "prepared.json",
+        "rejected.csv",
+    ]
 
 
 def test_the_command_line_explains_a_missing_folder(store, tmp_path):

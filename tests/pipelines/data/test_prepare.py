@@ -49,7 +49,12 @@ def painted(tmp_path_factory):
 def test_sample_is_painted_into_the_workspace(painted):
     folder, index = painted
     sample = folder / "sample-v1-32px-4+3-seed0"
-    assert sorted(path.name for path in folder.iterdir()) == ["pairs.json", "rejected.csv", sample.name]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "pairs.json",
+        "prepared.json",
+        "rejected.csv",
+        sample.name,
+    ]
     assert (index.source, len(index.train), len(index.val), index.rejected) == ("sample", 4, 3, ())
     for pair in (*index.train, *index.val):
         assert pair.size == (SIDE, SIDE) and sample in pair.files[0].path.parents
@@ -100,7 +105,11 @@ def test_a_folder_is_not_copied(tmp_path):
     source = fill(tmp_path / "my pairs")
     index = prepare(settings(tmp_path / "work", f"data.source={source}"))
     assert (index.source, len(index.train), len(index.val)) == (str(source), 4, 3)
-    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == ["pairs.json", "rejected.csv"]
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [
+        "pairs.json",
+        "prepared.json",
+        "rejected.csv",
+    ]
 
 
 def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
