@@ -1,9 +1,13 @@
-# `make run` goes from a fresh clone to a registered model; `make test` runs the tests.
+# `make` lists the targets. The comments after ## are their descriptions.
 
+.DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 IN_VENV = PATH="$(CURDIR)/.venv/bin:$$PATH"
 
-.PHONY: run test slow check format lock clean
+.PHONY: help run test slow check format lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/ready ## The whole flow on painted scenes; DATA=FOLDER for your own pairs
 	@$(IN_VENV) mlflow run . --env-manager local --experiment-name sat2map $(if $(DATA),-P data="$(if $(findstring ://,$(DATA)),$(DATA),$(abspath $(DATA)))")

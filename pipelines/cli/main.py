@@ -2,23 +2,24 @@
 
 import os
 import warnings
+from typing import Annotated
 
 import typer
 
 from pipelines.cli import (
     bench_commands,
-    error_output,
     evaluation_commands,
     pipeline_commands,
     registry_commands,
     score_command,
+    settings_command,
     submit_command,
 )
+from pipelines.cli.errors import output
 from pipelines.cli.verbs import Group
 
 app = typer.Typer(
     cls=Group,
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="""Turn satellite photos into street maps: train, register and run Pix2Pix models.
@@ -35,17 +36,53 @@ app.add_typer(evaluation_commands.app)
 app.add_typer(registry_commands.app)
 app.add_typer(score_command.app)
 app.add_typer(submit_command.app)
+app.add_typer(settings_command.app)
 app.add_typer(bench_commands.app, name="bench")
 
 
+def _print_version(given: bool) -> None:
+    if given:
+        from model.provenance import software_version
+
+        print(f"sat2map {software_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    folder: Annotated[
+        str, typer.Option("-C", metavar="DIR", hidden=True, help="Work in this folder, as MLproject asks for.")
+    ] = "",
+) -> None:
+    """Accept the options that stand before a verb."""
+    if folder:
+        _change_folder(folder)
+
+
+def _change_folder(folder: str) -> None:
+    from model.errors import ConfigError
+    from model.provenance import PROJECT
+
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(f"-C {folder} is not a folder that can be opened ({error.strerror}).") from error
+    # `python -m pipelines` finds the code in the folder that it was started in, and so must Ray's workers.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
+
+
 def main() -> None:
-    """Run the command line; `error_output` has the exit codes."""
+    """Run the command line; `errors.output` has the exit codes."""
     # Hide TensorFlow's notes on instruction sets and missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Pillow warns of odd metadata in photos that it can read; photos that it can't read raise errors.
     warnings.filterwarnings("ignore", module="PIL")
-    with error_output.reported():
-        from pipelines.cluster import environment
+    with output.reported():
+        from pipelines.cluster import environment, signals
 
+        signals.end_on_term()
         environment.load()
-        error_output.exit_with(app(prog_name="sat2map", standalone_mode=False))
+        output.exit_with(app(prog_name="sat2map", standalone_mode=False))

@@ -1,5 +1,6 @@
 """Options and functions shared by the verbs."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,17 +9,59 @@ if TYPE_CHECKING:
     from pipelines.config.schema import RunConfig
     from pipelines.workspace import RunFolder
 
+
+def complete_names(incomplete: str) -> list[str]:
+    """Return the settings and sections that begin with a text."""
+    from pipelines.config.schema import RunConfig
+
+    settings = [*RunConfig().flat()]
+    names = dict.fromkeys([one.rpartition(".")[0] for one in settings if "." in one] + settings)
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _complete_settings(incomplete: str) -> list[str]:
+    from pipelines.config.schema import RunConfig
+
+    return [f"{name}=" for name in RunConfig().flat() if name.startswith(incomplete)]
+
+
+def _complete_configs(incomplete: str) -> list[str]:
+    from pipelines.config.yaml_files import preset_names
+
+    files = [str(path) for path in Path().glob("*.yaml")]
+    return [name for name in [*preset_names(), *files] if name.startswith(incomplete)]
+
+
+def _complete_runs(incomplete: str) -> list[str]:
+    """Return the runs in the default workspace."""
+    return sorted(path.name for path in Path("workspace", "runs").glob("*") if path.name.startswith(incomplete))
+
+
 Config = Annotated[
     str | None,
     typer.Option(
-        "--config", metavar="FILE", help="YAML file of settings, or `sample`, `default` or `maps`.", show_default=False
+        "--config",
+        metavar="FILE",
+        help="YAML file of settings, or `sample`, `default` or `maps`.",
+        show_default=False,
+        autocompletion=_complete_configs,
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. training.batch_size=8; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, e.g. training.batch_size=8; repeatable.",
+        autocompletion=_complete_settings,
+    ),
 ]
-Run = Annotated[str, typer.Option("--run", metavar="ID", help="Run to work on; by default the newest one.")]
+Run = Annotated[
+    str,
+    typer.Option(
+        "--run", metavar="ID", help="Run to work on; by default the newest one.", autocompletion=_complete_runs
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 

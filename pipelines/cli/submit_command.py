@@ -12,7 +12,7 @@ from pipelines.cluster.signals import STOPPED
 
 app = typer.Typer()
 
-STAY_HERE = {"submit", "bench"}
+STAY_HERE = {"submit", "bench", "settings"}
 """Verbs that can't run as a job."""
 
 

@@ -58,10 +58,11 @@ def unknown(key: str, value: object = None) -> str:
 
 
 def near_settings(key: str) -> list[str]:
-    """Return the settings of the same name in other sections, or else those with similar names, at most three."""
+    """Return the settings and sections of the same name elsewhere, or else those with similar names, at most three."""
     key = key.lower().replace("-", "_")
     section, _, name = key.rpartition(".")
-    known = list(RunConfig().flat())
+    settings = list(RunConfig().flat())
+    known = [*settings, *dict.fromkeys(one.rpartition(".")[0] for one in settings if "." in one)]
     same = [one for one in known if _name(one) == name]
     if not same:
         same = get_close_matches(key, known, n=2, cutoff=1 - (1 - NEAR) / 2 if section else NEAR)

@@ -115,8 +115,8 @@ def test_imports_are_read_wherever_they_stand():
     assert "pipelines.data.kaggle" in all_imports("pipelines.data.prepare")
     kaggle = "pipelines.data.kaggle"
     assert "kagglehub" in all_imports(kaggle) and "kagglehub" not in import_time(kaggle)
-    options = "pipelines.cli.options"
-    assert "pydantic" in all_imports(options) and "pydantic" not in import_time(options)
+    verbs = "pipelines.cli.verbs"
+    assert "pydantic" in all_imports(verbs) and "pydantic" not in import_time(verbs)
     checkpoint = "pipelines.training.checkpoint"
     assert "tensorflow" in closure(checkpoint) and "tensorflow" not in import_time(checkpoint)
 

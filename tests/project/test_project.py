@@ -16,7 +16,7 @@ from tests.fixtures.project import PROJECT
 
 VERBS = ["main", "prepare", "train", "tune", "export", "evaluate", "compare", "register", "promote", "rollback"]
 VERBS += ["pull", "score", "submit"]
-LOCAL = ["bench"]  # For work on the project: not a step of a run, and no entry point.
+LOCAL = ["bench", "settings"]  # Not a step of a run, and no entry point.
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +116,12 @@ def test_the_cluster_file_is_valid_for_ray():
 def test_scripts_are_executable():
     for name in ("infra/check", "infra/lock", ".ci/run"):
         assert (PROJECT / name).stat().st_mode & 0o111
+
+
+@pytest.mark.parametrize("words", [["make"], ["make", "help"]])
+def test_make_shows_every_target_with_its_description(words):
+    makefile = (PROJECT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z]+):", makefile, re.MULTILINE)
+    shown = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[:2] for line in shown] == [["make", target] for target in targets]
+    assert all(len(line.split()) > 3 for line in shown)

@@ -15,7 +15,7 @@ import ray.exceptions
 import requests
 import sqlalchemy
 
-from pipelines.cli.outside_errors import TRACEBACK, explain
+from pipelines.cli.errors.outside import TRACEBACK, explain
 from tests.fixtures.project import PROJECT
 
 
@@ -57,7 +57,7 @@ def test_a_full_disk_is_explained_without_a_name():
 
 
 def test_a_machine_without_a_temporary_folder_is_explained():
-    code = "import tempfile; from unittest.mock import patch; from pipelines.cli.outside_errors import explain\n"
+    code = "import tempfile; from unittest.mock import patch; from pipelines.cli.errors.outside import explain\n"
     code += "tempfile._candidate_tempdir_list = lambda: ['/missing']\n"
     code += "try: tempfile.gettempdir()\nexcept OSError as error: print(explain(error).message)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)

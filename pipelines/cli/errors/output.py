@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from model.errors import DataError, PromotionRefused, Sat2mapError, Stopped
-from pipelines.cli import outside_errors
+from pipelines.cli.errors import outside
 from pipelines.cli.verbs import print_json
 from pipelines.cluster.signals import STOPPED
 
@@ -40,10 +40,10 @@ def reported() -> Iterator[None]:
     except typer.TyperException as error:
         _fail_usage(error)
     except Exception as error:
-        outside = outside_errors.explain(error)
-        if outside is None:
+        found = outside.explain(error)
+        if found is None:
             raise
-        fail(outside.kind, outside.message, MISTAKE, text=f"Error: {outside.message}")
+        fail(found.kind, found.message, MISTAKE, text=f"Error: {found.message}")
 
 
 def exit_with(code: int | None) -> NoReturn:
