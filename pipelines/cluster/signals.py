@@ -55,9 +55,14 @@ def blocked_in_children() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def wait(running: "Future[Result]", stop: threading.Event) -> bool:
-    """Return True when the work is done, or False as soon as `stop` is set."""
-    while not stop.is_set():
+def end_on_term() -> None:
+    """Let TERM end this process as Ctrl-C does: with everything cleaned up. By default Python would end at once."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def wait(running: "Future[Result]", *events: threading.Event) -> bool:
+    """Return True when the work is done, or False as soon as one of the events is set."""
+    while not any(event.is_set() for event in events):
         done, _ = wait_for([running], timeout=POLL_SECONDS)
         if done:
             return True
