@@ -96,8 +96,9 @@ def plan(file: str | None, overrides: Iterable[str]) -> Plan:
     config = locate(loading.follow(start, file, overrides))
     if used is None:
         return Plan(config, None, "an earlier version, or an interrupted command, left no record of their settings")
-    reason = _difference(used, config)
-    return Plan(config, None if reason else pairs, reason)
+    if reason := _difference(used, config):
+        return Plan(config, None, reason)
+    return Plan(loading.with_settings(config, {"data.source": pairs.source}), pairs, "")
 
 
 def _read(workspace: Workspace, pairs: PairIndex) -> RunConfig | None:

@@ -6,6 +6,7 @@ import mlflow
 import numpy as np
 import pytest
 
+from pipelines.data.pairs import PairIndex
 from pipelines.training.checkpoint import ARRAYS
 from pipelines.workspace import Workspace
 
@@ -21,6 +22,9 @@ def test_two_workers_train_one_model(prepared):
     assert "epoch 2/2" in done.stderr
     run = Workspace(prepared.folder / "workspace").run()
     assert run.generator.is_file()
+    source = str(prepared.folder / "pairs")
+    assert run.config().data.source == PairIndex.load(run.pairs_file).source == source
+    assert mlflow.get_run(record["run_id"]).data.params["data.source"] == source
     losses = mlflow.MlflowClient().get_metric_history(record["run_id"], "generator_loss")
     assert [loss.step for loss in losses] == [1, 2, 3, 4]
     assert all(np.isfinite(loss.value) for loss in losses)
@@ -66,4 +70,5 @@ def test_user_error_in_a_worker_is_one_message_and_leaves_no_finished_run(prepar
 def test_batch_larger_than_the_training_set_is_refused(prepared):
     done = prepared.sat2map("train", "--set", "training.batch_size=12")
     assert done.returncode == 2
-    assert "10 training pairs don't fill one batch of 12; lower training.batch_size" in done.stderr
+    # Nothing is prepared before.
+    assert done.stderr.startswith("Error: 10 training pairs don't fill one batch of 12; lower training.batch_size")
