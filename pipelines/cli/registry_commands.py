@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from model.errors import ConfigError
 from pipelines.cli.options import AsJson, Config, Run, Settings, load, load_run
 from pipelines.cli.verbs import Result, Verbs
 
@@ -19,18 +20,20 @@ def register(config: Config = None, settings: Settings = None, run: Run = "", as
     from pipelines.registry.register import register as register_run
 
     version = register_run(folder, name=run_config.tracking.model_name)
-    return Result(version, lambda: summary.version(version), as_json)
+    return Result(version, lambda: summary.version(run_config, version), as_json)
 
 
 @app.command()
 def promote(
     version: Annotated[
-        str, typer.Argument(metavar="VERSION", help="Version number, or an alias such as `challenger`.")
+        str,
+        typer.Argument(metavar="VERSION", help="Version number, alias such as `challenger`, or models:/NAME@ALIAS."),
     ] = "challenger",
     force: Annotated[bool, typer.Option("--force", help="Promote even if a gate fails; needs --reason.")] = False,
     reason: Annotated[
         str, typer.Option("--reason", metavar="TEXT", help="Reason for --force, which is recorded.")
     ] = "",
+    forced: Annotated[str, typer.Option("--forced", hidden=True, help="true or false, as MLproject passes it.")] = "",
     config: Config = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -42,12 +45,14 @@ def promote(
     as fast as the champion. The decision and its numbers are recorded in the registry. Exit code 3: a gate failed, and
     no alias was moved.
     """
+    if forced.lower() not in ("", "true", "false"):
+        raise ConfigError(f"force={forced} is neither true nor false; write force=true to promote in any case.")
     run_config = load(config, settings)
     from pipelines.cli import summary
     from pipelines.registry import promotion
 
-    promoted = promotion.promote(run_config, version, force=force, reason=reason)
-    return Result(promoted, lambda: summary.promotion(promoted), as_json)
+    promoted = promotion.promote(run_config, version, force=force or forced.lower() == "true", reason=reason)
+    return Result(promoted, lambda: summary.promotion(run_config, promoted), as_json)
 
 
 @app.command()
@@ -63,7 +68,9 @@ def rollback(config: Config = None, settings: Settings = None, as_json: AsJson =
 
 @app.command()
 def pull(
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Version number, or an alias such as `champion`.")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="Version number, alias such as `champion`, or models:/NAME@ALIAS.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the bundle.")],
     config: Config = None,
     settings: Settings = None,

@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from model.bundle import Bundle
+from pipelines.config import next_commands
+from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
+from pipelines.data import prepared
 from pipelines.data.pairs import PairIndex
 from pipelines.flow import FlowResult
 from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS, SUMMARY_METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, headline
 from pipelines.registry.register import RegisteredVersion
-from pipelines.workspace import REPORT_FILE, RunFolder, Workspace
+from pipelines.tracking import mlflow_pages
+from pipelines.workspace import REPORT_FILE, RunFolder, RunRecord, Workspace
 
 if TYPE_CHECKING:
     from pipelines.registry.promotion import Promotion, Rollback
@@ -33,14 +38,14 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
     """Print the results of the complete flow."""
     out = _console()
     record, version = result.record, result.version
-    out.print("\n[bold]The model is trained, evaluated and registered[/]\n")
+    out.print("\nThe model is trained, evaluated and registered\n", style="bold")
     rows = {
         "Report": _relative(folder.evaluation / REPORT_FILE),
         "Maps of held-out photos": _relative(folder.evaluation / "maps"),
         "Model bundle": _relative(folder.bundle),
         "Registered": f"{version.name} version {version.version}, alias {version.alias}",
         "MLflow run": version.run_id,
-        "Training": f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s",
+        "Training": _speed(record),
     }
     _facts(out, rows)
     out.print()
@@ -48,11 +53,11 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
     _next(
         out,
         {
-            "see the run": "mlflow ui",
-            "make it the champion": f"sat2map promote {version.version}",
-            "train on your pairs": "sat2map main --set data.source=FOLDER",
-            "draw maps": "sat2map score PHOTOS MAPS",
-            "serve it": f"mlflow models serve -m {version.uri} --env-manager local",
+            "see the run": mlflow_pages.of_run(version.run_id),
+            "make it the champion": next_commands.command("promote", str(version.version), config=record.config),
+            "train on your pairs": next_commands.command("main", "--set", "data.source=FOLDER", config=record.config),
+            "draw maps": _on_run("score", folder, "PHOTOS", "MAPS"),
+            "serve it": mlflow_pages.serve(version.uri),
         },
     )
 
@@ -62,22 +67,22 @@ def pairs(config: RunConfig, index: PairIndex) -> None:
     out = _console()
     out.print(f"{len(index.train)} training pairs, {len(index.val)} held out, {len(index.rejected)} rejected.")
     for rejected in index.rejected[:20]:
-        out.print(f"  rejected {rejected.name}: {rejected.reason}", markup=False)
+        out.print(f"  rejected {rejected.name}: {rejected.reason}")
     workspace = Workspace(config.workspace)
     _facts(out, {"Index": _relative(workspace.pairs_file), "Rejected": _relative(workspace.rejected_file)})
-    _next(out, {"train on them": "sat2map train"})
+    _next(out, {"train on them": _train(config)})
 
 
 def training(folder: RunFolder) -> None:
     """Print the results of a training run."""
     out = _console()
     record = folder.record()
-    out.print(f"{record.steps} steps in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s.")
+    out.print(f"{_speed(record)}.")
     _facts(out, {"Generator": _relative(folder.generator), "MLflow run": record.run_id})
-    _next(out, {"export it to ONNX": "sat2map export"})
+    _next(out, {"export it to ONNX": _on_run("export", folder)})
 
 
-def search(found: "TuneResult") -> None:
+def search(config: RunConfig, found: "TuneResult") -> None:
     """Print the trials of a search, and the settings of the best one."""
     out = _console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -88,20 +93,19 @@ def search(found: "TuneResult") -> None:
         values = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in trial.settings.values()]
         table.add_row(trial.name, f"{trial.score:.4g}", str(trial.epochs), *values)
     out.print(table)
-    best = " ".join(f"{key}={value}" for key, value in found.trials[0].settings.items())
-    _facts(out, {"Best trial": found.trials[0].name, "MLflow run": found.run_id})
-    _next(out, {"train with its settings": f'sat2map train --set "{best}"'})
+    best = found.trials[0]
+    _facts(out, {"Best trial": best.name, "MLflow run": found.run_id})
+    _next(out, {"train with its settings": _train(with_settings(config, best.settings))})
 
 
-def bundle(exported: Bundle) -> None:
+def bundle(folder: RunFolder, exported: Bundle) -> None:
     """Print the variants of a bundle, their differences from TensorFlow and fp32, and those left out."""
     out = _console()
     manifest = exported.manifest
     parity = manifest.parity
     out.print(
         f"ONNX and TensorFlow differ by at most {parity.max_difference:.1e} on {parity.photos} held-out photos "
-        f"(limit {parity.limit:g}, range [-1, 1]).",
-        markup=False,
+        f"(limit {parity.limit:g}, range [-1, 1])."
     )
     if manifest.variants:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -115,9 +119,10 @@ def bundle(exported: Bundle) -> None:
             table.add_row(name, providers, f"{variant.ssim:.4f}", loss, ", ".join(variant.float_layers) or "none")
         out.print(table)
     for name, reason in manifest.left_out.items():
-        out.print(f"{name} was left out: {reason}.", markup=False, style="yellow")
+        out.print(f"{name} was left out: {reason}.", style="yellow")
     _facts(out, {"Bundle": _relative(exported.folder)})
-    _next(out, {"evaluate it": "sat2map evaluate", "draw maps": "sat2map score PHOTOS MAPS"})
+    draw = _on_run("score", folder, "PHOTOS", "MAPS")
+    _next(out, {"evaluate it": _on_run("evaluate", folder), "draw maps": draw})
 
 
 def scores(folder: RunFolder, measured: Scores) -> None:
@@ -125,7 +130,7 @@ def scores(folder: RunFolder, measured: Scores) -> None:
     out = _console()
     _score_table(out, measured)
     _facts(out, {"Report": _relative(folder.evaluation / REPORT_FILE), "Maps": _relative(folder.evaluation / "maps")})
-    _next(out, {"register it": "sat2map register"})
+    _next(out, {"register it": _on_run("register", folder)})
 
 
 def comparison(folder: Path, found: Comparison) -> None:
@@ -135,42 +140,41 @@ def comparison(folder: Path, found: Comparison) -> None:
     _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
     for run, gains in found.gains.items():
         changes = [f"{METRICS[name].title} {_gain(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
-        out.print(f"{run[:SHORT_ID]} compared with {found.runs[0][:SHORT_ID]}: {', '.join(changes)}", markup=False)
+        out.print(f"{run[:SHORT_ID]} compared with {found.runs[0][:SHORT_ID]}: {', '.join(changes)}")
     _facts(out, {"Page": _relative(folder)})
 
 
-def version(registered: RegisteredVersion) -> None:
+def version(config: RunConfig, registered: RegisteredVersion) -> None:
     """Print the name, version and alias of a registered model."""
     out = _console()
     if registered.new:
-        out.print(f"Registered {registered.name} version {registered.version} as {registered.alias}.", markup=False)
+        out.print(f"Registered {registered.name} version {registered.version} as {registered.alias}.")
     else:
         alias = f", alias {registered.alias}" if registered.alias else ""
         out.print(
             f"Run {registered.run_id} is registered already, with the same files: {registered.name} version "
-            f"{registered.version}{alias}. Nothing was changed.",
-            markup=False,
+            f"{registered.version}{alias}. Nothing was changed."
         )
-    _next(out, {"make it the champion": f"sat2map promote {registered.version}"})
+    _next(out, {"make it the champion": next_commands.command("promote", str(registered.version), config=config)})
 
 
-def promotion(done: "Promotion") -> None:
+def promotion(config: RunConfig, done: "Promotion") -> None:
     """Print the new champion, and the results of the gates."""
     out = _console()
     forced = " (forced)" if done.decision == "forced" else ""
     out.print(f"{done.name} version {done.version} is now the champion{forced}.")
     if done.judgement.not_comparable:
-        out.print(done.judgement.not_comparable, markup=False)
+        out.print(done.judgement.not_comparable)
     for gate in done.judgement.gates:
-        out.print(f"  {gate.line}", style="green" if gate.passed else "red", markup=False)
-    _next(
-        out,
-        {
-            "download it": "sat2map pull champion --out champion",
-            "serve it": f"mlflow models serve -m models:/{done.name}@champion --env-manager local",
-        }
-        | ({} if done.champion is None else {"undo the promotion": "sat2map rollback"}),
-    )
+        out.print(f"  {gate.line}", style="green" if gate.passed else "red")
+    config = with_settings(config, {"tracking.model_name": done.name})
+    commands = {
+        "download it": next_commands.command("pull", "champion", "--out", "champion", config=config),
+        "serve it": mlflow_pages.serve(f"models:/{done.name}@champion"),
+    }
+    if done.champion is not None:
+        commands["undo the promotion"] = next_commands.command("rollback", config=config)
+    _next(out, commands)
 
 
 def rollback(done: "Rollback") -> None:
@@ -183,32 +187,53 @@ def pulled(fetched: Bundle) -> None:
     """Print the folder of a pulled model."""
     out = _console()
     _facts(out, {"Bundle": _relative(fetched.folder), "sha256": fetched.manifest.sha256})
-    _next(out, {"draw maps": f"sat2map score PHOTOS MAPS --model {shlex.quote(_relative(fetched.folder))}"})
+    _next(out, {"draw maps": shlex.join(["sat2map", "score", "PHOTOS", "MAPS", "--model", _relative(fetched.folder)])})
+
+
+def _speed(record: RunRecord) -> str:
+    """Describe the steps of a training, and its time and speed since it was last resumed."""
+    steps = f"{record.steps} step{'' if record.steps == 1 else 's'}"
+    if not record.images_per_second:
+        return steps
+    part = f", the last {record.steps - record.resumed_after}" if record.resumed_after else ""
+    return f"{steps}{part} in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s"
 
 
 def _console() -> Console:
-    # No wrapping, so that paths are never broken where stdout is a file.
-    return Console(highlight=False, soft_wrap=True)
+    # No wrapping, so that paths are never broken where stdout is a file; no markup, which names may look like.
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _facts(out: Console, rows: dict[str, str]) -> None:
     width = max(map(len, rows))
     for name, value in rows.items():
-        out.print(f"  [dim]{name:{width}}[/]  {value}")
+        out.print(Text.assemble("  ", (f"{name:{width}}", "dim"), f"  {value}"))
 
 
 def _next(out: Console, commands: dict[str, str]) -> None:
-    out.print("\n[bold]Next[/]")
+    out.print("\nNext", style="bold")
     activate = Path(sys.prefix) / "bin" / "activate"
     if activate.is_file() and "VIRTUAL_ENV" not in os.environ:
-        commands = {"activate once": f"source {_relative(activate)}"} | commands
+        commands = {"activate once": shlex.join(["source", _relative(activate)])} | commands
     width = max(map(len, commands))
     for purpose, command in commands.items():
-        out.print(f"  {purpose:{width}}  [cyan]{command}[/]")
+        out.print(Text.assemble(f"  {purpose:{width}}  ", (command, "cyan")))
+
+
+def _train(config: RunConfig) -> str:
+    """Return the command that trains on the prepared pairs with these settings."""
+    found = prepared.plan(None, next_commands.set_options({"workspace": str(config.workspace)})[1:]).config
+    return next_commands.command("train", config=prepared.locate(config), found=found)
+
+
+def _on_run(verb: str, folder: RunFolder, *words: str) -> str:
+    """Return the command of a verb that works on a run."""
+    run = [] if Workspace(folder.path.parent.parent).latest() == folder.run_id else ["--run", folder.run_id]
+    return folder.command(verb, *words, *run)
 
 
 def _score_table(out: Console, measured: Scores) -> None:
-    tables = {"[bold]this model[/]": measured.model}
+    tables = {"this model": measured.model}
     tables |= {BASELINES[baseline]: numbers for baseline, numbers in measured.baselines.items()}
     _table(out, f"Scores on {measured.pairs} held-out pairs, ± half a 95 % confidence interval", tables)
     out.print(
@@ -216,9 +241,9 @@ def _score_table(out: Console, measured: Scores) -> None:
     )
     if measured.gap > WIDE_GAP:
         out.print(f"L1 is {measured.gap:.0%} higher as deployed than as trained; the report explains what to do.")
-    out.print(headline(measured), markup=False)
+    out.print(headline(measured))
     for note in measured.notes:
-        out.print(f"Note: {note}", style="dim", markup=False)
+        out.print(f"Note: {note}", style="dim")
 
 
 def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:
@@ -231,7 +256,9 @@ def _table(out: Console, title: str, tables: Mapping[str, NamedScores]) -> None:
         arrow = "↓" if METRICS[name].lower_is_better else "↑"
         table.add_column(f"{METRICS[name].title.removesuffix(' Lite0')} {arrow}", justify="right", no_wrap=True)
     for row, numbers in tables.items():
-        table.add_row(row, *(_cell(name, numbers[name]) for name in names))
+        table.add_row(
+            Text(row, style="bold" if row == "this model" else ""), *(_cell(name, numbers[name]) for name in names)
+        )
     out.print(table)
 
 

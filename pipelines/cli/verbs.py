@@ -53,7 +53,16 @@ class _Help:
 
 
 class Described(_Help, TyperCommand):
-    """A command with such help."""
+    """A command with such help, and with a hint if an unknown option looks like a setting."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Parse the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            if hasattr(error, "possibilities"):
+                error.message += _hint(error.option_name.lstrip("-"), similar=bool(error.possibilities))
+            raise
 
 
 class Group(_Help, TyperGroup):
@@ -123,6 +132,20 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 - any value of JSON
 
 def _is_command(line: str) -> bool:
     return line.startswith("sat2map ")
+
+
+def _hint(unknown: str, *, similar: bool) -> str:
+    """Return the way to change a setting, unless an option is similar.
+
+    `mlflow run` passes parameters that MLproject does not have as options.
+    """
+    from pipelines.config.explanations import near_settings
+
+    near = near_settings(unknown)
+    if similar and not near:
+        return ""
+    example = near[0] if near else "KEY"
+    return f'. Settings are changed with --set {example}=VALUE, in `mlflow run` with -P set="{example}=VALUE".'
 
 
 def _no_type(ctx: object) -> None:

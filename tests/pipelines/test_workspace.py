@@ -179,7 +179,9 @@ def test_the_bundle_of_a_run_is_opened_and_verified(run, make_bundle):
 
 
 def test_a_missing_bundle_names_the_verb_export(run):
-    assert missing(run.open_bundle) == "Run 1f0c has no exported model; run `export` first."
+    assert missing(run.open_bundle) == (
+        f"Run 1f0c has no exported model; first run: sat2map export --run 1f0c --set workspace={run.path.parent.parent}"
+    )
 
 
 def test_a_bundle_older_than_the_generator_is_not_opened(tmp_path, make_bundle):
@@ -189,7 +191,8 @@ def test_a_bundle_older_than_the_generator_is_not_opened(tmp_path, make_bundle):
     assert folder.open_bundle() == Bundle.open(folder.bundle)
     runs.train(folder, RECORD.config, b"second", steps=16)
     assert missing(folder.open_bundle) == (
-        "Run 2a3b was trained further after its model was exported; run `export` again."
+        "Run 2a3b was trained further after its model was exported; export it again: sat2map export --run 2a3b "
+        f"--set workspace={tmp_path}"
     )
     folder.generator.unlink()
     assert folder.open_bundle() == Bundle.open(folder.bundle)
@@ -201,8 +204,8 @@ def test_a_generator_that_no_finished_training_wrote_is_refused(tmp_path):
     runs.train(folder, RECORD.config, b"first")
     folder.generator.write_bytes(b"second, whose driver was killed")
     assert missing(folder.generator_sha256) == (
-        f"{folder.generator} is not the generator of run 2a3b's last finished training; finish it with "
-        "`train --resume 2a3b`."
+        f"{folder.generator} is not the generator of run 2a3b's last finished training; finish it with: "
+        f"sat2map train --resume 2a3b --set workspace={tmp_path}"
     )
 
 

@@ -75,7 +75,7 @@ def test_entry_points_are_the_verbs():
     assert sorted(entry_points) == sorted(VERBS)
     for verb, entry_point in entry_points.items():
         command = entry_point["command"]
-        assert command.startswith(f"python -m pipelines {verb} ")
+        assert command.startswith(f"python -m pipelines -C {{folder}} {verb} ")
         assert set(re.findall(r"{(\w+)}", command)) == set(entry_point["parameters"])
         for parameter in entry_point["parameters"].values():
             assert parameter["type"] in {"string", "path", "float", "uri"}

@@ -50,7 +50,9 @@ def test_new_scores_make_the_next_version_the_challenger(run):
 
 def test_a_run_that_was_trained_further_must_be_exported_again(run, config):
     runs.train(run, config, b"better weights", steps=16)
-    with pytest.raises(MissingStepError, match="was trained further after its model was exported; run `export` again"):
+    with pytest.raises(
+        MissingStepError, match="was trained further after its model was exported; export it again: sat2map"
+    ):
         register(run)
     with pytest.raises(MissingStepError, match="has no model"):
         aliases(config.tracking.model_name)
