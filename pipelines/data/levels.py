@@ -48,7 +48,7 @@ def find_warnings(pairs: Sequence[Measured]) -> list[str]:
     if oblong := [pair for pair in pairs if pair.size[0] != pair.size[1]]:
         width, height = oblong[0].size
         warnings.append(
-            f"{len(oblong)} of {len(pairs)} pairs are not square ({oblong[0].name} has {width}x{height} pixels) and "
+            f"{len(oblong)} of {len(pairs)} pairs {_verb(oblong, 'is', 'are')} not square ({oblong[0].name} has {width}x{height} pixels) and "
             "will be squeezed to squares. Cut them into squares first."
         )
     return warnings
@@ -65,13 +65,18 @@ def _warn(title: str, images: Sequence[tuple[str, Extremes]], advice: str) -> li
     warnings = []
     if black:
         warnings.append(
-            f"{len(black)} of {len(images)} {title} are entirely black ({join_first(black, 3, ', ')}). {advice}"
+            f"{len(black)} of {len(images)} {title} {_verb(black, 'is', 'are')} entirely black ({join_first(black, 3, ', ')}). {advice}"
         )
     for found in (dark, flat if len(flat) > MOST * len(images) else []):
         if found:
             low, high = min(levels.low for _, levels in found), max(levels.high for _, levels in found)
             names = join_first([name for name, _ in found], 3, ", ")
             warnings.append(
-                f"{len(found)} of {len(images)} {title} use only the levels {low} to {high} of 255 ({names}). {advice}"
+                f"{len(found)} of {len(images)} {title} {_verb(found, 'uses', 'use')} only the levels {low} to {high} of "
+                f"255 ({names}). {advice}"
             )
     return warnings
+
+
+def _verb(images: Sequence[object], one: str, several: str) -> str:
+    return one if len(images) == 1 else several

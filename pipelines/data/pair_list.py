@@ -27,7 +27,7 @@ _SPLIT = "split"
 
 class _Row(NamedTuple):
     number: int
-    """Number of the row, counted from 1, without the header."""
+    """Number of the row: in a CSV file that of its line, in a Parquet file counted from 1."""
     files: tuple[str, ...]
     """The photo and the map, or the image with both; empty if there is none."""
     split: Split
@@ -65,7 +65,7 @@ def read_candidates(source: Location) -> Layout:
     ]
     reason = f"{held_out} is held out" if held_out else "not whole pairs"
     left = Counter(row.split for row in rows if row.split not in splits)
-    unused = [Unused(f"split {split}", f"{count} rows: {reason}") for split, count in left.items()]
+    unused = [Unused(f"split {split}", f"{count} row{'s' * (count > 1)}: {reason}") for split, count in left.items()]
     kind = "photos and maps" if len(rows[0].files) == 2 else "side-by-side images"
     found = sorted(candidates, key=lambda candidate: candidate.name)
     return Layout(found, f"{kind} listed in {short_name(source.name_path)}", unused)
@@ -104,13 +104,13 @@ def _locate(folder: Location, text: str) -> Location:
 def _read_rows(source: Location) -> list[_Row]:
     content = source.read_bytes()
     try:
-        table = _read_parquet(content) if source.name_path.suffix.lower() == ".parquet" else _read_csv(content)
+        read = _read_parquet if source.name_path.suffix.lower() == ".parquet" else _read_csv
+        header, cells = read(content)
     except (ValueError, csv.Error) as error:
         raise DataError(f"{source} can't be read as a list of pairs ({' '.join(str(error).split())}).") from error
-    header, cells = table
     if not cells:
         raise DataError(f"{source} lists no pairs; write a photo and its map in each row.")
-    columns = _choose_columns(source, header, cells)
+    columns = _choose_columns(source, header, list(cells.values()))
     split = next((number for number, name in enumerate(header) if name.strip().lower() == _SPLIT), None)
     return [
         _Row(
@@ -118,7 +118,7 @@ def _read_rows(source: Location) -> list[_Row]:
             tuple(_cell(row, column) for column in columns),
             "" if split is None else _read_split(source, number, _cell(row, split)),
         )
-        for number, row in enumerate(cells, start=1)
+        for number, row in cells.items()
     ]
 
 
@@ -158,19 +158,24 @@ def _find_column(header: Sequence[str], images: Sequence[int], side: Side) -> in
     return found[0] if len(found) == 1 else None
 
 
-def _read_csv(content: bytes) -> tuple[list[str], list[list[str]]]:
-    """Return the header, empty if there is none, and the rows that are not empty."""
+def _read_csv(content: bytes) -> tuple[list[str], dict[int, list[str]]]:
+    """Return the header, empty if there is none, and the rows that are not empty, by their line."""
     text = content.decode("utf-8-sig")
     first = text.partition("\n")[0]
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=max(_SEPARATORS, key=first.count)) if any(row)]
-    has_header = bool(rows) and not any(map(_names_image, rows[0]))
-    return (rows[0], rows[1:]) if has_header else ([], rows)
+    reader = csv.reader(io.StringIO(text), delimiter=max(_SEPARATORS, key=first.count))
+    lines = [(reader.line_num, row) for row in reader]
+    rows = {line: row for line, row in lines if any(map(str.strip, row))}
+    line = min(rows, default=0)
+    has_header = bool(rows) and not any(map(_names_image, rows[line]))
+    return (rows.pop(line), rows) if has_header else ([], rows)
 
 
-def _read_parquet(content: bytes) -> tuple[list[str], list[list[str]]]:
+def _read_parquet(content: bytes) -> tuple[list[str], dict[int, list[str]]]:
+    """Return the names of the columns, and the rows by their number."""
     import pyarrow as pa
     from pyarrow import parquet
 
     table = parquet.read_table(pa.BufferReader(content))
     columns = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
-    return list(table.column_names), [list(row) for row in zip(*columns, strict=True)]
+    rows = zip(*columns, strict=True)
+    return list(table.column_names), {number: list(row) for number, row in enumerate(rows, start=1)}
