@@ -20,7 +20,7 @@ _OPTIONS = {
 }
 _REPLACEMENTS = {
     # GDAL begins with the name of the file, which the caller gives too.
-    r"^[^:]*\.\w+: ?(?=\S)": "",
+    r"^[^:]*\.\w+[:,] ?(?=\S)": "",
     # PROJ adds complete definitions of the two systems, and numbers of its own to errors.
     r"Cannot find coordinate operations from .*": "no conversion to another coordinate system is known",
     r"Reprojection failed, err = \d+.*": "it is not valid at this location",
@@ -31,14 +31,25 @@ _REPLACEMENTS = {
 
 @contextmanager
 def gdal() -> Iterator[None]:
-    """Configure GDAL for a block: bounded cache, no network, no sidecar files."""
+    """Configure GDAL for a block: bounded cache, no network, no sidecar files, and the data of its own version.
+
+    The variables PROJ_DATA, PROJ_LIB and GDAL_DATA have no effect: they often name the data of another installation,
+    such as QGIS or conda, whose version may differ.
+    """
     import rasterio
+    from rasterio.env import GDALDataFinder, PROJDataFinder, set_proj_data_search_path, setenv
 
     # Imagery reports missing georeferences itself, and reads alpha and nodata separately. The filters stay,
     # because restoring them is not safe while other threads set theirs.
     for expected in (rasterio.errors.NotGeoreferencedWarning, rasterio.errors.NodataShadowWarning):
         warnings.simplefilter("ignore", expected)
     with rasterio.Env(**_OPTIONS):
+        # After rasterio, which follows the variables when an environment begins. From conda, for instance, it has no
+        # data of its own and finds them by a path that is built in.
+        if own_gdal := GDALDataFinder().search_wheel():
+            setenv(GDAL_DATA=own_gdal)
+        if own_proj := PROJDataFinder().search_wheel():
+            set_proj_data_search_path(own_proj)
         yield
 
 
@@ -54,15 +65,11 @@ def gdal_errors() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def metadata_errors(path: PurePath) -> Iterator[None]:
-    """Raise GDAL's errors about the tags or pixels of an opened file as a DataError."""
-    # rasterio raises TypeError for pixel types that NumPy lacks, and ValueError for a palette without colours.
-    unreadable: tuple[type[Exception], ...] = (*gdal_errors(), TypeError, ValueError)
+    """Raise GDAL's errors about the tags or pixels of a file as a DataError."""
     try:
         yield
-    except unreadable as error:
-        raise DataError(
-            f"{short_name(path)} is broken: its metadata can't be read ({reason(error)}); copy it again."
-        ) from error
+    except gdal_errors() as error:
+        raise DataError(f"{short_name(path)} is broken or truncated ({reason(error)}); copy it again.") from error
 
 
 def reason(error: BaseException) -> str:

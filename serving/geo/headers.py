@@ -15,6 +15,8 @@ MAX_VALUES = 64
 """Maximum number of values read from a tag."""
 MAX_PARTS = 1_000_000
 """Maximum number of boxes or tile-parts read from a JPEG 2000 file."""
+MAX_BOX = 2**20
+"""Maximum number of bytes read from a box."""
 GEOTIFF_BOX = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
 """UUID of the box that holds a georeference as a GeoTIFF (OGC 05-047r3 names it GeoJP2)."""
 PIXEL_SCALE, TRANSFORMATION, GEO_KEYS = 33550, 34264, 34735
@@ -54,15 +56,18 @@ def _is_located(file: IO[bytes], size: int) -> bool:
     if file.read(8)[4:] != b"jP  ":
         return False
     file.seek(0)
-    return any(_holds_location(file, kind, begin) for kind, begin, _ in read_boxes(file, size))
+    return any(_holds_location(file, kind, begin, end) for kind, begin, end in read_boxes(file, size))
 
 
-def _holds_location(file: IO[bytes], kind: bytes, begin: int) -> bool:
+def _holds_location(file: IO[bytes], kind: bytes, begin: int, end: int) -> bool:
     if kind not in (b"uuid", b"asoc"):
         return False
     file.seek(begin)
-    content = file.read(64)
-    return content.startswith(GEOTIFF_BOX) if kind == b"uuid" else b"gml.data" in content
+    content = file.read(min(end - begin, MAX_BOX))
+    if kind == b"asoc":
+        return b"gml.data" in content and b"offsetVector" in content
+    tiff = content.removeprefix(GEOTIFF_BOX)
+    return tiff != content and _is_located(io.BytesIO(tiff), len(tiff))
 
 
 def read_tags(file: IO[bytes]) -> Tags:
@@ -133,36 +138,36 @@ def check_codestream(file: IO[bytes], size: int) -> None:
         DataError: It has no codestream, or a tile is missing or truncated.
     """
     try:
-        begin = next((begin for kind, begin, _ in read_boxes(file, size) if kind == b"jp2c"), None)
-        complete = begin is not None and _has_all_tiles(file, begin, size)
+        found = next(((begin, end) for kind, begin, end in read_boxes(file, size) if kind == b"jp2c"), (0, 0))
+        complete = _has_all_tiles(file, *found, size)
     except struct.error:
         complete = False
     if not complete:
         raise DataError("some of its tiles lie beyond its end")
 
 
-def _has_all_tiles(file: IO[bytes], begin: int, size: int) -> bool:
-    """Return whether all tile-parts of a codestream end within the file, and each tile has one at least."""
-    start, tiles, expected = begin + 2, set(), 1
+def _has_all_tiles(file: IO[bytes], begin: int, end: int, size: int) -> bool:
+    """Return whether the tile-parts of a codestream and the mark of its end lie within the file."""
+    tiles: set[int] = set()
+    start, expected = begin + len(_SOC), 1
     for _ in range(MAX_PARTS):
         file.seek(start)
         marker = file.read(2)
-        if marker == _EOC or not marker:
-            break
+        if marker == _EOC:
+            return len(tiles) >= expected
         (length,) = struct.unpack(">H", file.read(2))
         if marker == _SIZ:
-            fields = struct.unpack(">H8I", file.read(34))
-            expected = _count_tiles(*fields[1:])
+            expected = _count_tiles(*struct.unpack(">8I", file.read(34)[2:]))
         if marker == _SOT:
             tile, length = struct.unpack(">HI", file.read(6))
             tiles.add(tile)
-            # The last tile-part may have a length of 0 and extend to the end.
-            start += length or size - start
+            # The last tile-part may extend to the mark of the end.
+            start += length or end - len(_EOC) - start
         else:
             start += 2 + length
-        if start > size:
+        if start >= size:
             return False
-    return len(tiles) >= expected
+    return True
 
 
 def _count_tiles(width: int, height: int, _x: int, _y: int, across: int, down: int, tile_x: int, tile_y: int) -> int:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from threading import Lock
 from typing import Any
 
@@ -21,6 +21,7 @@ from serving.geo.opacity import Opacity
 from serving.geo.orientation import ORIENTATIONS, UPRIGHT, Orientation
 from serving.geo.raster import MAX_PIXELS, MAX_SIDE, open_raster, read_header
 from serving.geo.reflection import reflect
+from serving.geo.sidecars import find_sidecars
 
 WARN_SCALE = 2
 """Factor between the ground resolutions of scene and model above which a warning is given."""
@@ -223,6 +224,8 @@ def open_imagery(
             )
             if pages:
                 imagery.warnings.append(f"{name} has {pages} pages; the first is drawn.")
+            if isinstance(path, Path):
+                imagery.warnings += find_sidecars(path, dataset)
             imagery.warnings += _find_warnings(dataset, name, imagery.colours, bands=bands, stretch=stretch)
         yield imagery
 

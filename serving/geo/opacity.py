@@ -50,8 +50,9 @@ class Opacity:
         self._nodata = not self._masked and all(MaskFlags.nodata in found for found in flags)
         self.exists = self.band is not None or self._masked or self._nodata
         self._full = 255.0 if self.band is None else _find_full(dataset, self.band)
-        multiplies = dict(enumerate(extra_samples, dataset.count - len(extra_samples) + 1)).get(self.band) == ASSOCIATED
-        self._premultiplied = multiplies and self.band not in bands and kinds[bands[0] - 1] != "palette"
+        first = dataset.count - len(extra_samples) + 1
+        multiplying = [band for band, kind in enumerate(extra_samples, first) if kind == ASSOCIATED]
+        self._premultiplied = self.band in multiplying and self.band not in bands and kinds[bands[0] - 1] != "palette"
 
     def read(self, **selection: Any) -> NDArray[np.uint8]:  # noqa: ANN401 - arguments of rasterio's read
         """Return the opacity of the pixels of a selection with an `out_shape`, uint8 (h, w)."""

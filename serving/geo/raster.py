@@ -67,7 +67,9 @@ def open_raster(path: PurePath, *, content: bytes | None = None, complete: bool 
             raise DataError(_explain(path, content, error)) from error
         with metadata_errors(path):
             _check_size(dataset, path)
-            if driver == "GTiff":
+            if driver == "JP2OpenJPEG":
+                _clear_missing_transform(dataset)
+            else:
                 _check_blocks(dataset, path, size, complete=complete)
         yield dataset
 
@@ -154,7 +156,17 @@ def _explain(path: PurePath, content: bytes | None, error: Exception) -> str:
             f"{name} is compressed with {codec}, which can't be read here; convert it, where it can be read, with "
             "gdal_translate -co COMPRESS=LZW."
         )
-    return f"{name} is not a readable TIFF: it is broken or truncated ({cause}); copy it again."
+    return f"{name} is broken or truncated ({cause}); copy it again."
+
+
+def _clear_missing_transform(dataset: Any) -> None:  # noqa: ANN401
+    """Set the transform of a JPEG 2000 file that has none to the identity; from rasterio 1.4 it is a random one."""
+    import rasterio.shutil
+
+    with rasterio.MemoryFile(ext=".vrt") as description:
+        rasterio.shutil.copy(dataset, description.name, driver="VRT")
+        if b"<GeoTransform>" not in description.read():
+            dataset._transform = [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
 
 
 def _check_size(dataset: Any, path: PurePath) -> None:  # noqa: ANN401
