@@ -41,42 +41,32 @@ def find_warnings(pairs: Sequence[Measured]) -> list[str]:
     """Return a sentence for each kind of pairs that can hardly be learned from, with their number and the way out."""
     photos = [(pair.name, pair.photo) for pair in pairs]
     maps = [(pair.name, pair.street_map) for pair in pairs]
-    warnings = [
+    oblong = [pair.name for pair in pairs if pair.size[0] != pair.size[1]]
+    return [
         *_warn("photos", photos, "Scale their values to the full range first (12 bits in 16 end at 4095 of 65535)."),
         *_warn("maps", maps, "Give each class a colour of its own, if they hold numbers of classes."),
+        *_count(
+            oblong, f"of {len(pairs)} pairs", "not square, and squeezed to a square", "Cut them into squares first."
+        ),
     ]
-    if oblong := [pair for pair in pairs if pair.size[0] != pair.size[1]]:
-        width, height = oblong[0].size
-        warnings.append(
-            f"{len(oblong)} of {len(pairs)} pairs {_verb(oblong, 'is', 'are')} not square ({oblong[0].name} has {width}x{height} pixels) and "
-            "will be squeezed to squares. Cut them into squares first."
-        )
-    return warnings
 
 
 def _warn(title: str, images: Sequence[tuple[str, Extremes]], advice: str) -> list[str]:
+    total = f"of {len(images)} {title}"
     black = [name for name, levels in images if levels.high == 0]
-    dark = [(name, levels) for name, levels in images if 0 < levels.high < LEAST_LEVEL]
-    flat = [
-        (name, levels)
-        for name, levels in images
-        if levels.high >= LEAST_LEVEL and levels.high - levels.low < LEAST_RANGE
-    ]
-    warnings = []
-    if black:
-        warnings.append(
-            f"{len(black)} of {len(images)} {title} {_verb(black, 'is', 'are')} entirely black ({join_first(black, 3, ', ')}). {advice}"
-        )
-    for found in (dark, flat if len(flat) > MOST * len(images) else []):
+    dark = {name: levels for name, levels in images if 0 < levels.high < LEAST_LEVEL}
+    flat = {
+        name: levels for name, levels in images if levels.high >= LEAST_LEVEL and levels.high - levels.low < LEAST_RANGE
+    }
+    warnings = _count(black, total, "entirely black", advice)
+    for found in (dark, flat if len(flat) > MOST * len(images) else {}):
         if found:
-            low, high = min(levels.low for _, levels in found), max(levels.high for _, levels in found)
-            names = join_first([name for name, _ in found], 3, ", ")
-            warnings.append(
-                f"{len(found)} of {len(images)} {title} {_verb(found, 'uses', 'use')} only the levels {low} to {high} of "
-                f"255 ({names}). {advice}"
-            )
+            low, high = min(levels.low for levels in found.values()), max(levels.high for levels in found.values())
+            warnings += _count(list(found), total, f"limited to the levels {low} to {high} of 255", advice)
     return warnings
 
 
-def _verb(images: Sequence[object], one: str, several: str) -> str:
-    return one if len(images) == 1 else several
+def _count(names: list[str], total: str, problem: str, advice: str) -> list[str]:
+    """Return a sentence about some images, or none if there are no such images."""
+    verb = "is" if len(names) == 1 else "are"
+    return [f"{len(names)} {total} {verb} {problem} ({join_first(names, 3, ', ')}). {advice}"] if names else []
