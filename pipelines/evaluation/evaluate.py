@@ -2,8 +2,6 @@
 
 import csv
 import io
-import json
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +15,19 @@ from model.io.files import new_folder, sha256, write_text
 from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.translator import Translate, Translator
-from pipelines.config.schema import EvaluationConfig
+from pipelines.config import next_commands
+from pipelines.config.schema import EvaluationConfig, RunConfig
 from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.baselines import TrainingSummary
 from pipelines.evaluation.evaluator import CORE, Evaluator, build_evaluator, score_pairs
 from pipelines.metrics.intervals import Tally, Values, bootstrap
 from pipelines.metrics.scores import NamedScores, Scores
-from pipelines.report import page
+from pipelines.report import description, page
+from pipelines.report.description import EVALUATION, PICTURE_FILE, PICTURE_ROWS
 from pipelines.report.page import Evaluation
-from pipelines.report.sheets import comparison
-from pipelines.tracking import mlflow_runs
+from pipelines.report.sheets import comparison, first_rows
+from pipelines.tracking import mlflow_runs, run_page
 from pipelines.tracking.loss_curve import LossCurve
 from pipelines.workspace import REPORT_FILE, SCORES_FILE, SHEET_FILE, TABLE_FILE, RunFolder
 
@@ -207,21 +207,29 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
             write_text(folder / REPORT_FILE, page.render(evaluation))
             _sheet(measured).save(folder / SHEET_FILE)
             _save_maps(folder / "maps", pairs, measured.drawn)
-        active.log_metrics(measured.scores.flat())
-        active.set_tags(_tags(measured.scores))
-        for name in (REPORT_FILE, SCORES_FILE, TABLE_FILE, SHEET_FILE):
-            active.log_file(run.evaluation / name, "evaluation")
+        _log(active, run, measured, record.config, pairs)
     return measured.scores
+
+
+def _log(active: mlflow_runs.Run, run: RunFolder, measured: Measured, config: RunConfig, pairs: PairIndex) -> None:
+    """Log an evaluation: the model's scores as metrics, and all other numbers as files."""
+    scores = measured.scores
+    with mlflow_runs.server_errors(large_files=True):
+        for name in (REPORT_FILE, SCORES_FILE, TABLE_FILE, SHEET_FILE):
+            active.log_file(run.evaluation / name, EVALUATION)
+        card = first_rows(_sheet(measured), PICTURE_ROWS, side=config.network.image_size)
+        active.log_image(card, f"{EVALUATION}/{PICTURE_FILE}")
+    with mlflow_runs.server_errors():
+        active.log_metrics(scores.metrics())
+        active.set_tags(_tags(scores))
+        run_page.describe(run.run_id, description.of_run(run.run_id, config, pairs, scores))
 
 
 def _command(run: RunFolder, settings: EvaluationConfig) -> str:
     """Return the command that repeats the evaluation."""
     changed = settings.model_dump(mode="json", exclude_defaults=True)
-    values = {f"evaluation.{key}": json.dumps(value) for key, value in changed.items()}
-    words = ["sat2map", "evaluate", "--run", run.run_id, *run.in_workspace()]
-    for key, value in values.items():
-        words += ["--set", f"{key}={value}"]
-    return shlex.join(words)
+    options = next_commands.set_options({f"evaluation.{key}": value for key, value in changed.items()})
+    return run.command("evaluate", "--run", run.run_id, *options)
 
 
 def _core_scores(drawn: Pixels, targets: Pixels) -> NamedScores:

@@ -75,21 +75,14 @@ class Scores(Frozen):
         """Relative increase of L1 from the network as trained to the deployed one; 0.1 is 10 % more."""
         return self.model["l1"].value / self.as_trained["l1"].value - 1 if self.as_trained["l1"].value else 0.0
 
-    def flat(self) -> dict[str, float]:
-        """Return every number under its name in MLflow: `scores/ssim`, `median_colour/ssim`, ..."""
-        tables = {"scores": self.model, "as_trained": self.as_trained, **self.baselines}
-        numbers = {"scores/pairs": float(self.pairs), "scores/deployment_gap": self.gap}
-        for table, scores in tables.items():
-            for name, number in scores.items():
-                numbers |= {
-                    f"{table}/{name}": number.value,
-                    f"{table}/{name}_low": number.low,
-                    f"{table}/{name}_high": number.high,
-                }
-        for found in self.classes:
-            if found.iou is not None:
-                numbers[f"scores/iou_{found.name}"] = found.iou.value
-        return numbers
+    def metrics(self) -> dict[str, float]:
+        """Return the model's scores under their names in MLflow, `scores/ssim` and so on.
+
+        Intervals and baselines are only in the file of the scores: as metrics, they would bury the others.
+        """
+        numbers = {f"scores/{name}": score.value for name, score in self.model.items()}
+        ious = {f"scores/iou_{found.name}": found.iou.value for found in self.classes if found.iou is not None}
+        return numbers | ious | {"scores/deployment_gap": self.gap, "scores/pairs": float(self.pairs)}
 
 
 class Comparison(Frozen):

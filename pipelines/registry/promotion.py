@@ -18,7 +18,7 @@ from pipelines.data.pairs import PairIndex, read
 from pipelines.evaluation import gates
 from pipelines.evaluation.comparison import check_unseen
 from pipelines.evaluation.gates import Gate, GateReport
-from pipelines.registry import model_card
+from pipelines.registry import model_card, references
 from pipelines.registry import versions as registry
 from pipelines.registry.promotion_lock import hold_lock
 from pipelines.registry.pull import fetch_bundle, fetch_pairs
@@ -72,7 +72,7 @@ def promote(
 
     Args:
         config: Settings; `tracking.model_name` and `promotion` (gates and frozen pairs) are used.
-        version: A number or an alias.
+        version: A number, an alias, or a URI such as models:/NAME/VERSION, whose name is then the model's.
         force: Promote even if a gate fails or can't be measured; those that can be are measured all the same.
         reason: Reason for a forced promotion, which is recorded.
         check: Function that compares the challenger with the champion.
@@ -87,9 +87,9 @@ def promote(
     """
     if force and not reason.strip():
         raise ConfigError('A forced promotion needs a reason, which is recorded; add --reason "...".')
-    mlflow_runs.connect()
-    name = config.tracking.model_name
-    challenger = registry.find(name, version)
+    name, which = references.parse(version, name=config.tracking.model_name)
+    mlflow_runs.connect_to_existing()
+    challenger = registry.find(name, which)
     champion = _champion(name)
     if champion is not None and champion.number == challenger.number:
         raise MissingStepError(
@@ -120,7 +120,7 @@ def rollback(config: RunConfig) -> Rollback:
         MissingStepError: There is no previous champion.
         TrackingError: MLflow does not answer, or another promotion holds the lock.
     """
-    mlflow_runs.connect()
+    mlflow_runs.connect_to_existing()
     name = config.tracking.model_name
     with hold_lock(name) as lock:
         found = registry.aliases(name)

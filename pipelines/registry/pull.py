@@ -18,7 +18,7 @@ from model.bundle import MANIFEST_FILE, MODEL_FILE, PULLED_FILE, Bundle, Pulled,
 from model.errors import BundleError, DataError
 from model.io.files import new_folder, sha256, write_text
 from pipelines.data.pairs import PairIndex
-from pipelines.registry import versions
+from pipelines.registry import references, versions
 from pipelines.registry.artifacts import Artifacts
 from pipelines.registry.versions import FILES_FOLDER, ONNX_FILE, PAIRS_FILE, Version, variant_path
 from pipelines.tracking import mlflow_runs
@@ -35,17 +35,24 @@ PICKLES = {".bin", ".cloudpickle", ".dill", ".joblib", ".npy", ".npz", ".pickle"
 
 
 def pull(name: str, which: str | int, out: Path) -> Bundle:
-    """Fetch a version, by number or alias, as a bundle into the folder `out`, with its scores and report if present.
+    """Fetch a version as a bundle into the folder `out`, with its scores and report if present.
 
     A bundle that was pulled to `out` before is replaced once the new one is complete and checked.
 
+    Args:
+        name: The registered model, unless `which` names one.
+        which: A number, an alias, or a URI such as models:/NAME@ALIAS or models:/NAME/VERSION.
+        out: The folder.
+
     Raises:
+        ConfigError: `which` begins like a URI but is not one.
         BundleError: The version's content can't be trusted, or `out` holds something else; nothing was changed.
         MissingStepError: There is no such version, or it was not created by `register`.
         TrackingError: MLflow does not answer.
     """
+    name, which = references.parse(which, name=name)
     _check_replaceable(out)
-    mlflow_runs.connect()
+    mlflow_runs.connect_to_existing()
     version = versions.find(name, which)
     with new_folder(out) as draft:
         fetch_bundle(version, draft, extras=True)

@@ -12,6 +12,7 @@ import onnx
 from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from PIL import Image
 
 from model.bundle import MANIFEST_FILE, Bundle, variant_file
 from model.errors import MissingStepError, TrackingError
@@ -33,6 +34,8 @@ from pipelines.registry.versions import (
     SCORES_TAG,
     SHA256_TAG,
 )
+from pipelines.report.description import PICTURE_FILE, PICTURE_ROWS
+from pipelines.report.sheets import first_rows
 from pipelines.tracking import mlflow_runs
 from pipelines.workspace import GENERATOR_FILE, REPORT_FILE, SCORES_FILE, SHEET_FILE, RunFolder
 
@@ -174,8 +177,9 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
     (folder / FILES_FOLDER).mkdir()
     for file in own_files:
         shutil.copyfile(file, folder / FILES_FOLDER / file.name)
-    picture = model_card.picture(folder / FILES_FOLDER / SHEET_FILE, bundle.manifest.network.image_size)
-    picture.save(folder / FILES_FOLDER / model_card.PICTURE_FILE)
+    with Image.open(folder / FILES_FOLDER / SHEET_FILE) as sheet:
+        rows = first_rows(sheet, PICTURE_ROWS, side=bundle.manifest.network.image_size)
+        rows.save(folder / FILES_FOLDER / PICTURE_FILE)
 
 
 def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:

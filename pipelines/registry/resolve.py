@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from model.bundle import MANIFEST_FILE, Bundle, OpenedModel, RegisteredModel, TrainedRun
 from model.errors import BundleError, ConfigError
 from model.io.files import sha256
+from pipelines.registry.references import SCHEME, parse_uri
 
 if TYPE_CHECKING:
     from pipelines.config.schema import RunConfig
 
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -31,7 +31,7 @@ def open_model(model: str, run: str, config: "RunConfig") -> OpenedModel:
     """
     if model and run:
         raise ConfigError(f"--model {model} and --run {run} name two models; give one of them.")
-    if model.startswith("models:"):
+    if model.startswith(SCHEME):
         return _open_registered(model, config)
     if model:
         bundle = Bundle.open(Path(model))
@@ -44,16 +44,14 @@ def open_model(model: str, run: str, config: "RunConfig") -> OpenedModel:
 
 def _open_registered(model: str, config: "RunConfig") -> OpenedModel:
     """Fetch a version, unless the cache holds it; the registry is always asked, as an alias may have moved."""
-    match = _REGISTERED.fullmatch(model)
-    if not match:
-        raise ConfigError(f"{model!r} is not a model; write models:/NAME@ALIAS or models:/NAME/VERSION.")
+    reference = parse_uri(model)
     from pipelines.registry import pull, versions
     from pipelines.tracking import mlflow_runs
     from pipelines.workspace import Workspace
 
-    mlflow_runs.connect()
-    version = versions.find(match["name"], match["alias"] or match["version"])
-    origin = RegisteredModel(match["name"], version.number)
+    mlflow_runs.connect_to_existing()
+    version = versions.find(reference.name, reference.which)
+    origin = RegisteredModel(reference.name, version.number)
     if not _SHA256.fullmatch(version.bundle_sha256):
         raise BundleError(
             f"{origin} is tagged with {version.bundle_sha256!r}, which is not a sha256; register the run again."

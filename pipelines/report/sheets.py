@@ -21,6 +21,11 @@ def comparison(source: Pixels, drawn: Pixels, target: Pixels, *, direction: Dire
     return sheet([(given, source), (f"drawn {expected}", drawn), (f"true {expected}", target)])
 
 
+def first_rows(image: Image.Image, rows: int, *, side: int) -> Image.Image:
+    """Return the titles and the first rows of a sheet of pairs of `side` pixels."""
+    return image.crop((0, 0, image.width, min(image.height, TITLE + rows * (side + GAP))))
+
+
 def sheet(columns: Sequence[tuple[str, Pixels]]) -> Image.Image:
     """Lay image columns side by side, one pair a row.
 

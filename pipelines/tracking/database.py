@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 import mlflow
 from alembic.script import ScriptDirectory
 
-from model.errors import TrackingError
+from model.errors import MissingStepError, TrackingError
 from model.io import locks
 from model.io.files import scratch_folder
 
@@ -66,6 +66,20 @@ def ready(uri: str) -> Iterator[None]:
             _create(path, uri)
         _check_schema(path, uri)
         yield
+
+
+def check_exists(uri: str) -> None:
+    """Check that a SQLite database exists, for commands that only read it; other addresses are not checked.
+
+    Raises:
+        MissingStepError: It does not.
+    """
+    path = _file(uri)
+    if path is not None and _is_missing(path):
+        raise MissingStepError(
+            f"There is no MLflow database {path.absolute()}, and so no run and no model; change to the folder where it "
+            "is, set MLFLOW_TRACKING_URI, or register a model first."
+        )
 
 
 def _file(uri: str) -> Path | None:

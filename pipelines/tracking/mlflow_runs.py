@@ -18,6 +18,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LifecycleStage, Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import ConfigError, Stopped, TrackingError
 from model.io.addresses import hide_passwords
@@ -26,7 +27,7 @@ from model.spec import LOSSES
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.tracking import database
+from pipelines.tracking import database, project_run, run_page
 from pipelines.tracking.loss_curve import StepLosses
 
 PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
@@ -103,12 +104,28 @@ def connect() -> str:
     with SHORT_TIMEOUTS.held(), database.ready(uri):
         try:
             mlflow.MlflowClient().search_experiments(max_results=1)
-        except (MlflowException, OSError) as error:
+        except ImportError as error:
+            raise TrackingError(
+                f"MLflow needs the Python package {error.name} for {hide_passwords(uri)}; install it, or change "
+                "MLFLOW_TRACKING_URI."
+            ) from error
+        except (MlflowException, SQLAlchemyError, OSError) as error:
             raise TrackingError(
                 f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
                 f"a running one (unset it for a local SQLite file). The error was: {_message(error)}"
             ) from error
     return uri
+
+
+def connect_to_existing() -> str:
+    """Connect like `connect`, but never create a database: for commands that need a run or a model that exists.
+
+    Raises:
+        MissingStepError: There is no database.
+        Sat2mapError: As for `connect`.
+    """
+    database.check_exists(mlflow.get_tracking_uri())
+    return connect()
 
 
 def check_shared() -> None:
@@ -130,10 +147,11 @@ def check_shared() -> None:
 @contextmanager
 def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
     """Begin a run, or continue the one begun by `mlflow run`; log its settings and data. Call `connect` first."""
-    if "MLFLOW_RUN_ID" not in os.environ:
-        mlflow.set_experiment(config.tracking.experiment)
-    with _run_status(mlflow.start_run(log_system_metrics=True)) as run:
-        mlflow.log_params(config.flat())
+    with _run_status(project_run.begin(config.tracking.experiment)) as run:
+        run_page.show_as_training(run.id)
+        # `mlflow run` has logged its own parameters, such as `workspace`; parameters can't be changed.
+        logged = mlflow.get_run(run.id).data.params
+        mlflow.log_params({key: value for key, value in config.flat().items() if key not in logged})
         run.set_tags({"git.revision": git_revision()})
         _log_data(pairs)
         mlflow.log_dict(_environment(), "environment.json")
@@ -149,6 +167,8 @@ def trial_run(parent: str, name: str, run_id: str | None, config: RunConfig) -> 
             yield run
         return
     connect()
+    # Of the process that has started this worker: MLflow would continue that run.
+    os.environ.pop("MLFLOW_RUN_ID", None)
     experiment = mlflow.get_run(parent).info.experiment_id
     active = mlflow.start_run(experiment_id=experiment, run_name=name, parent_run_id=parent)
     with _run_status(active) as run:
@@ -176,7 +196,7 @@ def resumed_run(run_id: str, changes: Mapping[str, str]) -> Iterator[Run]:
 @contextmanager
 def continue_run(run_id: str) -> Iterator[Run]:
     """Add to a run whose training has ended; its status stays as it is, whatever happens in the block."""
-    uri = connect()
+    uri = connect_to_existing()
     with _unknown_run(run_id, uri):
         found = mlflow.get_run(run_id).info
         if found.lifecycle_stage == LifecycleStage.DELETED:
@@ -206,13 +226,13 @@ def server_errors(*, large_files: bool = False) -> Iterator[None]:
             if status >= 500 or status == 429:
                 raise ServerUnavailableError(_unavailable(error, uri)) from error
             raise TrackingError(f"MLflow at {hide_passwords(uri)} rejected the request: {_message(error)}") from error
-        except OSError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise ServerUnavailableError(_unavailable(error, uri)) from error
 
 
 @contextmanager
 def _existing_run(run_id: str, *, log_system_metrics: bool = False) -> Iterator[Run]:
-    uri = connect()
+    uri = connect_to_existing()
     with _unknown_run(run_id, uri):
         active = mlflow.start_run(run_id=run_id, log_system_metrics=log_system_metrics or None)
     with _run_status(active) as run:

@@ -201,4 +201,4 @@ def test_gap_is_the_l1_lost_by_deployment(measured):
     scores = found.scores
     assert scores.as_trained.keys() == {"l1", "psnr", "ssim"}
     assert scores.gap == pytest.approx(scores.model["l1"].value / scores.as_trained["l1"].value - 1)
-    assert scores.flat()["scores/deployment_gap"] == scores.gap > 0.1
+    assert scores.metrics()["scores/deployment_gap"] == scores.gap > 0.1

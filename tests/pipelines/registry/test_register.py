@@ -192,13 +192,15 @@ def test_the_description_lists_scores_data_and_usage(registered):
     run, _ = registered
     text = find("shown", 1).description
     assert text.startswith("**Beats every trivial baseline in all 4 scores, on 3 held-out pairs.**")
-    assert "| **this model** | &emsp;0.8000 [0.7000, 0.9000] | &emsp;10.00 [9.00, 11.00] |" in text
+    assert "| **this model** | &emsp;0.8000 [0.7000,&nbsp;0.9000] | &emsp;10.00 [9.00,&nbsp;11.00] |" in text
     assert (
-        "| median colour | &emsp;0.3000 [0.2000, 0.4000] | &emsp;30.00 [29.00, 31.00] |" in text
+        "| median colour | &emsp;0.3000 [0.2000,&nbsp;0.4000] | &emsp;30.00 [29.00,&nbsp;31.00] |" in text
         and "is not FID" in text
     )
     assert "3 training pairs and 3 held out" in text and PairIndex.load(run.pairs_file).fingerprint[:12] in text
-    assert "sat2map pull 1 --out model" in text and 'models:/shown/1"' in text
+    assert "\nsat2map pull models:/shown/1 --out model\n" in text
+    assert "\nmlflow models serve -m models:/shown/1 --env-manager local --port 5001\n" in text
+    assert " -d @serving_input_example.json\n" in text and "one photo of 32 x 32 RGB values in [-1, 1]" in text
     assert "](model-versions/get-artifact?path=sat2map%2Fcard.png&name=shown&version=1)" in text
 
 

@@ -1,5 +1,9 @@
 """Contents of a run in MLflow."""
 
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
 import mlflow
 import pytest
 from PIL import Image
@@ -8,8 +12,8 @@ from model import provenance
 from model.errors import TrackingError
 from model.spec import LOSSES
 from pipelines.data.pairs import PairIndex
-from pipelines.metrics.scores import Scores
-from pipelines.tracking import mlflow_runs
+from pipelines.metrics.scores import Scores, headline
+from pipelines.tracking import mlflow_runs, run_page
 from pipelines.workspace import Workspace
 
 
@@ -54,15 +58,40 @@ def test_input_wait_is_logged_for_every_epoch(client, run):
     assert all(0 <= wait.value < 1 for wait in waits)
 
 
-def test_speed_scores_and_baselines_are_logged(client, run):
+def test_metrics_are_losses_held_out_scores_speed_and_the_scores_of_the_model(client, run):
     metrics = client.get_run(run.run_id).data.metrics
-    assert metrics["images_per_second"] > 0
-    assert metrics["scores/pairs"] == 6
-    for table in ("scores", "median_colour", "mean_map", "source_copied", "nearest_map"):
-        for name in ("ssim", "psnr", "l1", "frechet_lite0", "kernel_lite0", "mean_iou"):
-            low, value, high = (metrics[f"{table}/{name}{end}"] for end in ("_low", "", "_high"))
-            assert low <= high and (low <= value <= high or name not in {"ssim", "psnr", "l1"})
-    assert {"as_trained/l1", "as_trained/ssim", "scores/deployment_gap", "scores/iou_road"} <= metrics.keys()
+    found = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
+    assert found.metrics().items() <= metrics.items() and metrics["images_per_second"] > 0
+    others = {name for name in metrics if not name.startswith(("scores/", "system/"))}
+    speed = {"images_per_second", "input_wait", "training_seconds", "training_images_per_second"}
+    assert others == {*LOSSES, "val_l1", "val_ssim", *speed}
+    assert len(metrics) - sum(name.startswith("system/") for name in metrics) < 35
+
+
+def test_the_run_is_described_with_its_scores_data_and_files(client, run, tmp_path):
+    note = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    found = Scores.model_validate_json((run.evaluation / "scores.json").read_text())
+    assert note.startswith(f"<!-- written by sat2map -->\n**{headline(found)}**")
+    assert f"| **this model** | &emsp;{found.model['ssim'].value:.4f} [" in note and "| mean map |" in note
+    assert "`sample`, 24 training pairs and 6 held out" in note and "6 levels, 4 filters" in note
+    for address in re.findall(r"get-artifact\?path=(\S+?)&run_uuid=" + run.run_id, note):
+        assert Path(client.download_artifacts(run.run_id, unquote(address), str(tmp_path))).stat().st_size > 500
+    assert "evaluation%2Freport.html" in note and "evaluation%2Fcard.png" in note
+
+
+def test_a_description_that_a_person_has_written_stays(client, run):
+    written = client.get_run(run.run_id).data.tags["mlflow.note.content"]
+    run_page.describe(run.run_id, "Better.")
+    assert client.get_run(run.run_id).data.tags["mlflow.note.content"] == "<!-- written by sat2map -->\nBetter."
+    client.set_tag(run.run_id, "mlflow.note.content", "Mine.")
+    run_page.describe(run.run_id, "Better.")
+    assert client.get_run(run.run_id).data.tags["mlflow.note.content"] == "Mine."
+    client.set_tag(run.run_id, "mlflow.note.content", written)
+
+
+def test_the_experiment_is_shown_as_model_training(client, run):
+    experiment = client.get_experiment(client.get_run(run.run_id).info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_run_is_tagged_with_the_baselines_it_loses_to(client, run):
@@ -82,7 +111,7 @@ def test_artifacts_are_listed_and_can_be_downloaded(client, run, tmp_path):
 
     assert names("sheets") == {"sheets/epoch-0002.png", "sheets/epoch-0004.png"}
     assert names("evaluation") == {
-        f"evaluation/{name}" for name in ("pairs.csv", "report.html", "scores.json", "sheet.png")
+        f"evaluation/{name}" for name in ("card.png", "pairs.csv", "report.html", "scores.json", "sheet.png")
     }
     assert names("keras") == {"keras/generator.keras"}
     assert {"environment.json", "config.json"} <= names("")
