@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from model.errors import DataError
-from serving.encoding import SUFFIXES, encode, suffix
+from serving.encoding import OTHER_SUFFIXES, SUFFIXES, encode, suffix
 
 
 def pixels(height, width, seed=0):
@@ -52,6 +52,22 @@ def test_the_same_pixels_give_the_same_bytes(format):
     assert encode(pixels(40, 40), format) == encode(pixels(40, 40), format) != encode(pixels(40, 40, 1), format)
 
 
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_png_and_tiff_keep_alpha(format):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 4), dtype=np.uint8)
+    found = decoded(encode(image, format))
+    assert found.mode == "RGBA" and np.array_equal(np.asarray(found), image)
+
+
+def test_webp_keeps_alpha_and_jpeg_is_blended_with_white():
+    image = np.zeros((16, 48, 4), np.uint8)
+    image[:, 16:32, 3], image[:, 32:, 3] = 128, 255
+    assert np.array_equal(np.asarray(decoded(encode(image, "webp")))[..., 3], image[..., 3])
+    blended = np.asarray(decoded(encode(image, "jpeg"))).astype(int)
+    for columns, level in ((slice(0, 16), 255), (slice(16, 32), 127), (slice(32, 48), 0)):
+        assert np.abs(blended[:, columns] - level).max() <= 3
+
+
 @pytest.mark.parametrize(("format", "side"), [("jpeg", 65_501), ("webp", 16_384)])
 def test_a_size_that_a_format_does_not_support_is_refused(format, side):
     assert decoded(encode(np.zeros((1, side - 1, 3), np.uint8), format)).width == side - 1
@@ -65,3 +81,9 @@ def test_each_format_has_a_suffix():
     for format in ("png", "jpeg", "webp", "tiff"):
         assert SUFFIXES[suffix(format)] == format
     assert suffix("jpeg") == ".jpg"
+
+
+def test_the_suffixes_of_other_files_are_not_those_of_maps_or_versions():
+    assert not OTHER_SUFFIXES & SUFFIXES.keys()
+    assert {".jp2", ".gif", ".bmp", ".avif", ".heic", ".svg", ".pdf", ".img", ".vrt", ".nc", ".gpkg"} < OTHER_SUFFIXES
+    assert not {".v2", ".1", ".2026", ".old", ".new", ".maps", ".d"} & OTHER_SUFFIXES

@@ -9,8 +9,10 @@ from PIL import Image
 
 from model.bundle import Bundle, RegisteredModel
 from model.errors import DataError
+from model.io import images
 from model.io.locations import Location
 from model.spec import NetworkConfig, signature
+from serving.encoding import encode
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER
 from serving.scoring.tasks import file_format
 from tests.fixtures.project import PROJECT
@@ -208,6 +210,31 @@ def test_if_nothing_can_be_drawn_it_is_an_error_and_the_manifest_has_the_reasons
 
 
 # Memory
+
+
+def test_photos_too_large_to_wait_are_drawn_one_at_a_time(bundle, photos, maps, monkeypatch):
+    events = []
+
+    def traced(function, name):
+        def call(*arguments, **options):
+            result = function(*arguments, **options)
+            events.append(name)
+            return result
+
+        return call
+
+    monkeypatch.setattr("serving.scoring.scorer.WAITING_PIXELS", 4 * SIDE * SIDE - 1)
+    monkeypatch.setattr(images, "decode", traced(images.decode, "read"))
+    monkeypatch.setattr("serving.scoring.image_scorer.encode", traced(encode, "written"))
+    assert draw(bundle, photos, maps).drawn == 3
+    assert events == ["read", "written"] * 3
+    assert np.array_equal(pixels(maps / "c.png"), negative(noise(2)))
+
+
+def test_large_files_are_read_one_at_a_time(bundle, photos, maps, monkeypatch):
+    monkeypatch.setattr("serving.scoring.scorer.WAITING_PIXELS", 4 * 200)
+    assert (photos / "a.png").stat().st_size > 3 * 200
+    assert draw(bundle, photos, maps).drawn == 3
 
 
 def test_memory_does_not_grow_with_the_number_of_photos(make_bundle, scaling_model, tmp_path):
