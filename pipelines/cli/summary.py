@@ -69,7 +69,8 @@ def pairs(config: RunConfig, index: PairIndex) -> None:
     for rejected in index.rejected[:20]:
         out.print(f"  rejected {rejected.name}: {rejected.reason}")
     workspace = Workspace(config.workspace)
-    _facts(out, {"Index": _relative(workspace.pairs_file), "Rejected": _relative(workspace.rejected_file)})
+    files = {"Index": _relative(workspace.pairs_file), "Rejected": _relative(workspace.rejected_file)}
+    _facts(out, {"Found": index.layout} | files)
     _next(out, {"train on them": _train(config)})
 
 

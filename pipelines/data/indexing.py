@@ -61,7 +61,7 @@ def index_folder(
         val=tuple(val),
         rejected=tuple(rejected),
         fingerprint=fingerprint(train, val),
-        layout=layout.description,
+        layout=layout.description + ("" if any(item.split for item in kept) else "; held out by name"),
         unused=tuple(Unused(name=item.name, reason=item.reason) for item in layout.unused),
         warnings=tuple(find_warnings([checked.measured for checked in kept])),
     )

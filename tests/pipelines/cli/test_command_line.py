@@ -59,13 +59,13 @@ def assert_refused(done, folder, before, *words):
 
 def test_a_missing_folder_is_refused(sat2map, tmp_path):
     done = sat2map("prepare", *TINY, "--set", "data.source=nowhere")
-    assert_refused(done, tmp_path, set(), "There is no folder nowhere")
+    assert_refused(done, tmp_path, set(), f"There is no folder {tmp_path}/nowhere")
 
 
 def test_the_complete_flow_with_a_missing_folder_leaves_no_run(sat2map, tmp_path):
     done = sat2map("main", *TINY, "--set", "data.source=nowhere")
     assert done.returncode == 2
-    assert "There is no folder nowhere" in done.stderr
+    assert f"There is no folder {tmp_path}/nowhere" in done.stderr
     assert not (tmp_path / "workspace").exists()
     assert not (tmp_path / "mlruns").exists()
 
@@ -95,8 +95,17 @@ def test_a_truncated_photo_is_reported_and_the_others_are_used(sat2map, tmp_path
     done = sat2map("prepare", *TINY, "--set", "data.source=pairs")
     assert done.returncode == 0, done.stderr
     assert "15 training pairs, 4 held out, 1 rejected." in done.stdout
-    assert "rejected train/7: train/7.jpg is broken or truncated" in done.stdout
-    assert "train/7,train/7.jpg is broken" in (tmp_path / "workspace/rejected.csv").read_text()
+    assert "rejected train/7: is broken or truncated" in done.stdout
+    assert "train/7,is broken" in (tmp_path / "workspace/rejected.csv").read_text()
+
+
+def test_images_that_are_not_used_and_the_layout_are_named(sat2map, save):
+    for number in range(4):
+        save(f"pairs/train/{number}.png")
+        save(f"pairs/previews/{number}.png")
+    done = sat2map("prepare", *TINY, "--set", "data.source=pairs")
+    assert done.returncode == 0 and "  Found     side-by-side images in train/; held out by name\n" in done.stdout
+    assert done.stderr == "Not used: previews/ 4 images: outside train/.\n"
 
 
 @pytest.mark.parametrize(
@@ -136,7 +145,6 @@ def test_an_unreachable_tracking_server_is_refused(sat2map, tmp_path, save):
 
 def test_each_verb_names_the_missing_verb_before_it(sat2map, tmp_path):
     for verb, words in {
-        "train": "prepare",
         "export": "run `train` first",
         "evaluate": "run `train` first",
         "register": "run `train` first",

@@ -47,7 +47,7 @@ def test_photos_and_maps_in_two_folders(tmp_path, photos, maps):
     fill(tmp_path, f"{photos}/{{}}.png", f"{maps}/{{}}.png")
     found = index(tmp_path)
     assert (len(found.train), len(found.val), found.rejected, found.unused) == (17, 3, (), ())
-    assert found.layout == f"photos in {photos}/, maps in {maps}/"
+    assert found.layout == f"photos in {photos}/, maps in {maps}/; held out by name"
     for pair in found.val:
         photo, street_map = pair.files
         assert photo.path == tmp_path / photos / f"{pair.name}.png"

@@ -30,8 +30,8 @@ def test_ordinary_pairs_have_no_warnings(tmp_path):
 def test_twelve_bits_in_sixteen(tmp_path):
     (found,) = warnings(tmp_path, lambda i: noise(i, 0, 4095, np.uint16))
     assert found == (
-        "20 of 20 photos are limited to the levels 0 to 15 of 255 (0, 1, 10, and 17 more). Scale their values to the full "
-        "range first (12 bits in 16 end at 4095 of 65535)."
+        "20 of 20 photos are limited to the levels 0 to 15 of 255 (0, 1, 10, and 17 more). Scale their values to the "
+        "full range first (12 bits in 16 end at 4095 of 65535)."
     )
 
 
