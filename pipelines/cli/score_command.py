@@ -9,7 +9,7 @@ from pipelines.cli.verbs import Result, Verbs
 
 if TYPE_CHECKING:
     from pipelines.config.schema import RunConfig
-    from serving.scoring.scene_products import SceneManifest
+    from serving.scoring.scene_report import SingleSceneReport
     from serving.scoring.scorer import OnOutcome, ScoreReport
 
 PARTLY = 4
@@ -62,8 +62,8 @@ def score(
     loaded = load(config, settings)
     try:
         if request.is_scene:
-            manifest = _draw_scene(request, loaded)
-            return Result(manifest, lambda: score_output.print_scene(manifest, request.out), as_json)
+            scene = _draw_scene(request, loaded)
+            return Result(scene, lambda: score_output.print_scene(scene), as_json)
         report = _draw_photos(request, loaded)
     except KeyboardInterrupt:
         raise Stopped("Stopped. Finished maps are kept: run the same command again to continue.") from None
@@ -71,21 +71,23 @@ def score(
     return Result(report, lambda: score_output.print_report(report), as_json, exit_code)
 
 
-def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "SceneManifest":
+def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "SingleSceneReport":
     """Draw a single scene on this machine, and print the warnings."""
     from model.io.files import follow
     from model.io.locations import Location
     from model.io.progress import Terminal
     from pipelines.registry.resolve import open_model
     from serving.scoring.scene_products import score_scene
+    from serving.scoring.scene_report import SingleSceneReport
 
     score_options.check_scene_options(request)
     settings = score_options.scene_settings(request)
     model = open_model(request.model, request.run, config)
-    source, out = Location.parse(request.sources[0]).path, follow(Location.parse(request.out).path)
+    source, out = Location.parse(request.sources[0]).path, Location.parse(request.out).path
+    out = follow(out) if out.is_symlink() else out
     manifest = score_scene(model, source, out, settings, variant=request.variant, progress=Terminal())
     score_output.print_warnings(manifest.warnings)
-    return manifest
+    return SingleSceneReport.of(manifest, out)
 
 
 def _draw_photos(request: score_options.ScoreRequest, config: "RunConfig") -> "ScoreReport":

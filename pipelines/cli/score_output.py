@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from serving.scoring.scene_products import SceneManifest
+    from serving.scoring.scene_report import SingleSceneReport
     from serving.scoring.scorer import ScoreReport
     from serving.scoring.tasks import Outcome
 
@@ -72,9 +72,9 @@ def print_report(report: "ScoreReport") -> None:
     _print_rows(rows)
 
 
-def print_scene(manifest: "SceneManifest", out: str) -> None:
+def print_scene(report: "SingleSceneReport") -> None:
     """Print the summary of a single scene."""
-    scene, folder = manifest.scene, Path(out).parent
+    scene, folder = report.scene, Path(report.out).parent
     counts = [f"{scene.width}x{scene.height} pixels"]
     if scene.ground:
         counts.append(f"{scene.ground[0]:.3g} m per pixel")
@@ -84,14 +84,14 @@ def print_scene(manifest: "SceneManifest", out: str) -> None:
     if scene.resumed:
         counts.append(f"{_count(scene.resumed, 'row')} already there")
     print(f"Scene: {', '.join(counts)}.")
-    rows = {"Map": out}
-    if manifest.vectors:
-        areas = ", ".join(f"{found.polygons} {name}" for name, found in manifest.vectors.classes.items())
-        rows["Polygons"] = f"{manifest.vectors.file}: {areas}"
-    if manifest.item:
-        rows["STAC"] = str(folder / manifest.item)
-    rows["Manifest"] = str(folder / manifest.file)
-    rows["Model"] = f"{manifest.origin}, {manifest.model.variant}"
+    rows = {"Map": report.out}
+    if report.vectors:
+        areas = ", ".join(f"{found.polygons} {name}" for name, found in report.vectors.classes.items())
+        rows["Polygons"] = f"{report.vectors.file}: {areas}"
+    if report.item:
+        rows["STAC"] = str(folder / report.item)
+    rows["Manifest"] = report.manifest
+    rows["Model"] = f"{report.origin}, {report.model.variant}"
     if scene.seams is not None:
         rows["Seams"] = f"{scene.seams:.2f} (1: steps across tile edges are like those elsewhere)"
     _print_rows(rows)

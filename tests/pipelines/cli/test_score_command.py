@@ -12,6 +12,7 @@ from PIL import Image
 
 from model.bundle import MODEL_FILE
 from tests.fixtures.scored_folders import score_command, score_environment
+from tests.fixtures.surveys import noise_bands, write_survey
 
 
 @pytest.fixture
@@ -51,8 +52,8 @@ def test_a_folder_becomes_a_folder_of_maps(run_score, photos, bundle, tmp_path):
     for name in "abc":
         with Image.open(tmp_path / "my maps" / f"{name}.png") as drawn, Image.open(photos / f"{name}.png") as photo:
             assert np.array_equal(np.asarray(drawn), 255 - np.asarray(photo))
-    assert "Maps: 0 drawn" in (again := run_score("my photos", "my maps", "--model", bundle)).stdout
-    assert "3 already there." in again.stdout
+    again = run_score("my photos", "my maps", "--model", bundle)
+    assert again.stdout.startswith("Maps: 0 drawn, 3 already there.\n")
 
 
 @pytest.mark.parametrize("words", [["-o", "map.webp"], ["map.webp"], ["--out", "map.webp"]])
@@ -63,6 +64,19 @@ def test_a_single_map_has_the_format_of_its_name(run_score, photos, bundle, tmp_
     assert (report["out"], report["drawn"], report["manifest"]) == ("map.webp", 1, None)
     with Image.open(tmp_path / "map.webp") as drawn:
         assert (drawn.format, drawn.size) == ("WEBP", (50, 40))
+
+
+def test_scenes_and_photos_have_reports_of_one_shape(run_score, photos, bundle, tmp_path):
+    write_survey(tmp_path / "scene.tif", noise_bands(3, 40, 50))
+    (tmp_path / "latest.tif").symlink_to("deep/map.tif")
+    scene = json.loads(run_score("scene.tif", "-o", "latest.tif", "--model", bundle, "--json").stdout)
+    report = json.loads(run_score("my photos", "maps", "--model", bundle, "--json").stdout)
+    assert report.keys() - scene.keys() == {"provider"}
+    for name in ("origin", "variant", "kept", "failed"):
+        assert scene[name] == report[name]
+    assert (scene["drawn"], report["drawn"], report["model"]) == (1, 3, report["origin"])
+    assert scene["out"] == str(tmp_path / "deep" / "map.tif") and Path(scene["manifest"]).is_file()
+    assert (tmp_path / "latest.tif").is_symlink() and scene["scene"]["map"] == "map.tif"
 
 
 def test_several_sources_may_be_named(run_score, photos, bundle, tmp_path):
