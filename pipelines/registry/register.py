@@ -99,7 +99,8 @@ def _read_scores(run: RunFolder, bundle: Bundle) -> Scores:
     # Scores of version 0.2.0 and earlier name only the model.
     if (scores.model_sha256, scores.bundle_sha256 or exported[1]) != exported:
         raise MissingStepError(
-            f"{file} holds the scores of an earlier export of run {run.run_id}; run `evaluate` again."
+            f"{file} holds the scores of an earlier export of run {run.run_id}; evaluate it again: "
+            f"{run.command('evaluate', '--run', run.run_id)}"
         )
     return scores
 

@@ -53,8 +53,6 @@ def test_reading_never_creates_a_database(tmp_path, monkeypatch):
         lambda: rollback(config),
         lambda: open_model("models:/sat2map/1", "", config),
     ):
-        with pytest.raises(
-            MissingStepError, match=r"There is no MLflow database .*mlflow\.db, and so no run"
-        ):
+        with pytest.raises(MissingStepError, match=r"There is no MLflow database .*mlflow\.db, and so no run"):
             read()
         assert list(tmp_path.iterdir()) == []

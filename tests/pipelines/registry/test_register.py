@@ -107,7 +107,7 @@ def test_registering_requires_all_earlier_steps(registered, tmp_path, file, verb
     copy = RunFolder(tmp_path / run.run_id)
     shutil.copytree(run.path, copy.path)
     (shutil.rmtree if file == "bundle" else type(copy.path).unlink)(copy.path / file)
-    with pytest.raises(MissingStepError, match=f"run `{verb}` first"):
+    with pytest.raises(MissingStepError, match=f"run `{verb}` first|first run: sat2map {verb} --run"):
         register(copy)
     assert versions.aliases("shown") == {"challenger": 1}
 

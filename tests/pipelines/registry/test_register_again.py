@@ -62,7 +62,9 @@ def test_a_run_that_was_trained_further_must_be_exported_again(run, config):
 def test_a_run_that_was_exported_again_must_be_evaluated_again(run, change):
     manifest = read_manifest(run.bundle)
     write_manifest(run.bundle, manifest.model_copy(update=change))
-    with pytest.raises(MissingStepError, match=r"holds the scores of an earlier export of run .*; run `evaluate`"):
+    with pytest.raises(
+        MissingStepError, match=r"holds the scores of an earlier export of run .*; evaluate it again: sat2map"
+    ):
         register(run)
 
 
