@@ -98,6 +98,6 @@ def test_mistakes_are_found_before_anything_is_drawn(run_score, scene, make_bund
     refused(run_score(*words, "--bands", "1.5"), "--bands 1.5 is not a list of band numbers")
     refused(run_score(*words, "--stretch", "2"), "--stretch 2 is not two percentiles; write them as 2,98.")
     refused(run_score(*words, "--resize", "--actors", "2"), "--resize and --actors have no effect on a single scene, which is drawn on this machine")
-    refused(run_score("scene.tif", "maps", "--vector", "map.gpkg", "--model", bundle), "--vector can't be used here")
+    refused(run_score("scene.tif", "maps", "--vector", "map.gpkg", "--model", bundle), "--vector has no effect here")
     refused(run_score("scene.tif", "maps", "--actors", "2", "--model", bundle), "they need --distributed")
     assert sorted(os.listdir(tmp_path)) == ["bundle", "scene.tif"]
