@@ -4,6 +4,11 @@ import signal
 
 import pytest
 
+from pipelines.config import telemetry
+
+# Before onnxruntime is imported.
+telemetry.switch_off()
+
 pytest_plugins = [
     f"tests.fixtures.{name}"
     for name in (

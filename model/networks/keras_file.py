@@ -48,5 +48,5 @@ def drawer(generator: keras.Model, *, as_trained: bool = False) -> Callable[[Ten
         as_trained: Use the batch's own statistics and dropout, as in training, instead of running it as deployed.
             Dropout takes its random state from the generator.
     """
-    call = tf.function(lambda batch: generator(batch, training=as_trained))
+    call = tf.function(lambda batch: generator(batch, training=as_trained), autograph=False)
     return lambda batch: np.asarray(call(batch), np.float32)

@@ -108,7 +108,7 @@ def equalise_moving_statistics(state: TrainState, strategy: tf.distribute.Strate
         for variable, mean in zip(statistics, means, strict=True):
             variable.assign(mean)
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
     def equalise() -> None:
         means = [strategy.reduce("MEAN", values, axis=None) for values in strategy.run(read)]
         strategy.run(write, args=(means,))

@@ -82,7 +82,9 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")
     with output.reported():
         from pipelines.cluster import environment, signals
+        from pipelines.config import telemetry
 
+        telemetry.switch_off()
         signals.end_on_term()
         environment.load()
         output.exit_with(app(prog_name="sat2map", standalone_mode=False))

@@ -15,6 +15,7 @@ from ray.util import placement_group_table
 
 from model.errors import ClusterError, ConfigError
 from pipelines.cluster import connection, signals
+from pipelines.config import telemetry
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import TrainingConfig
 
@@ -64,7 +65,7 @@ def joined() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if head is not None:
             try:
-                ray.init(address=head, **quiet)
+                ray.init(address=head, runtime_env={"env_vars": telemetry.chosen()}, **quiet)
             except (ConnectionError, RuntimeError, RayError) as error:
                 raise ClusterError(
                     f"The Ray cluster at {head} can't be joined: {' '.join(str(error).split())[:300]}"

@@ -13,6 +13,7 @@ def to_onnx(generator: keras.Model, tensors: TensorSignature) -> onnx.ModelProto
     shape = (None, tensors.height, tensors.width, tensors.channels)
     call = tf.function(
         lambda image: generator(image, training=False),
+        autograph=False,
         input_signature=[tf.TensorSpec(shape, tf.float32, name=tensors.input)],
     )
     model: onnx.ModelProto

@@ -1,10 +1,12 @@
 """The channel between the first worker and the driver: one small actor on the driver's node."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any, Self
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.training.messages import TrainingUpdate
@@ -66,5 +68,6 @@ class ActorChannel:
         return bool(ray.get(self.exchange.stop_requested.remote()))
 
     def close(self) -> None:
-        """End the actor."""
-        ray.kill(self.exchange)
+        """End the actor, unless Ray has ended."""
+        with contextlib.suppress(RayError):
+            ray.kill(self.exchange)

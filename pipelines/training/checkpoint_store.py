@@ -18,8 +18,7 @@ from typing import NamedTuple
 from model.errors import CheckpointError
 from pipelines.config.schema import BEST_IS_LOWEST, ValidationScore
 from pipelines.training.checkpoint import Manifest, read_manifest, verify
-
-PARTIAL = ".partial"
+from pipelines.training.leftovers import PARTIAL
 
 
 class SkippedCheckpoint(NamedTuple):

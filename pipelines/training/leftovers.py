@@ -4,8 +4,10 @@ import shutil
 
 from model.io import locks
 from model.io.files import remove_stale_drafts
-from pipelines.training.checkpoint_store import PARTIAL
 from pipelines.workspace import RunFolder, Workspace
+
+PARTIAL = ".partial"
+"""Suffix of a checkpoint that is being written."""
 
 
 def remove_leftovers(workspace: Workspace) -> None:

@@ -140,7 +140,8 @@ class TrainingLoop:
 
         # XLA fuses well on a GPU, but loses bfloat16's gain on a CPU and can't compile collectives of several workers.
         use_xla = training.gpu and training.workers == 1
-        compiled: CompiledStep = tf.function(step, jit_compile=use_xla)
+        # Autograph would leave the code that it generates in the temporary folder when Ray ends the worker.
+        compiled: CompiledStep = tf.function(step, autograph=False, jit_compile=use_xla)
         return compiled
 
     def _must_stop(self) -> bool:

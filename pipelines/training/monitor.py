@@ -1,11 +1,13 @@
 """Monitoring of a training run by the driver: losses go to MLflow and to a progress bar, drawings become sheets."""
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from PIL import Image
+from ray.exceptions import RayError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -13,6 +15,7 @@ from model.errors import TrainingError
 from model.spec import LossName
 from pipelines.config.schema import RunConfig
 from pipelines.report.sheets import comparison
+from pipelines.tracking.loss_curve import StepLosses
 from pipelines.tracking.mlflow_runs import Run
 from pipelines.tracking.outbox import Outbox
 from pipelines.training.channel import ActorChannel
@@ -24,6 +27,10 @@ SHOWN_LOSSES: dict[LossName, str] = {
     "generator_adversarial_loss": "GAN",
     "discriminator_loss": "D",
 }
+WIDE_COLUMNS = 110
+"""Columns of a terminal from which the bar shows all of these losses; narrower ones show the first."""
+ESTIMATE_SECONDS = 4.0
+"""Seconds of training after which its length is estimated."""
 
 
 @dataclass
@@ -35,12 +42,16 @@ class TrainingMonitor:
     logged: dict[str, int]
     """The last steps that MLflow holds already."""
     steps_done: int = 0
-    first_step: int = 0
-    began: float = 0
-    ended: float = 0
+    resumed_after: int = 0
+    """Steps that were done before the workers started, or restarted."""
+    first: StepLosses | None = None
+    """The first step since then."""
+    newest: StepLosses | None = None
+    estimated: bool = False
     user_error: str = ""
     failure: Exception | None = None
-    losses: dict[str, float] = field(default_factory=dict)
+    lost: threading.Event = field(default_factory=threading.Event)
+    """Set when Ray has ended."""
 
     @property
     def total_steps(self) -> int:
@@ -55,13 +66,22 @@ class TrainingMonitor:
     @property
     def seconds(self) -> float:
         """Seconds from the end of the first step, which includes tracing, to the end of the last one."""
-        return self.ended - self.began
+        return self.newest.when - self.first.when if self.first and self.newest else 0.0
 
     @property
     def images_per_second(self) -> float:
-        """Pairs trained per second by all workers together."""
-        images = (self.steps_done - self.first_step) * self.config.training.batch_size
-        return images / self.seconds if self.seconds > 0 else 0.0
+        """Pairs trained per second by all workers together; 0 before the second step."""
+        if not self.first or self.seconds <= 0:
+            return 0.0
+        return (self.steps_done - self.first.step) * self.config.training.batch_size / self.seconds
+
+    @property
+    def estimate(self) -> str:
+        """Number of steps to do, and about how long they take at the speed so far."""
+        left = self.total_steps - self.steps_done
+        number = f"{self.total_steps} steps" if self.resumed_after == 0 else f"{left} of {self.total_steps} steps left"
+        speed = self.images_per_second
+        return f"{number}, about {duration(left * self.config.training.batch_size / speed)} at {speed:.1f} images/s"
 
     @contextmanager
     def reading(self, channel: ActorChannel, run: Run) -> Iterator[None]:
@@ -76,7 +96,9 @@ class TrainingMonitor:
         try:
             yield
         finally:
-            channel.send(None)
+            # If Ray has ended, so has the reader.
+            with contextlib.suppress(RayError):
+                channel.send(None)
             reader.join()
         self.raise_failure()
 
@@ -91,57 +113,92 @@ class TrainingMonitor:
         with self._bar() as (bar, task):
             outbox = Outbox(notify=lambda text: _print_above(bar, text))
             logger = MetricLogger(run, outbox, logged=self.logged)
-            while (update := channel.next_update()) is not None:
+            while (update := self._receive(channel)) is not None:
                 if self.failure is None:
                     try:
                         self._process(update, run, outbox, logger)
                     except Exception as error:
                         self.failure = error
-                bar.update(task, completed=self.steps_done, status=self._status(update.epoch))
-                for note in update.notes:
+                bar.update(task, completed=self.steps_done, status=self._status(update.epoch, wide=_is_wide(bar)))
+                for note in self._notes(update, show_progress=bar.disable):
                     _print_above(bar, note)
-                if bar.disable and update.losses and self.steps_done % self.steps_per_epoch == 0:
-                    _print_above(bar, self._status(update.epoch))
             try:
                 outbox.close(patience=self.config.tracking.patience)
             except Exception as error:
                 self.failure = self.failure or error
 
+    def _receive(self, channel: ActorChannel) -> TrainingUpdate | None:
+        """Wait for the next update; None is the last one, also if Ray has ended."""
+        try:
+            return channel.next_update()
+        except RayError:
+            self.lost.set()
+            return None
+
     def _process(self, update: TrainingUpdate, run: Run, outbox: Outbox, logger: MetricLogger) -> None:
         self.user_error = self.user_error or update.user_error
         if update.curve:
             # Resumed from a checkpoint: restart the clock with the next step.
-            self.steps_done, self.began = update.curve[-1].step, 0
+            self.steps_done = self.resumed_after = update.curve[-1].step
+            self.first = self.newest = None
         if update.losses:
-            newest = update.losses[-1]
-            if not self.began:
-                self.began, self.first_step = update.losses[0].when, update.losses[0].step
-            self.ended, self.steps_done, self.losses = newest.when, newest.step, newest.losses
-        logger.log(update, images_per_second=self.images_per_second)
+            self.first, self.newest = self.first or update.losses[0], update.losses[-1]
+            self.steps_done = self.newest.step
+        logger.log(update, images_per_second=self.images_per_second or None)
         if update.drawing is not None:
             drawing, name = update.drawing, f"sheets/epoch-{update.epoch + 1:04d}.png"
             outbox.put(lambda: run.log_image(self._sheet(drawing), name))
 
+    def _notes(self, update: TrainingUpdate, *, show_progress: bool) -> Iterator[str]:
+        """Yield lines for the user: the worker's, once the estimate, and after each epoch its losses without a bar."""
+        yield from update.notes
+        if not self.estimated and self.seconds >= ESTIMATE_SECONDS and self.steps_done < self.total_steps:
+            self.estimated = True
+            yield f"{self.estimate}."
+        if show_progress and update.losses and self.steps_done % self.steps_per_epoch == 0:
+            yield self._status(update.epoch)
+
     def _sheet(self, drawing: Drawing) -> Image.Image:
         return comparison(drawing.source, drawing.drawn, drawing.target, direction=self.config.data.direction)
 
-    def _status(self, epoch: int) -> str:
-        numbers = "  ".join(f"{label} {self.losses.get(name, 0):.3f}" for name, label in SHOWN_LOSSES.items())
-        return f"epoch {epoch + 1}/{self.config.training.epochs}  {numbers}  {self.images_per_second:.1f} images/s"
+    def _status(self, epoch: int, *, wide: bool = True) -> str:
+        parts = [f"epoch {epoch + 1}/{self.config.training.epochs}"]
+        shown = SHOWN_LOSSES if wide else dict([*SHOWN_LOSSES.items()][:1])
+        if self.newest:
+            losses = self.newest.losses
+            parts += [f"{label} {losses[name]:.3f}" for name, label in shown.items()]
+        if self.images_per_second:
+            parts.append(f"{self.images_per_second:.1f} images/s")
+        return "  ".join(parts)
 
     @contextmanager
     def _bar(self) -> Iterator[tuple[Progress, TaskID]]:
+        console = Console(stderr=True, markup=False, emoji=False)
         columns = (
             TextColumn("Training"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=20 if console.width >= WIDE_COLUMNS else 6),
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
         )
-        console = Console(stderr=True, markup=False, emoji=False)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             yield bar, bar.add_task("train", total=self.total_steps, status="starting the workers")
+
+
+def duration(seconds: float) -> str:
+    """Return a rounded duration in one or two units: 45 s, 2 min 20 s, 3 h 40 min, 2 d 4 h."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    units = (("s", 1, 10), ("min", 60, 600), ("h", 3600, 3600), ("d", 86400, 0))
+    larger = 1 if seconds < 3600 else 2 if seconds < 86400 else 3
+    (small_name, small, step), (large_name, large, _) = units[larger - 1], units[larger]
+    whole, rest = divmod(round(seconds / step) * step, large)
+    return f"{whole} {large_name} {rest // small} {small_name}" if rest else f"{whole} {large_name}"
+
+
+def _is_wide(bar: Progress) -> bool:
+    return bar.disable or bar.console.width >= WIDE_COLUMNS
 
 
 def _print_above(bar: Progress, text: str) -> None:
