@@ -22,13 +22,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from model.bundle import Bundle
 from model.errors import MissingStepError, TrainingError
 from model.io import locks
-from model.io.files import sha256, write_text
+from model.io.files import check_writable, make_folder, sha256, write_text
 from model.spec import Frozen
 from pipelines.config import next_commands
 from pipelines.config.schema import RunConfig
@@ -36,6 +37,9 @@ from pipelines.config.schema import RunConfig
 SCORES_FILE, SHEET_FILE, REPORT_FILE, TABLE_FILE = "scores.json", "sheet.png", "report.html", "pairs.csv"
 
 GENERATOR_FILE = "generator.keras"
+Record = TypeVar("Record", bound=Frozen)
+SHORT_ID = 4
+"""Characters of a run's id that are enough if no other run begins with them."""
 
 
 class RunRecord(Frozen):
@@ -52,6 +56,13 @@ class RunRecord(Frozen):
     """Steps that were done before the last start."""
     generator_sha256: str = ""
     """sha256 of the trained generator's file; empty in records of version 0.2.0 and earlier."""
+
+
+def _read(kind: type[Record], file: Path) -> Record:
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise MissingStepError(f"{file} is incompatible with this version of sat2map; run `train` again.") from error
 
 
 @dataclass(frozen=True)
@@ -122,11 +133,9 @@ class RunFolder:
             MissingStepError: The training never started, or the file is incompatible with this version.
         """
         try:
-            return RunConfig.model_validate_json(self.config_file.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValidationError, UnicodeDecodeError) as error:
-            raise MissingStepError(
-                f"{self.config_file} is missing or incompatible with this version of sat2map; run `train` again."
-            ) from error
+            return _read(RunConfig, self.config_file)
+        except FileNotFoundError as error:
+            raise MissingStepError(f"{self.config_file} is missing; run `train` again.") from error
 
     def record(self) -> RunRecord:
         """Read the record of the training.
@@ -134,16 +143,11 @@ class RunFolder:
         Raises:
             MissingStepError: The training has not ended, or the file is incompatible with this version.
         """
-        path = self.record_file
         try:
-            return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+            return _read(RunRecord, self.record_file)
         except FileNotFoundError as error:
             raise MissingStepError(
                 self.unfinished() or f"{self.path} contains no finished training; run `train` first."
-            ) from error
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise MissingStepError(
-                f"{path} is incompatible with this version of sat2map; run `train` again."
             ) from error
 
     @contextmanager
@@ -257,10 +261,14 @@ class Workspace:
         """The folder of models pulled from the registry, each named by the sha256 of its manifest."""
         return self.cache / "models"
 
+    def check_writable(self) -> None:
+        """Raise a StorageError if the folder of a new run can't be made, before the run exists in MLflow."""
+        check_writable(self.root / "runs" / "new")
+
     def new_run(self, run_id: str) -> RunFolder:
         """Create the folder of a run."""
         folder = RunFolder(self.root.resolve() / "runs" / run_id)
-        folder.path.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.path)
         return folder
 
     def set_latest(self, run: RunFolder) -> None:
@@ -270,23 +278,28 @@ class Workspace:
     def latest(self) -> str | None:
         """Return the id of the newest trained run, if there is one."""
         file = self.root / "latest"
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+        return file.read_text(encoding="utf-8", errors="replace").strip()[:80] if file.is_file() else None
 
     def run(self, run_id: str | None = None) -> RunFolder:
-        """Return the folder of a run, by default of the newest one.
+        """Return the folder of a run, by its id or the beginning of it, and by default of the newest one.
 
         Raises:
-            MissingStepError: There is no such run.
+            MissingStepError: There is no such run, or several ids begin so.
         """
         if run_id is None and (run_id := self.latest()) is None:
             raise MissingStepError(
                 self.unfinished() or f"No trained run in {self.root}; run `train` first, or choose another workspace."
             )
         known = {run.run_id: run for run in self.runs()}
-        if run_id not in known:
+        if run_id in known:
+            return known[run_id]
+        similar = sorted(name for name in known if len(run_id) >= SHORT_ID and name.startswith(run_id))
+        if not similar:
             names = ", ".join(sorted(known)) or "none"
             raise MissingStepError(f"No run {run_id!r} in {self.root}; known runs: {names}.")
-        return known[run_id]
+        if len(similar) > 1:
+            raise MissingStepError(f"{run_id!r} is the beginning of several runs: {', '.join(similar)}.")
+        return known[similar[0]]
 
     def unfinished(self) -> str:
         """Return a sentence on the newest run if its training has not ended, and an empty text otherwise."""

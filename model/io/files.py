@@ -89,6 +89,17 @@ def check_writable(path: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless it exists.
+
+    Raises:
+        StorageError: The disk is full or read-only, denies access, or has a file of this name.
+        DataError: No folder can have this name.
+    """
+    with _write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
 _OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
 """Error numbers that only a write has."""
 _OF_NAMES = {

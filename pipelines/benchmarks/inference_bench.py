@@ -21,7 +21,7 @@ from model import providers
 from model.bundle import FP32, Bundle, variant_file
 from model.errors import TrainingError
 from model.hardware import processor, usable_cores
-from model.io.files import write_text
+from model.io.files import check_writable, write_text
 from model.io.progress import stage
 from model.translator import BATCH, Translator
 from pipelines.benchmarks.harness import check_parts, interleaved_medians, reference_speed, run
@@ -94,6 +94,7 @@ def inference(
         ExportError: The model can't be exported.
     """
     parts = check_parts(parts, PARTS)
+    check_writable(config.workspace / "bench" / "inference.json")
     speeds: list[DrawingSpeed] = []
     folder = scene = start_seconds = None
     with tempfile.TemporaryDirectory(prefix="sat2map-bench-") as name:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.hardware import processor, usable_cores
-from model.io.files import write_text
+from model.io.files import check_writable, write_text
 from model.io.progress import stage
 from pipelines.benchmarks.harness import check_parts, interleaved_medians, reference_speed, run
 from pipelines.benchmarks.results import Overhead, Scaling, StepSpeed, TrainingBench, training_table
@@ -72,6 +72,7 @@ def training(
         TrainingError: A training run of this project failed.
     """
     parts = check_parts(parts, PARTS)
+    check_writable(config.workspace / "bench" / "training.json")
     step: list[StepSpeed] = []
     inside: list[Overhead] = []
     scaling: Scaling | None = None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from model.bundle import FP32, Bundle
 from model.errors import ConfigError, DataError
-from model.io.files import new_folder, write_text
+from model.io.files import check_writable, new_folder, write_text
 from model.io.progress import stage
 from model.pixels import Pixels
 from model.translator import Translator
@@ -28,8 +28,10 @@ def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) ->
 
     Raises:
         ConfigError: There are fewer than two different runs, or the settings have another palette than the first run.
-        DataError: The models draw images of different sizes or directions, or one was trained on these pairs.
+        DataError: The models draw images of different sizes or directions, or one was trained on these pairs; or `out`
+            holds something else than an earlier comparison, or can't be written.
     """
+    _check_replaceable(out)
     ids = [run.run_id for run in runs]
     if len(set(ids)) < 2 or len(set(ids)) < len(ids):
         raise ConfigError(f"Found the runs {', '.join(ids) or 'none'}; name two or more different ones.")
@@ -47,6 +49,15 @@ def compare(runs: Sequence[RunFolder], settings: EvaluationConfig, out: Path) ->
         page = report_page.render_comparison(found, held_out.sources, held_out.targets, drawn)
         write_text(folder / PAGE_FILE, page)
     return found
+
+
+def _check_replaceable(out: Path) -> None:
+    check_writable(out)
+    others = sorted({path.name for path in out.iterdir()} - {COMPARISON_FILE, PAGE_FILE}) if out.is_dir() else []
+    if others:
+        raise DataError(
+            f"{out} contains {others[0]}, which is not of a comparison and would be lost; choose a new or empty folder."
+        )
 
 
 def check_alike(models: Mapping[str, Bundle]) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.bundle import FP32, MANIFEST_FILE, Bundle, BundleManifest
 from model.errors import ConfigError
-from model.io.files import new_folder, sha256, write_text
+from model.io.files import check_writable, new_folder, sha256, write_text
 from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_pixels, to_tensor
 from model.translator import Translate, Translator
@@ -185,6 +185,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
         TrackingError: MLflow does not answer, or does not know the run.
     """
     record, pairs, bundle = run.record(), PairIndex.load(run.pairs_file), run.open_bundle()
+    check_writable(run.evaluation)
     with mlflow_runs.continue_run(run.run_id) as active:
         held_out = load_held_out(pairs, bundle.manifest, settings, cache=run.cache)
         with stage("Drawing as in training, for comparison"):

@@ -22,7 +22,7 @@ from model.errors import ExportError
 from model.graph.lowering import lower
 from model.graph.precision import take_pixels
 from model.graph.range_check import check_range
-from model.io.files import new_folder, sha256
+from model.io.files import check_writable, new_folder, sha256
 from model.io.progress import quiet_stderr, stage, track
 from model.pixels import Pixels, Tensor, to_tensor
 from model.provenance import git_revision
@@ -71,6 +71,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig, *, palette: Palette | None
     """
     config, pairs = run.record().config, PairIndex.load(run.pairs_file)
     generator = run.generator_sha256()
+    check_writable(run.bundle)
     photos = _load(pairs.val[:PARITY_PHOTOS], config)[0]
     with stage("Converting to ONNX"):
         plain, drawn = _convert(run.generator, config, photos)

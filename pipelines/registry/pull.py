@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 
 from model.bundle import MANIFEST_FILE, MODEL_FILE, PULLED_FILE, Bundle, Pulled, read_manifest, variant_file
 from model.errors import BundleError, DataError
-from model.io.files import new_folder, sha256, write_text
+from model.io.files import check_writable, new_folder, sha256, write_text
 from pipelines.data.pairs import PairIndex
 from pipelines.registry import references, versions
 from pipelines.registry.artifacts import Artifacts
@@ -52,6 +52,7 @@ def pull(name: str, which: str | int, out: Path) -> Bundle:
     """
     name, which = references.parse(which, name=name)
     _check_replaceable(out)
+    check_writable(out)
     mlflow_runs.connect_to_existing()
     version = versions.find(name, which)
     with new_folder(out) as draft:

@@ -10,16 +10,21 @@ from ray import tune as ray_tune
 from ray.tune.schedulers import ASHAScheduler
 
 from model import provenance
-from model.errors import ConfigError, TrainingError
+from model.errors import ConfigError, MissingStepError, Stopped, TrackingError, TrainingError
 from model.io.files import write_text
 from model.spec import Frozen
 from pipelines.cluster import environment, resources
+from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import BEST_IS_LOWEST, RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking import mlflow_runs
+from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import WorkerJob
 from pipelines.training.trial import EPOCHS, NAME, Setting, run_trial
 from pipelines.workspace import RunFolder, Workspace
+
+NO_SIGNAL_HANDLER = HeldVariables({"TUNE_DISABLE_SIGINT_HANDLER": "1"})
+"""Setting that keeps Ray Tune from ending as if the search were complete after Ctrl-C."""
 
 
 class Trial(Frozen):
@@ -48,12 +53,17 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
         ConfigError: The cluster has too few CPUs for a trial.
         TrackingError: MLflow does not answer.
         TrainingError: No trial reached a score.
+        Stopped: The user stopped the search.
     """
+    workspace = Workspace(config.workspace)
+    workspace.check_writable()
     mlflow_runs.connect()
+    remove_leftovers(workspace)
     with resources.joined(), mlflow_runs.new_run(config, pairs) as run:
-        folder = Workspace(config.workspace).new_run(run.id)
+        folder = workspace.new_run(run.id)
         pairs.save(folder.pairs_file)
         write_text(folder.config_file, config.model_dump_json(indent=2))
+        folder.trials.mkdir(exist_ok=True)
         _check_size(config)
         tuner = ray_tune.Tuner(
             _trainable(config, pairs, folder),
@@ -77,9 +87,22 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
 
 
 def resume(folder: RunFolder) -> TuneResult:
-    """Resume a search that was stopped or killed: unfinished trials resume from their checkpoints."""
+    """Resume a search that was stopped or killed: unfinished trials resume from their checkpoints.
+
+    Raises:
+        MissingStepError: The run is no search, or stopped before its first trial.
+        Sat2mapError: As for `search`.
+    """
     config, pairs = folder.config(), PairIndex.load(folder.pairs_file)
+    if not folder.is_search():
+        raise MissingStepError(
+            f"Run {folder.run_id} is a training, not a search; resume it with: "
+            f"{folder.command('train --resume', folder.run_id)}"
+        )
+    if not ray_tune.Tuner.can_restore(str(folder.ray)):
+        raise MissingStepError(f"The search {folder.run_id} stopped before its first trial; run `tune` again.")
     mlflow_runs.connect()
+    remove_leftovers(Workspace(config.workspace))
     with resources.joined(), mlflow_runs.resumed_run(folder.run_id, {}) as run:
         tuner = ray_tune.Tuner.restore(
             str(folder.ray), _trainable(config, pairs, folder), resume_unfinished=True, restart_errored=True
@@ -120,9 +143,7 @@ def _check_size(config: RunConfig) -> None:
 
 def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: mlflow_runs.Run) -> TuneResult:
     score = config.training.best_by
-    # Ray Tune prints its progress to stdout, which is for results.
-    with contextlib.redirect_stdout(sys.stderr):
-        results = tuner.fit()
+    results = _run(tuner, folder, run)
     trials = []
     for ended in (results[number] for number in range(len(results))):
         if ended.metrics and ended.config and score in ended.metrics:
@@ -140,6 +161,17 @@ def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: ml
         run.log_metrics({f"best_{score}": trials[0].score})
         run.set_tags({"best_trial": trials[0].name, **_tags(trials[0].settings)})
     return result
+
+
+def _run(tuner: ray_tune.Tuner, folder: RunFolder, run: mlflow_runs.Run) -> ray_tune.ResultGrid:
+    try:
+        # Ray Tune prints its progress to stdout, which is for results.
+        with folder.training(), NO_SIGNAL_HANDLER.held(), contextlib.redirect_stdout(sys.stderr):
+            return tuner.fit()
+    except KeyboardInterrupt as error:
+        with contextlib.suppress(TrackingError), mlflow_runs.server_errors():
+            mlflow_runs.end_trials(run.id, finished=())
+        raise Stopped(f"Stopped the search. Resume with: {folder.command('tune --resume', folder.run_id)}") from error
 
 
 def _tags(settings: Mapping[str, Setting]) -> dict[str, str]:

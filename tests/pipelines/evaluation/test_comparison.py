@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.bundle import Bundle, write_manifest
-from model.errors import BundleError, ConfigError, DataError, MissingStepError
+from model.errors import BundleError, ConfigError, DataError, MissingStepError, StorageError
 from model.spec import NetworkConfig, Palette, signature
 from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import fingerprint
@@ -87,6 +87,23 @@ def test_a_run_without_a_model_can_t_be_compared(make_run, tmp_path):
     shutil.rmtree(other.bundle)
     with pytest.raises(MissingStepError, match="Run other has no exported model"):
         compare([first, other], EvaluationConfig(), tmp_path / "out")
+
+
+def test_a_folder_with_other_files_is_not_replaced(make_run, tmp_path):
+    out, runs = tmp_path / "out", [make_run("first", -0.9), make_run("other", -1.0)]
+    out.mkdir()
+    compare(runs, EvaluationConfig(), out)
+    compare(runs, EvaluationConfig(), out)
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"out contains notes\.txt, which is not of a comparison and would be lost"):
+        compare(runs, EvaluationConfig(), out)
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_drawn(make_run, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"out can't be written .*: a file is in the way"):
+        compare([], EvaluationConfig(), tmp_path / "file" / "out")
 
 
 def test_a_failed_comparison_leaves_the_earlier_one_in_place(make_run, tmp_path):
