@@ -3,16 +3,16 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from model.errors import DataError
 from model.io.images import short_name
 from model.pixels import Pixels
 from serving.geo.gdal import gdal_errors
+from serving.geo.grid import Grid
 from serving.geo.raster import open_raster
 
 BLOCK = 512
-"""Side of a map's blocks in pixels, the default of GDAL's COG driver."""
+"""Usual side of a map's blocks in pixels, the default of GDAL's COG driver."""
 _TEMPORARY = {"compress": "ZSTD", "zstd_level": 1, "predictor": 2, "interleave": "pixel", "photometric": "RGB"}
 """Options of files that are deleted once the map is complete: twice as fast as DEFLATE, and no larger."""
 
@@ -48,15 +48,14 @@ def join_strips(
     strips: Sequence[Path],
     target: Path,
     *,
-    shape: tuple[int, int, int],
-    crs: Any,  # noqa: ANN401 - rasterio's
-    transform: Any,  # noqa: ANN401 - affine's
+    grid: Grid,
+    bands: int,
     tags: Mapping[str, str],
 ) -> None:
     """Join strips of one folder, in order from top to bottom, to a Cloud Optimized GeoTIFF, inside `gdal()`.
 
-    The file of `shape` (height, width, 3 or 4) is tiled, compressed without loss, and has averaged overviews. All
-    pixels are first copied to a temporary file in the folder: from a VRT of the strips, GDAL takes three times as long.
+    The file of 3 or 4 bands is tiled, compressed without loss, and has averaged overviews. All pixels are first copied
+    to a temporary file in the folder: from a VRT of the strips, GDAL takes three times as long.
 
     Raises:
         OSError: The file can't be written.
@@ -66,8 +65,7 @@ def join_strips(
     mosaic = strips[0].with_name("mosaic.tif")
     write_errors: tuple[type[Exception], ...] = (DataError, OSError, *gdal_errors())
     try:
-        georeference = {"crs": crs, "transform": None if transform.is_identity else transform}
-        _write_mosaic(strips, mosaic, shape=shape, tags=tags, **georeference)
+        _write_mosaic(strips, mosaic, grid=grid, bands=bands, tags=tags)
         # GDAL doesn't report every write that fails.
         with open_raster(mosaic, complete=True) as dataset:
             rasterio.shutil.copy(
@@ -79,6 +77,7 @@ def join_strips(
                 BIGTIFF="IF_SAFER",
                 OVERVIEW_RESAMPLING="AVERAGE",
                 NUM_THREADS="ALL_CPUS",
+                **choose_blocks(grid.width, grid.height),
             )
         with open_raster(target, complete=True):
             pass
@@ -86,25 +85,42 @@ def join_strips(
         raise OSError(f"{target.name}: {error}") from error
 
 
+def choose_blocks(width: int, height: int) -> dict[str, str]:
+    """Return GDAL's options for the blocks and overviews of a map.
+
+    An image that is wider or higher than `BLOCK` and exactly as wide as its blocks looks like one without tiles to
+    validators of Cloud Optimized GeoTIFFs, and an overview as wide as the map looks like none.
+    """
+    if width == 1:
+        return {"OVERVIEWS": "NONE"}
+    levels = range(math.ceil(math.log2(max(width, height) / BLOCK))) if max(width, height) > BLOCK else ()
+    # GDAL rounds down; other programs round up.
+    large = {size for level in levels for size in (width >> level, math.ceil(width / 2**level))}
+    side = next((side for side in (BLOCK, 256, 128) if side not in large), 128)
+    wider = sum(width >> level > side for level in levels)
+    return {"BLOCKSIZE": str(side)} | ({"OVERVIEW_COUNT": str(wider - 1)} if side in large else {})
+
+
 def _write_mosaic(
     strips: Sequence[Path],
     mosaic: Path,
     *,
-    shape: tuple[int, int, int],
+    grid: Grid,
+    bands: int,
     tags: Mapping[str, str],
-    **georeference: Any,  # noqa: ANN401 - rasterio's and affine's
 ) -> None:
     """Write strips into a tiled file."""
     import rasterio
     from rasterio.windows import Window
 
-    height, width, count = shape
-    profile = {"driver": "GTiff", "height": height, "width": width, "count": count, "dtype": "uint8"}
+    width, height = grid.width, grid.height
+    profile = {"driver": "GTiff", "height": height, "width": width, "count": bands, "dtype": "uint8"}
     # Blocks are no larger than the map, rounded up to a multiple of 16, which TIFF requires.
     down, across = (min(BLOCK, math.ceil(length / 16) * 16) for length in (height, width))
     layout = {"tiled": True, "blockxsize": across, "blockysize": down, "bigtiff": "IF_SAFER", "num_threads": "ALL_CPUS"}
-    alpha = {"alpha": "NON-PREMULTIPLIED"} if count == 4 else {}
-    with rasterio.open(mosaic.absolute(), "w", **profile, **layout, **_TEMPORARY, **alpha, **georeference) as dataset:
+    alpha = {"alpha": "NON-PREMULTIPLIED"} if bands == 4 else {}
+    with rasterio.open(mosaic.absolute(), "w", **profile, **layout, **_TEMPORARY, **alpha) as dataset:
+        grid.write_to(dataset)
         dataset.update_tags(**tags)
         top = 0
         for rows in _block_rows(strips, down):

@@ -16,6 +16,7 @@ from model.pixels import Pixels
 from serving.geo.bands import Colours, choose_bands, choose_colours, described_bands
 from serving.geo.footprint import PixelSize, measure_pixel
 from serving.geo.gdal import gdal_errors, metadata_errors, reason
+from serving.geo.grid import Grid, find_gap
 from serving.geo.headers import EXTRA_SAMPLES, ORIENTATION
 from serving.geo.opacity import Opacity
 from serving.geo.orientation import ORIENTATIONS, UPRIGHT, Orientation
@@ -37,8 +38,7 @@ class Imagery:
     Attributes:
         height: Height of the map in pixels.
         width: Width of the map in pixels.
-        crs: The scene's coordinate system, or None.
-        transform: Transform from pixels of the map to the coordinate system; it keeps the scene's extent.
+        grid: The grid of the map, which has the extent and the coordinate system of the scene.
         pixel: Size on the ground of the scene's own pixels; None if unknown.
         map_pixel: Size on the ground of the map's pixels; None if unknown.
         colours: The conversion of values to colours.
@@ -67,7 +67,6 @@ class Imagery:
         self._dataset, self._name, self._lock = dataset, name, Lock()
         self._opacity, self._orientation = opacity, orientation
         self.colours = colours
-        self.crs = dataset.crs
         # Not by reading all tags, which may hold texts that are not UTF-8.
         taken = dataset.get_tag_item("TIFFTAG_DATETIME")
         self.taken = {} if taken is None else {"TIFFTAG_DATETIME": taken}
@@ -85,7 +84,7 @@ class Imagery:
         # Sides of a pixel of the map, in pixels of the scene.
         self._down, self._across = height / self.height, width / self.width
         self.map_pixel = self.pixel.scaled(self._across, self._down) if self.pixel else None
-        self.transform = dataset.transform @ dataset.transform.scale(self._across, self._down)
+        self.grid = Grid.read(dataset).resized(self.width, self.height)
         floats = any(np.dtype(dataset.dtypes[band - 1]).kind == "f" for band in colours.bands)
         self._values_decide = floats or colours.palette_alpha is not None
         self.masked = opacity.exists or self._values_decide
@@ -147,12 +146,13 @@ class Imagery:
             ) from error
 
     def _measure_pixel(self) -> PixelSize | None:
-        if self.crs is None or self._dataset.transform.is_identity:
-            missing = "transform" if self.crs else "coordinate system"
-            self.warnings.append(f"{self._name} has no {missing}, and its map has none either.")
-            return None
+        gap = find_gap(self._dataset, self._name)
+        if gap and gap.kept:
+            self.warnings.append(f"{gap.found}; its map keeps them. To georeference it, {gap.advice}.")
+        elif gap:
+            self.warnings.append(f"{gap.found}, and its map has none either.")
         pixel = measure_pixel(self._dataset)
-        if pixel is None:
+        if pixel is None and not gap:
             self.warnings.append(
                 f"The ground resolution of {self._name} is unknown: its coordinates can't be converted to degrees."
             )

@@ -6,7 +6,7 @@ alpha band. Finished strips are kept in a hidden folder next to the map until it
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from model.errors import DataError, StorageError
-from model.io.files import write_bytes
+from model.io.files import check_writable, follow, write_bytes
 from model.io.images import short_name
 from model.io.prefetch import run_ahead
 from model.io.progress import SILENT, Progress
@@ -25,7 +25,9 @@ from model.spec import Frozen
 from model.translator import Translate
 from serving.geo.cog import encode_strip, join_strips
 from serving.geo.gdal import gdal
+from serving.geo.grid import Grid
 from serving.geo.imagery import NOTHING_VALID, Imagery, open_imagery
+from serving.geo.raster import open_raster
 from serving.inference.seams import Seams
 from serving.inference.strip_folder import StripNote, open_strip_folder, read_finished, strip_name
 from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
@@ -92,6 +94,7 @@ def draw_scene(
     bands: tuple[int, ...] | None = None,
     stretch: tuple[float, float] | None = None,
     overlap: float = OVERLAP,
+    check: Callable[[Grid], None] = lambda grid: None,
     progress: Progress = SILENT,
 ) -> SceneReport:
     """Draw the map of a GeoTIFF; a run that was stopped resumes when called again, with the same result.
@@ -99,7 +102,7 @@ def draw_scene(
     Args:
         draw: Draws tiles, uint8 (N, side, side, 3).
         source: The scene; sidecar files are ignored.
-        out: The map, .tif; an existing file is replaced once the new map is complete.
+        out: The map, .tif; an existing file is replaced once the new map is complete. A link is followed.
         side: Side of a tile in pixels.
         model: Identifies the model, for instance by its sha256. It is written into the map (tag MODEL), and strips
             of another model are not resumed.
@@ -107,62 +110,79 @@ def draw_scene(
         bands: One or three band numbers, from 1; None for red, green and blue by the rule of `serving.geo.bands`.
         stretch: Two percentiles that become black and white; None for 2 and 98 if the values are not 8 bits.
         overlap: Minimum overlap of neighbouring tiles, as a fraction of `side`.
+        check: Receives the grid of the map before the first tile is drawn, and raises if it can't be used.
         progress: Receives the progress of drawing and writing.
 
     Raises:
         ConfigError: A setting is out of range.
-        DataError: The scene can't be read, or the map can't be written (StorageError if the disk is at fault);
-            finished strips are kept.
+        DataError: The scene can't be read or the map can't be written (StorageError: by the disk); strips are kept.
     """
     began = time.perf_counter()
-    _check_paths(source, out)
+    target = _check_paths(source, out)
     with gdal(), open_imagery(source, resolution=resolution, bands=bands, stretch=stretch) as imagery:
         tile_starts(1, side, overlap)  # Raises if `overlap` is out of range, before a folder is created.
-        found = source.stat()
-        key = [found.st_size, found.st_mtime_ns, model, side, overlap, resolution, bands, stretch]
-        with open_strip_folder(out, key) as folder:
+        check(grid := imagery.grid.storable())
+        scene = source.stat()
+        key = [scene.st_size, scene.st_mtime_ns, model, side, overlap, resolution, bands, stretch]
+        with open_strip_folder(target, key) as folder:
             resumed = read_finished(folder)
-            missing = _draw_missing(draw, imagery, folder, out, resumed, side=side, overlap=overlap, progress=progress)
-            notes = [*resumed, *missing]
-            if not any(note.drawn for note in notes):
-                imagery.warnings.append(f"{short_name(source)} {NOTHING_VALID}")
-            _write_map(imagery, [folder / strip_name(note.top) for note in notes], out, model=model, progress=progress)
+            drawn = _draw_missing(draw, imagery, folder, target, resumed, side=side, overlap=overlap, progress=progress)
+            notes = [*resumed, *drawn]
+            written = _write_map(imagery, grid, folder, notes, target, model=model, progress=progress)
+        warnings = _warn(imagery, grid, written, short_name(source), notes)
     return SceneReport(
         source=source.name,
         map=out.name,
         model=model,
         side=side,
         overlap=overlap,
-        tiles=sum(note.drawn for note in notes),
-        skipped=sum(note.skipped for note in notes),
-        seams=sum((Seams(*note.seams) for note in notes), Seams()).ratio,
         resumed=sum(note.height for note in resumed),
+        crs=written.crs.to_string() if written.crs else None,
+        warnings=warnings,
         milliseconds=round(1000 * (time.perf_counter() - began)),
         **_describe(imagery),
+        **_count(notes),
     )
 
 
+def _warn(imagery: Imagery, planned: Grid, written: Grid, name: str, notes: list[StripNote]) -> tuple[str, ...]:
+    """Return all warnings about a map."""
+    warnings = (*imagery.warnings, *imagery.grid.differences(planned, written, name))
+    return warnings if any(note.drawn for note in notes) else (*warnings, f"{name} {NOTHING_VALID}")
+
+
+def _count(notes: list[StripNote]) -> dict[str, Any]:
+    """Return the fields of the report that add up those of the strips."""
+    return {
+        "tiles": sum(note.drawn for note in notes),
+        "skipped": sum(note.skipped for note in notes),
+        "seams": sum((Seams(*note.seams) for note in notes), Seams()).ratio,
+    }
+
+
 def _describe(imagery: Imagery) -> dict[str, Any]:
-    """Return the fields of the report that follow from the scene and how it was read."""
+    """Return the fields of the report that follow from how the scene was read."""
     levels = imagery.colours.levels
     return {
         "width": imagery.width,
         "height": imagery.height,
-        "crs": imagery.crs.to_string() if imagery.crs else None,
         "ground": imagery.map_pixel and (imagery.map_pixel.across, imagery.map_pixel.down),
         "bands": imagery.colours.bands,
         "levels": None if levels is None else tuple(map(tuple, levels.tolist())),
-        "warnings": tuple(imagery.warnings),
     }
 
 
-def _check_paths(source: Path, out: Path) -> None:
+def _check_paths(source: Path, out: Path) -> Path:
+    """Return the file that `out` leads to."""
     if out.suffix.lower() not in SUFFIXES:
         raise DataError(f"The map of a scene is a GeoTIFF; {out.name} must end in {' or '.join(SUFFIXES)}.")
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a file for the map.")
     if out.exists() and source.exists() and out.samefile(source):
         raise DataError(f"The map would overwrite its photo {source}; name another file.")
+    target = follow(out)
+    check_writable(target)
+    return target
 
 
 def _draw_missing(
@@ -192,8 +212,8 @@ def _draw_missing(
         return note
 
     start = finished[-1].top + finished[-1].height if finished else 0
-    shape = {"height": imagery.height, "width": imagery.width, "side": side, "overlap": overlap}
-    strips = draw_tiles(imagery.read, draw, **shape, start=start)
+    shape = {"height": imagery.height, "width": imagery.width, "side": side}
+    strips = draw_tiles(imagery.read, draw, **shape, overlap=overlap, start=start)
     count = len(tile_starts(imagery.height, side, overlap)) - len(finished)
     with ThreadPoolExecutor(1, "write") as writer:
         yield from run_ahead(writer, write, progress.track(strips, f"Drawing {out.name}", total=count), 1)
@@ -207,13 +227,18 @@ def _with_alpha(strip: Strip, imagery: Imagery) -> Pixels:
     return np.dstack([np.where(alpha[..., None] > 0, strip.rows, 0), alpha]).astype(np.uint8)
 
 
-def _write_map(imagery: Imagery, strips: list[Path], out: Path, *, model: str, progress: Progress) -> None:
-    draft = strips[0].with_name("map.tif")
+def _write_map(
+    imagery: Imagery, grid: Grid, folder: Path, notes: list[StripNote], out: Path, *, model: str, progress: Progress
+) -> Grid:
+    """Write the map from its strips and return the grid that the file has."""
+    draft, strips = folder / "map.tif", [folder / strip_name(note.top) for note in notes]
     tags = {"TIFFTAG_SOFTWARE": "sat2map", "MODEL": model} | imagery.taken
     with _write_errors(out, "all rows"), progress.working(f"Writing {out.name}"):
-        shape = (imagery.height, imagery.width, 4 if imagery.masked else 3)
-        join_strips(strips, draft, shape=shape, crs=imagery.crs, transform=imagery.transform, tags=tags)
+        join_strips(strips, draft, grid=grid, bands=4 if imagery.masked else 3, tags=tags)
+        with open_raster(draft) as dataset:
+            written = Grid.read(dataset)
         draft.replace(out)
+    return written
 
 
 @contextmanager

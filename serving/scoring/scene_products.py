@@ -5,16 +5,19 @@ from typing import NamedTuple
 
 from model.bundle import OpenedModel, RegisteredModel
 from model.errors import ConfigError, DataError
-from model.io.files import remove_stale_drafts
+from model.io.files import check_writable, remove_stale_drafts
+from model.io.images import short_name
 from model.io.locations import Location
 from model.io.progress import SILENT, Progress
 from model.provenance import software_version
 from model.spec import Frozen, Palette
 from model.translator import Translator
+from serving.geo.grid import Grid
 from serving.inference.scene import SceneReading, SceneReport, draw_scene
 from serving.scoring.scene_scorer import Describe
 from serving.scoring.stac import ModelFacts, item_file, write_item
-from serving.vectors.vector_layer import VectorReport, check_vector_name, write_vectors
+from serving.vectors.vector_file import vector_driver
+from serving.vectors.vector_layer import VectorReport, check_vectors, write_vectors
 
 MANIFEST_SUFFIX = ".manifest.json"
 
@@ -56,11 +59,21 @@ def score_scene(
 ) -> SceneManifest:
     """Draw a scene's map, and write the requested products next to it.
 
+    Everything that can be refused is refused before the first tile is drawn. A map that is drawn has its manifest and
+    its item, even if the polygons fail afterwards.
+
     Raises:
         ConfigError: A setting can't be used.
         DataError: The scene can't be read, or a file can't be written; strips that are drawn are kept.
     """
-    palette = _check_vectors(model, settings)
+    palette = _find_palette(model, settings.vector) if settings.vector else None
+
+    def check(grid: Grid) -> None:
+        for file in (item_file(out), _manifest_file(out)):
+            check_writable(file)
+        if settings.vector and palette:
+            check_vectors(grid, short_name(source), settings.vector, palette, settings.classes)
+
     manifest = model.bundle.manifest
     translator = Translator(model.bundle, variant=variant)
     reading = settings.reading.filled(manifest.resolution)
@@ -73,12 +86,14 @@ def score_scene(
         resolution=reading.resolution,
         bands=reading.bands,
         stretch=reading.stretch,
+        check=check,
         progress=progress,
     )
     remove_stale_drafts(out.parent)
-    vectors = None
-    if settings.vector and palette:
-        vectors = write_vectors(out, settings.vector, palette, classes=settings.classes, progress=progress)
+    described = _describe(model, out, scene, translator.variant)
+    if not (settings.vector and palette):
+        return described
+    vectors = write_vectors(out, settings.vector, palette, classes=settings.classes, progress=progress)
     return _describe(model, out, scene, translator.variant, vectors=vectors, vector=settings.vector)
 
 
@@ -103,7 +118,7 @@ def _describe(
         item = write_item(out, item_file(out), model=facts, vector=vector).name
     except DataError as error:
         warnings.append(f"There is no STAC item: {error}")
-    file = out.with_name(out.stem + MANIFEST_SUFFIX)
+    file = _manifest_file(out)
     manifest = SceneManifest(
         file=file.name,
         origin=str(model.origin),
@@ -117,15 +132,17 @@ def _describe(
     return manifest
 
 
-def _check_vectors(model: OpenedModel, settings: SceneSettings) -> Palette | None:
-    """Return the classes that become polygons, if they are requested.
+def _manifest_file(out: Path) -> Path:
+    return out.with_name(out.stem + MANIFEST_SUFFIX)
+
+
+def _find_palette(model: OpenedModel, vector: Path) -> Palette:
+    """Return the classes that become polygons in the file `vector`.
 
     Raises:
         ConfigError: The file's name or the model does not allow polygons.
     """
-    if settings.vector is None:
-        return None
-    check_vector_name(settings.vector)
+    vector_driver(vector)
     palette = model.bundle.manifest.palette
     if palette is None:
         reason = model.bundle.manifest.palette_missing or "no palette was found in the training maps."

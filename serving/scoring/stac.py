@@ -12,6 +12,7 @@ from model.errors import ConfigError, DataError
 from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
+from serving.geo.antimeridian import DIGITS
 from serving.geo.footprint import Footprint
 from serving.geo.gdal import gdal, metadata_errors
 from serving.geo.raster import open_raster
@@ -54,8 +55,9 @@ def item_file(map_file: Path) -> Path:
 def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | None = None) -> Path:
     """Write a STAC 1.1 item for a map, with the projection, processing and file extensions.
 
-    - `geometry` is the outline of the map in degrees of WGS 84. If the map has no georeference, it is null, and
-      `bbox` and all `proj:` fields but `proj:shape` are omitted.
+    - `geometry` is the outline of the map in degrees of WGS 84, cut at the antimeridian; `bbox` of a map that crosses
+      it has a western longitude greater than the eastern (RFC 7946, sections 3.1.9 and 5.2). If the map has no
+      georeference, `geometry` is null, and `bbox` and all `proj:` fields but `proj:shape` are omitted.
     - `datetime` is the time the photo was taken: the map's TIFFTAG_DATETIME, which has no time zone and is read as
       UTC. If it is missing or not in TIFF's format (then it is kept as `sat2map:tifftag_datetime`), `datetime` is null
       and the time range reaches from 1970 to the creation of the item.
@@ -75,7 +77,7 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
 
     Raises:
         ConfigError: `vector` has another suffix.
-        DataError: The map can't be read, or crosses the antimeridian; or a file can't be read or written.
+        DataError: The map can't be read or has no location on the Earth; or a file can't be read or written.
     """
     if vector is not None and vector.suffix.lower() not in VECTORS:
         raise ConfigError(f"{vector.name!r} can't be listed in an item; give polygons as a .gpkg or .geojson file.")
@@ -114,18 +116,20 @@ def _location_fields(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
     if dataset.crs is None or dataset.transform.is_identity:
         return {"geometry": None, "properties": shape}
     footprint = Footprint(dataset, name)
+    # Not dataset.bounds, which is wrong for rotated rasters.
+    xs, ys = zip(*(dataset.transform @ (x, y) for x in (0, dataset.width) for y in (0, dataset.height)), strict=True)
     authority = dataset.crs.to_authority()
     properties = {
         "gsd": round(footprint.pixel.mean, 3),
         "proj:code": ":".join(authority) if authority else None,
         **({} if authority else {"proj:wkt2": dataset.crs.to_wkt(version="WKT2_2019")}),
         **shape,
+        "proj:bbox": [min(xs), min(ys), max(xs), max(ys)],
         "proj:transform": list(dataset.transform)[:6],
     }
-    outline = footprint.outline.round(8)
     return {
-        "geometry": {"type": "Polygon", "coordinates": [outline.tolist()]},
-        "bbox": [*outline.min(axis=0).tolist(), *outline.max(axis=0).tolist()],
+        "geometry": footprint.geojson(),
+        "bbox": [round(value, DIGITS) for value in footprint.bounds],
         "properties": properties,
     }
 

@@ -65,7 +65,7 @@ HOMES = {
     "imagecodecs": {"serving.encoding"},
     "pyogrio": {"serving.vectors"},
     "rasterio": {"serving.geo", "serving.vectors", "pipelines.benchmarks.inputs"},
-    "shapely": {"serving.vectors"},
+    "shapely": {"serving.geo", "serving.vectors"},
     "jinja2": {"pipelines.report"},
     "matplotlib": {"pipelines.report"},
 }

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
+from rasterio.transform import RPCTransformer
 
 from model.errors import ConfigError
 from serving.geo.gdal import gdal
@@ -91,8 +93,8 @@ def test_a_scene_is_read_at_the_models_resolution(make_scene):
     assert (imagery.height, imagery.width) == photo.shape[:2] == (100, 150)
     assert imagery.map_pixel[:2] == pytest.approx((1, 1), rel=2e-3) and imagery.warnings == []
     # The extent is kept.
-    assert imagery.transform @ (150, 100) == pytest.approx(HALF_METRE @ (300, 200))
-    assert imagery.transform @ (0, 0) == (500_000, 600_000)
+    assert imagery.grid.transform @ (150, 100) == pytest.approx(HALF_METRE @ (300, 200))
+    assert imagery.grid.transform @ (0, 0) == (500_000, 600_000)
 
 
 def test_coarser_pixels_are_averaged(make_scene):
@@ -138,14 +140,14 @@ def test_a_mercator_scene_is_resampled_by_metres_on_the_ground(make_scene):
     assert imagery.map_pixel[:2] == pytest.approx((1, 1), rel=3e-3)
     photo, _, imagery = read_scene(path, resolution=2.0)
     assert photo.shape == (100, 150, 3) and imagery.map_pixel[:2] == pytest.approx((2, 2), rel=3e-3)
-    assert imagery.transform @ (150, 100) == pytest.approx(transform @ (300, 200))
+    assert imagery.grid.transform @ (150, 100) == pytest.approx(transform @ (300, 200))
 
 
 def test_a_rotated_scene_stays_rotated(make_scene):
     transform = HALF_METRE @ rasterio.Affine.rotation(30)
     *_, imagery = read_scene(make_scene(noise(3, 200, 200), transform=transform), resolution=1.0)
     assert (imagery.height, imagery.width) == (100, 100)
-    assert imagery.transform @ (100, 50) == pytest.approx(transform @ (200, 100))
+    assert imagery.grid.transform @ (100, 50) == pytest.approx(transform @ (200, 100))
 
 
 def test_a_resolution_far_from_the_models_is_reported(make_scene):
@@ -164,7 +166,7 @@ def test_resolutions_out_of_range_are_refused(make_scene, resolution):
 
 def test_a_scene_without_georeference_keeps_its_own_pixels(make_scene):
     photo, _, imagery = read_scene(make_scene(noise(3), crs=None, transform=rasterio.Affine.identity()), resolution=1.0)
-    assert photo.shape == (64, 80, 3) and imagery.crs is None
+    assert photo.shape == (64, 80, 3) and imagery.grid.crs is None
     assert [warning.split("scene.tif ")[1] for warning in imagery.warnings] == [
         "has no coordinate system, and its map has none either.",
         "is drawn at its own resolution, which may not be 1 m.",
@@ -183,9 +185,50 @@ def test_in_a_local_coordinate_system_the_ground_resolution_is_unknown(make_scen
     assert "The ground resolution of" in imagery.warnings[0] and "drawn at its own resolution" in imagery.warnings[1]
 
 
-def test_ground_control_points_are_ignored(make_scene):
-    points = [GroundControlPoint(row, col, col, row) for row, col in ((0, 0), (0, 80), (64, 0), (64, 80))]
+def located_by(make_scene, **location):
+    """Return a scene of 80x64 pixels that has ground control points or RPCs and no transform."""
     path = make_scene(noise(3), crs=None, transform=rasterio.Affine.identity())
     with rasterio.open(path, "r+") as file:
-        file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
-    assert "no coordinate system" in read_scene(path)[2].warnings[0]
+        for name, value in location.items():
+            setattr(file, name, value)
+    return path
+
+
+def test_ground_control_points_give_the_ground_resolution(make_scene):
+    corners = ((0, 0), (0, 80), (64, 0), (64, 80))
+    points = [GroundControlPoint(row, col, 500_000 + 2 * col, 600_000 - 2 * row, 7) for row, col in corners]
+    path = located_by(make_scene, gcps=(points, rasterio.crs.CRS.from_epsg(32633)))
+    *_, imagery = read_scene(path, resolution=4.0)
+    assert (imagery.height, imagery.width) == (32, 40) and imagery.map_pixel.mean == pytest.approx(4, rel=1e-3)
+    kept, crs = imagery.grid.gcps
+    assert crs == "EPSG:32633" and imagery.grid.transform.is_identity
+    assert [(point.row, point.col) for point in kept] == pytest.approx(np.array(corners) / 2)
+    assert [(point.x, point.y, point.z) for point in kept] == [(point.x, point.y, 7) for point in points]
+    assert imagery.warnings[0].endswith(
+        "has 4 ground control points and no transform; its map keeps them. To georeference it, warp it first "
+        "(gdalwarp -t_srs EPSG:CODE IN OUT)."
+    )
+
+
+def test_points_on_a_line_give_no_ground_resolution(make_scene):
+    points = [GroundControlPoint(0, col, 11 + col / 1e5, 48) for col in (0, 40, 80)]
+    *_, imagery = read_scene(located_by(make_scene, gcps=(points, rasterio.crs.CRS.from_epsg(4326))), resolution=4.0)
+    assert imagery.pixel is None and (imagery.height, imagery.width) == (64, 80)
+    assert imagery.warnings[1].endswith("is drawn at its own resolution, which may not be 4 m.")
+
+
+def test_rpcs_scale_with_the_pixels(make_scene):
+    # A camera right above: one line is 1e-5 degrees, about 1.1 m; numbers of lines begin at the centre of the first.
+    line, sample = ([0.0] * 20 for _ in range(2))
+    line[2], sample[1], one = -1.0, 1.0, [1.0, *[0.0] * 19]
+    scales = {"lat_scale": 32e-5, "long_scale": 40e-5, "height_scale": 100.0, "line_scale": 32.0, "samp_scale": 40.0}
+    offsets = {"lat_off": 0.0, "long_off": 11.0, "height_off": 50.0, "line_off": 31.5, "samp_off": 39.5}
+    coefficients = {"line_num_coeff": line, "line_den_coeff": one, "samp_num_coeff": sample, "samp_den_coeff": one}
+    path = located_by(make_scene, rpcs=RPC(**scales, **offsets, **coefficients))
+    *_, imagery = read_scene(path, resolution=2.22)
+    assert (imagery.height, imagery.width) == (32, 40)
+    with RPCTransformer(imagery.grid.rpcs, rpc_height=50.0) as camera:
+        corners = np.array(camera.xy([0, 32], [0, 40], offset="ul"))
+    assert corners == pytest.approx(np.array([[11 - 40e-5, 11 + 40e-5], [32e-5, -32e-5]]), abs=1e-9)
+    assert "has RPCs, which describe its camera, and no transform; its map keeps them." in imagery.warnings[0]
+    assert "gdalwarp -rpc" in imagery.warnings[0]

@@ -52,7 +52,7 @@ def test_sidecar_files_are_ignored(make_scene, tmp_path):
     (tmp_path / "scene.tfw").write_text("0.5\n0\n0\n-0.5\n500000\n600000\n")
     (tmp_path / "scene.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:2180</SRS></PAMDataset>")
     *_, imagery = read_scene(path)
-    assert imagery.crs is None and imagery.transform.is_identity
+    assert imagery.grid.crs is None and imagery.grid.transform.is_identity
 
 
 def test_a_truncated_file_is_refused_at_once(make_scene):

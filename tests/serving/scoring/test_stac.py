@@ -173,12 +173,42 @@ def test_a_coordinate_system_without_a_code_is_written_as_wkt(make_map, problems
     assert item["bbox"] == pytest.approx([15, 49.9991, 15.0021, 50], abs=1e-4)
 
 
-def test_the_antimeridian_is_refused_and_an_earlier_item_stays(make_map):
+@pytest.mark.parametrize(
+    ("crs", "transform", "bbox", "kind"),
+    [
+        ("EPSG:32660", Affine(500, 0, 750000, 0, -500, 100000), [179.25, 0, -179.41, 0.9], "MultiPolygon"),
+        ("EPSG:3031", Affine(100, 0, -15000, 0, -100, 10000), [-180, -90, 180, -89.83], "Polygon"),
+        ("EPSG:4326", Affine(1.2, 0, 0, 0, -0.9, 90), [-180, -90, 180, 90], "Polygon"),
+        ("EPSG:4326", Affine(1e-4, 0, 245.2, 0, -1e-4, 35), [-114.8, 34.98, -114.77, 35], "Polygon"),
+    ],
+)
+def test_a_map_across_180_degrees_or_at_a_pole_has_an_item(make_map, problems, crs, transform, bbox, kind):
+    item = write(make_map(crs=crs, transform=transform))
+    assert problems(item) == [] and item["bbox"] == pytest.approx(bbox, abs=0.01)
+    footprint = shapely.geometry.shape(item["geometry"])
+    assert footprint.is_valid and footprint.geom_type == kind and item["properties"]["gsd"] > 0
+    west, _, east, _ = footprint.bounds
+    assert -180 <= west < east <= 180
+
+
+def test_a_rotated_map_has_its_own_extent(make_map, problems):
+    item = write(make_map(transform=Affine(0, 0.5, 500000, 0.5, 0, 5540000)))
+    assert problems(item) == [] and item["properties"]["proj:bbox"] == [500000, 5540000, 500100, 5540150]
+
+
+def test_codes_of_other_authorities_are_kept(make_map, problems):
+    item = write(make_map(crs="ESRI:54009"))
+    assert problems(item) == [] and item["properties"]["proj:code"] == "ESRI:54009"
+
+
+def test_a_map_off_the_earth_is_refused_and_an_earlier_item_stays(make_map):
     map_file = make_map()
     write(map_file)
     before = item_file(map_file).read_bytes()
-    make_map(crs="EPSG:32660", transform=Affine(5000, 0, 300000, 0, -5000, 1000000))
-    with pytest.raises(DataError, match="crosses the antimeridian"):
+    make_map(crs='LOCAL_CS["building site",UNIT["metre",1]]')
+    with pytest.raises(
+        DataError, match=r"^The coordinate system of .*map\.tif, building site, can't be converted to deg"
+    ):
         write(map_file)
     assert item_file(map_file).read_bytes() == before
 

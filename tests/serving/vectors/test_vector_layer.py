@@ -136,8 +136,9 @@ def test_progress_counts_windows(paint, tmp_path, capfd):
 
 
 def test_earlier_polygons_are_replaced(paint, tmp_path):
-    for name in ("map.gpkg", "map.geojson"):
-        (tmp_path / name).write_bytes(b"something else")
+    for name, content in (("map.gpkg", b""), ("map.geojson", b"something else")):
+        (tmp_path / name).write_bytes(content)
+        write_vectors(paint(town()), tmp_path / name, PALETTE, classes=["park"])
         write_vectors(paint(town()), tmp_path / name, PALETTE)
         assert len(read_layer(tmp_path / name)[1]) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.geojson", "map.gpkg", "map.tif"]

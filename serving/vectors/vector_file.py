@@ -1,0 +1,128 @@
+"""The files of polygons: a GeoPackage with a layer for the map, or a GeoJSON file."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ConfigError, DataError
+from model.io.files import check_writable, new_file
+from model.spec import Frozen, Palette
+from serving.geo.antimeridian import DIGITS
+from serving.vectors.geopackage import check_geopackage, copy_of
+
+FORMATS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
+LAYER = "map"
+FIELDS = ("class", "colour", "area_m2")
+DEGREES = "EPSG:4326"
+
+
+class ClassPolygons(Frozen):
+    """The features of one class."""
+
+    polygons: int
+    area_m2: float
+
+
+@dataclass(frozen=True)
+class Features:
+    """Polygons ready to be written, and their areas.
+
+    Attributes:
+        shapes: Polygons as well-known binary (n,), which takes a fraction of the memory of geometries.
+        areas: Areas in square metres, (n,).
+    """
+
+    shapes: NDArray[np.object_]
+    areas: NDArray[np.float64]
+
+    @classmethod
+    def join(cls, parts: Sequence["Features"]) -> "Features":
+        """Return the features of all parts."""
+        return cls(np.concatenate([part.shapes for part in parts]), np.concatenate([part.areas for part in parts]))
+
+    def summary(self) -> ClassPolygons:
+        """Return the number of polygons and their total area."""
+        return ClassPolygons(polygons=len(self.areas), area_m2=float(self.areas.sum()))
+
+
+def vector_driver(out: Path) -> str:
+    """Return the GDAL driver for a file name.
+
+    Raises:
+        ConfigError: The name doesn't end in .gpkg or .geojson.
+    """
+    driver = FORMATS.get(out.suffix.lower())
+    if driver is None:
+        raise ConfigError(f"Polygons can't be written as {out.name!r}; name a file that ends in .gpkg or .geojson.")
+    return driver
+
+
+def check_vector_file(out: Path) -> None:
+    """Check that polygons can be written to `out`, before long work.
+
+    Raises:
+        ConfigError: The name doesn't end in .gpkg or .geojson.
+        DataError: The folder or the file can't be written, or is a GeoPackage that can't take the layer.
+    """
+    driver = vector_driver(out)
+    if out.is_dir():
+        raise DataError(f"{out} is a folder; name a file for the polygons.")
+    check_writable(out)
+    if out.exists() and not os.access(out, os.W_OK):
+        raise DataError(f"{out} is read-only; name another file for the polygons.")
+    if driver == "GPKG":
+        check_geopackage(out, LAYER, FIELDS)
+
+
+def write_features(features: Mapping[str, Features], palette: Palette, out: Path, crs: str) -> str:
+    """Write the features of each class, completely or not at all, and return the file's coordinate system.
+
+    Other layers and tables of an existing GeoPackage stay as they are.
+
+    Raises:
+        DataError: The file can't be written.
+    """
+    import pyogrio
+
+    counts = [len(found.areas) for found in features.values()]
+    fields = {
+        "class": np.repeat(np.array(list(features), object), counts),
+        "colour": np.repeat(np.array([palette.classes[name][0] for name in features], object), counts),
+        "area_m2": np.concatenate([found.areas for found in features.values()]),
+    }
+    driver = vector_driver(out)
+    # The polygons are cut at the antimeridian already.
+    geojson = {"RFC7946": "YES", "COORDINATE_PRECISION": str(DIGITS), "WRAPDATELINE": "NO"}
+    try:
+        with new_file(out) as draft, _layer_in(draft, out, driver):
+            pyogrio.raw.write(
+                draft,
+                np.concatenate([found.shapes for found in features.values()]),
+                list(fields.values()),
+                list(fields),
+                layer=LAYER,
+                driver=driver,
+                geometry_type="Polygon" if driver == "GPKG" else "Unknown",
+                crs=crs,
+                **(geojson if driver == "GeoJSON" else {}),
+            )
+            return str(pyogrio.read_info(draft, layer=LAYER)["crs"])
+    except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
+
+
+@contextmanager
+def _layer_in(draft: Path, out: Path, driver: str) -> Iterator[Any]:
+    """Prepare the draft of `out` for a new layer."""
+    if driver == "GPKG":
+        with copy_of(out, draft, LAYER):
+            yield
+    else:
+        draft.unlink()
+        yield
