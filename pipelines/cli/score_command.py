@@ -73,6 +73,8 @@ def score(
 
 def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "SingleSceneReport":
     """Draw a single scene on this machine, and print the warnings."""
+    import os
+
     from model.io.files import follow
     from model.io.locations import Location
     from model.io.progress import Terminal
@@ -84,7 +86,7 @@ def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "Si
     settings = score_options.scene_settings(request)
     model = open_model(request.model, request.run, config)
     source, out = Location.parse(request.sources[0]).path, Location.parse(request.out).path
-    out = follow(out) if out.is_symlink() else out
+    out = follow(out) if os.path.islink(out) else out
     manifest = score_scene(model, source, out, settings, variant=request.variant, progress=Terminal())
     score_output.print_warnings(manifest.warnings)
     return SingleSceneReport.of(manifest, out)

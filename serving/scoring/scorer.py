@@ -1,5 +1,6 @@
 """Scoring of photos and scenes into a folder of maps with a manifest; reading, drawing and writing overlap."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,7 +133,7 @@ def score(
         BundleError: The model can't be loaded.
     """
     settings, to_file = settings or ScoreSettings(), file_format(out) is not None
-    if not out.is_remote and out.path.is_symlink():
+    if not out.is_remote and os.path.islink(out.path):
         out = Location(files.follow(out.path))
     tasks = plan_file(find_photos(sources), out, settings) if to_file else _plan_folder(sources, out, settings)
     translator = Translator(model.bundle, variant=variant)

@@ -74,7 +74,7 @@ def _expand(source: str) -> Iterable[Photo]:
         return _in_list(location) if location.name_path.suffix.lower() == ".txt" else [_photo(location)]
     if is_glob:
         return _in_glob(location)
-    if not location.is_remote and location.path.is_symlink():
+    if not location.is_remote and os.path.islink(location.path):
         return [_photo(location)]
     raise DataError(f"There is no {source}: name photos, a folder of them, a glob or a list (@LIST).")
 
@@ -165,7 +165,7 @@ def _search(top: Location, parts: list[str], folder: Location, depth: int = 0) -
     if part == "**":
         yield from _search(top, rest, folder, depth) if rest else ()
         for entry in below if depth < MAX_DEPTH else ():
-            if entry.is_remote or not entry.path.is_symlink():
+            if entry.is_remote or not os.path.islink(entry.path):
                 yield from _search(top, parts, entry, depth + 1)
     elif rest:
         for entry in below:

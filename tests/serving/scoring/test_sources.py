@@ -164,6 +164,7 @@ def test_a_folder_that_a_glob_may_not_enter_is_a_photo_with_a_problem(photos, mo
     [
         ("", "A source of photos is an empty text"),
         ("nowhere", "There is no nowhere: name photos"),
+        ("n" * 300, "There is no nnn"),
         ("photos/north/far/*.jpg", "No photos match"),
         ("photos/*/../a.jpg", "can't go back up"),
         ("photos/x**/*.jpg", "is not a glob"),
