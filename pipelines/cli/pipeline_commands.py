@@ -117,10 +117,10 @@ def export(config: Config = None, settings: Settings = None, run: Run = "", as_j
 
 def _load_with_pairs(config: str | None, settings: list[str] | None) -> "tuple[RunConfig, PairIndex]":
     """Return the settings and the pairs of a training, prepared first if those in the workspace are others."""
-    from pipelines.config.loading import check_each
+    from pipelines.config.loading import read_each
 
-    # Before anything heavy is imported.
-    check_each(config or None, settings or [])
+    # Wrong settings are refused before anything heavy is imported.
+    read_each(config or None, settings or [])
     from pipelines.data import prepared
     from pipelines.data.prepare import prepare as prepare_pairs
 

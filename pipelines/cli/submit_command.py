@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from model.errors import ConfigError
-from pipelines.cli.options import load
 from pipelines.cli.verbs import Described
 from pipelines.cluster.signals import STOPPED
 
@@ -49,7 +48,11 @@ def submit(
     """
     verb, *options = words if words and not words[0].startswith("-") else ["main", *(words or [])]
     arguments = _arguments(context, verb, options)
-    config = load(arguments.get("config"), arguments.get("settings"))
+    given = arguments.get("config") or None, arguments.get("settings") or []
+    from pipelines.config.loading import load, read_each
+
+    # Other verbs add the settings to those that they find in the workspace.
+    config = load(*given) if verb in ("main", "prepare") else read_each(*given)
     from pipelines.cluster import jobs
 
     jobs.check(config, arguments)

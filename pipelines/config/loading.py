@@ -94,14 +94,19 @@ def follow(prepared: RunConfig, file: str | Path | None = None, overrides: Itera
     return _build(start, {"workspace": str(workspace_of(file, overrides)), **given})
 
 
-def check_each(file: str | Path | None, overrides: Iterable[str]) -> None:
-    """Check every setting of a YAML file and of overrides by itself, but not whether they go together.
+def read_each(file: str | Path | None, overrides: Iterable[str]) -> RunConfig:
+    """Read the settings of a YAML file and of overrides, with the defaults of all others; each is checked by itself.
+
+    For verbs that start from other settings: whether these go together with them is known only later.
 
     Raises:
         ConfigError: The file can't be read, a key is unknown, or a value has the wrong type or is out of range.
+        DataError: `data.source` is an invalid address, or contains a password.
     """
     settings = _parse(overrides)
-    _check_known(settings, _validate({}, {**_in_file(file), **_with_values(settings)}))
+    config = _validate({}, {**_in_file(file), **_with_values(settings)})
+    _check_known(settings, config)
+    return config
 
 
 def workspace_of(file: str | Path | None, overrides: Iterable[str]) -> Path:
@@ -197,18 +202,19 @@ def _validate(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
     for key, value in changes.items():
         _put(tree, key, value)
     try:
-        return RunConfig.model_validate(tree)
+        config = RunConfig.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(explain(error)) from error
-
-
-def _check_together(config: RunConfig) -> None:
     # Checked here, because verbs that never open these addresses log them too.
     refuse_password(config.data.source)
     refuse_password(config.evaluation.inception_weights)
     if is_address(config.data.source) and not config.data.source.startswith("kaggle://"):
         parse(config.data.source)
     _check_names(config)
+    return config
+
+
+def _check_together(config: RunConfig) -> None:
     batch, workers = config.training.batch_size, config.training.workers
     if batch % workers:
         raise ConfigError(

@@ -99,6 +99,13 @@ def refused(tmp_path, monkeypatch, capsys):
         ),
         (["--", "score", "/tmp/scene.tif", "-o", "map.tif"], "out is 'map.tif', which is relative"),
         (["--", "train", "--set", "workspace=/tmp"], "No Ray dashboard answers at http://127.0.0.1:9"),
+        # The batch size may be that of the prepared pairs.
+        (
+            ["--", "train", "--set", "workspace=/tmp training.workers=3"],
+            "No Ray dashboard answers at http://127.0.0.1:9",
+        ),
+        (["--", "main", "--set", "workspace=/tmp training.workers=3"], "Batch size 4 can't be divided over 3 workers"),
+        (["--", "train", "--set", "data.source=s3://me:hidden@pairs"], "contains a user or a password"),
     ],
 )
 def test_impossible_job_is_refused_with_one_message(refused, words, message):
