@@ -38,7 +38,9 @@ def command(verb: str, *words: str, config: RunConfig, found: RunConfig | None =
 
 def of_run(verb: str, *words: str, workspace: Path) -> str:
     """Return a command line of a verb that works on a run in a workspace, given by its absolute path."""
-    needed = {} if workspace == Path("workspace").resolve() else {"workspace": str(workspace)}
+    here = Path.cwd()
+    shown = workspace.relative_to(here) if workspace.is_relative_to(here) else workspace
+    needed = {} if shown == Path("workspace") else {"workspace": str(shown)}
     return shlex.join(["sat2map", *verb.split(), *words, *set_options(needed)])
 
 

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import shlex
 import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import onnxruntime
 import pytest
@@ -23,17 +25,18 @@ from pipelines.tracking.loss_curve import LossCurve
 from pipelines.training.checkpoint import read_manifest
 from pipelines.workspace import Workspace
 from tests.fixtures import html_pages
+from tests.fixtures.flow import MODEL, WORKSPACE, next_commands
 
 
 @pytest.fixture(scope="module")
 def run(finished_flow):
-    return Workspace(finished_flow.folder / "workspace").run()
+    return Workspace(finished_flow.workspace).run()
 
 
 def test_the_summary_names_results_files_and_next_commands(finished_flow, run):
     for words in (
         "The model is trained, evaluated and registered",
-        str(run.evaluation / "report.html"),
+        f"{WORKSPACE}/runs/{run.run_id}/evaluation/report.html",
         run.run_id,
         "version 1",
         "challenger",
@@ -41,13 +44,28 @@ def test_the_summary_names_results_files_and_next_commands(finished_flow, run):
         assert words in finished_flow.output
     for words in ("this model", "median colour", "mean map", "input copied", "6 held-out pairs", "SSIM", "PSNR", "L1"):
         assert words in finished_flow.output
-    for command in (
-        "mlflow ui",
-        "data.source=FOLDER",
-        "sat2map score",
-        "mlflow models serve -m models:/sat2map@challenger",
-    ):
-        assert command in finished_flow.output
+    workspace = f"'workspace={WORKSPACE}'"
+    commands = next_commands(finished_flow.output)
+    assert commands.pop("activate once").endswith("/bin/activate")
+    assert commands == {
+        "see the run": "mlflow ui",
+        "make it the champion": (
+            f"sat2map promote 1 --set 'workspace={WORKSPACE} promotion.beats=[] tracking.model_name={MODEL}'"
+        ),
+        "train on your pairs": (
+            f"sat2map main --set data.source=FOLDER --set 'workspace={WORKSPACE} tracking.model_name={MODEL}'"
+        ),
+        "draw maps": f"sat2map score PHOTOS MAPS --set {workspace}",
+        "serve it": f"mlflow models serve -m 'models:/{MODEL}@challenger' --env-manager local",
+    }
+
+
+def test_the_run_is_in_the_experiment_of_the_settings(finished_flow, run, monkeypatch):
+    """Without --experiment-name, `mlflow run` begins a run of its own in `Default`."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", finished_flow.tracking_uri)
+    assert mlflow.get_experiment(mlflow.get_run(run.run_id).info.experiment_id).name == "sat2map"
+    [begun] = mlflow.search_runs(experiment_names=["Default"], output_format="list")
+    assert begun.data.tags["sat2map.run"] == run.run_id and begun.info.status == "FINISHED"
 
 
 def test_no_noise_of_libraries_is_printed(finished_flow):
@@ -121,14 +139,18 @@ def test_the_report_plots_the_held_out_scores_of_all_checkpoints(run):
         assert len(panels[title].select("circle")) == 4
 
 
-def test_export_and_evaluate_can_be_repeated(finished_flow, run):
+def test_export_evaluate_and_register_can_be_repeated_as_printed(finished_flow, run):
     before = json.loads((run.bundle / "bundle.json").read_text())
-    exported = finished_flow.sat2map("export", "--set", "workspace=workspace", "--json")
+    exported = finished_flow.sat2map("export", "--set", f"workspace={WORKSPACE}")
     assert exported.returncode == 0, exported.stderr
-    assert json.loads(exported.stdout)["signature"] == before["signature"]
-    evaluated = finished_flow.sat2map("evaluate", "--set", "workspace=workspace", "--json")
+    assert json.loads((run.bundle / "bundle.json").read_text())["signature"] == before["signature"]
+    evaluated = finished_flow.shell(f"{next_commands(exported.stdout)['evaluate it']} --json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["pairs"] == 6
+    registered = finished_flow.shell(f"sat2map register --set 'workspace={WORKSPACE}' --set tracking.model_name=again")
+    assert registered.returncode == 0, registered.stderr
+    line = next_commands(registered.stdout)["make it the champion"]
+    assert line == f"sat2map promote 1 --set 'workspace={WORKSPACE} promotion.beats=[] tracking.model_name=again'"
 
 
 def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(finished_flow, run):
@@ -138,7 +160,9 @@ def test_score_draws_a_folder_of_photos_and_reports_the_broken_one(finished_flow
     for number, source in enumerate(sources):
         Image.fromarray(source).save(photos / f"{number}.png")
     (photos / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
-    done = finished_flow.sat2map("score", "photos", "maps", "--set", "workspace=workspace")
+    done = finished_flow.shell(
+        next_commands(finished_flow.output)["draw maps"].replace("PHOTOS", "photos").replace("MAPS", "maps")
+    )
     assert done.returncode == 4, done.stderr
     assert "Maps: 2 drawn in" in done.stdout and "1 failed" in done.stdout
     assert "broken.jpg" in done.stderr
@@ -160,16 +184,21 @@ def test_every_variant_is_in_the_bundle_or_left_out_with_a_reason(run):
 
 
 def test_a_champion_is_promoted_defended_and_pulled(finished_flow, run):
-    workspace = ("--set", "workspace=workspace")
-    promoted = finished_flow.sat2map("promote", *workspace, "--set", "promotion.beats=[]")
+    promoted = finished_flow.shell(next_commands(finished_flow.output)["make it the champion"])
     assert promoted.returncode == 0, promoted.stderr
-    assert "is now the champion" in promoted.stdout
-    assert finished_flow.sat2map("register", *workspace).returncode == 0
-    refused = finished_flow.sat2map("promote", "challenger", *workspace)
-    assert refused.returncode == 3 and "was not promoted; no alias was moved. L1" in refused.stderr
-    assert finished_flow.sat2map("pull", "champion", "--out", "champion", *workspace).returncode == 0
+    assert f"{MODEL} version 1 is now the champion" in promoted.stdout
+    pulled = finished_flow.shell(next_commands(promoted.stdout)["download it"])
+    assert pulled.returncode == 0, pulled.stderr
+    assert next_commands(pulled.stdout)["draw maps"] == "sat2map score PHOTOS MAPS --model champion"
     champion = Bundle.open(finished_flow.folder / "champion").manifest
     assert champion.run_id == run.run_id and champion.data_fingerprint == PairIndex.load(run.pairs_file).fingerprint
+    workspace = ("--set", f"workspace={WORKSPACE}", "--set", f"tracking.model_name={MODEL}")
+    assert finished_flow.sat2map("register", *workspace).returncode == 0
+    refused = finished_flow.sat2map("promote", "challenger", *workspace, "--json")
+    assert refused.returncode == 3 and "was not promoted; no alias was moved.\n  ✗ L1 " in refused.stderr
+    answer = json.loads(refused.stdout)
+    assert (answer["error"]["kind"], answer["error"]["exit_code"]) == ("promotion_refused", 3)
+    assert answer["decision"] == "refused" and not answer["judgement"]["gates"][0]["passed"]
     back = finished_flow.sat2map("rollback", *workspace)
     assert back.returncode == 2 and "no previous champion" in back.stderr
 
@@ -178,7 +207,7 @@ def test_mlflow_serves_the_registered_model(finished_flow, run):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = ["mlflow", "models", "serve", "-m", "models:/sat2map@challenger", "--env-manager", "local"]
+    command = shlex.split(next_commands(finished_flow.output)["serve it"])
     with (finished_flow.folder / "serve.log").open("w") as log:
         server = subprocess.Popen(
             [*command, "--port", str(port)],
