@@ -55,7 +55,7 @@ def joined() -> Iterator[None]:
     """Join the cluster named by RAY_ADDRESS or already joined; otherwise start one on this machine for the block.
 
     Raises:
-        ClusterError: RAY_ADDRESS names no cluster that can be joined.
+        ClusterError: RAY_ADDRESS names no cluster that can be joined, or none can be started.
     """
     if ray.is_initialized():
         yield
@@ -67,9 +67,7 @@ def joined() -> Iterator[None]:
             try:
                 ray.init(address=head, runtime_env={"env_vars": telemetry.chosen()}, **quiet)
             except (ConnectionError, RuntimeError, RayError) as error:
-                raise ClusterError(
-                    f"The Ray cluster at {head} can't be joined: {' '.join(str(error).split())[:300]}"
-                ) from error
+                raise ClusterError(f"The Ray cluster at {head} can't be joined: {_in_one_line(error)}") from error
         else:
             # Ray's HTTP agents then listen on this machine only; its gRPC servers have no such setting (Ray 2.60).
             quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
@@ -77,10 +75,22 @@ def joined() -> Iterator[None]:
                 # Ray Train reads it when a training run begins, so it must not outlast this cluster.
                 stack.enter_context(NO_PREEMPTION.held())
             stack.enter_context(connection.own_token())
-            with signals.blocked_in_children():
-                ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            try:
+                with signals.blocked_in_children():
+                    ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
+            except Exception as error:
+                # Ray has no common class for them, and raises a plain Exception if the machine is too busy.
+                ray.shutdown()
+                raise ClusterError(
+                    f"Ray can't be started on this machine ({_in_one_line(error)}); stop other programs, or set "
+                    "RAY_TMPDIR to a folder that you may write to."
+                ) from error
         stack.callback(ray.shutdown)
         yield
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300].rstrip(".")
 
 
 def divide(training: TrainingConfig) -> WorkerResources:

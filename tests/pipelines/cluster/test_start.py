@@ -1,0 +1,33 @@
+"""The start of Ray on this machine, if it fails."""
+
+import os
+import subprocess
+import sys
+
+from tests.fixtures.project import PROJECT
+
+JOIN = """
+from model.errors import ClusterError
+from pipelines.cluster.resources import joined
+try:
+    with joined():
+        print("joined")
+except ClusterError as error:
+    print(error)
+"""
+
+
+def test_a_start_that_fails_is_explained():
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN],
+        cwd=PROJECT,
+        env=environment | {"RAY_TMPDIR": "/proc/none"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == (
+        "Ray can't be started on this machine ([Errno 2] No such file or directory: '/proc/none'); stop other programs, or "
+        "set RAY_TMPDIR to a folder that you may write to.\n"
+    )
