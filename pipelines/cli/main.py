@@ -1,5 +1,6 @@
 """The `sat2map` command: its verbs."""
 
+import logging
 import os
 import warnings
 from typing import Annotated
@@ -78,6 +79,8 @@ def main() -> None:
     """Run the command line; `errors.output` has the exit codes."""
     # Hide TensorFlow's notes on instruction sets and missing GPUs.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Matplotlib warns where the home folder can't be written to, as in many containers, and goes on without it.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Pillow warns of odd metadata in photos that it can read; photos that it can't read raise errors.
     warnings.filterwarnings("ignore", module="PIL")
     with output.reported():

@@ -28,6 +28,6 @@ def test_a_start_that_fails_is_explained():
         check=True,
     )
     assert done.stdout == (
-        "Ray can't be started on this machine ([Errno 2] No such file or directory: '/proc/none'); stop other programs, or "
-        "set RAY_TMPDIR to a folder that you may write to.\n"
+        "Ray can't be started on this machine ([Errno 2] No such file or directory: '/proc/none'); stop other "
+        "programs, or set RAY_TMPDIR to a folder that you may write to.\n"
     )
