@@ -23,6 +23,7 @@ from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS, SUMMARY
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, headline
 from pipelines.registry.register import RegisteredVersion
+from pipelines.report import page as report_page
 from pipelines.tracking import mlflow_pages
 from pipelines.workspace import REPORT_FILE, RunFolder, RunRecord, Workspace
 
@@ -141,7 +142,9 @@ def comparison(folder: Path, found: Comparison) -> None:
     _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
     for run, gains in found.gains.items():
         changes = [f"{METRICS[name].title} {_gain(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
-        out.print(f"{run[:SHORT_ID]} compared with {found.runs[0][:SHORT_ID]}: {', '.join(changes)}")
+        out.print(f"Gains of {run[:SHORT_ID]} over {found.runs[0][:SHORT_ID]}: {', '.join(changes)}")
+    out.print("A positive gain is better in every score; in brackets, its 95 % confidence interval over the pairs.")
+    out.print(report_page.conclusion(found))
     _facts(out, {"Page": _relative(folder)})
 
 

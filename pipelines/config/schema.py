@@ -1,5 +1,6 @@
 """The settings of a run, with their defaults."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -254,4 +255,4 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, s
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             # In YAML's spelling, so that a printed value can be used as a setting.
-            yield f"{prefix}{key}", "null" if value is None else str(value)
+            yield f"{prefix}{key}", json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -57,7 +57,7 @@ class Scores(Frozen):
         """Return whether the model's score is better than a baseline's."""
         return better(name, self.model[name].value, self.baselines[baseline][name].value)
 
-    def lost(self) -> tuple[tuple[str, str], ...]:
+    def unbeaten(self) -> tuple[tuple[str, str], ...]:
         """Return the (baseline, score) pairs in which the model is no better than the baseline."""
         return tuple(
             (baseline, name)
@@ -66,9 +66,22 @@ class Scores(Frozen):
             if name in scores and not self.beats(baseline, name)
         )
 
+    def tied(self) -> tuple[tuple[str, str], ...]:
+        """Return the (baseline, score) pairs in which model and baseline have the same value."""
+        return tuple(
+            (baseline, name)
+            for baseline, name in self.unbeaten()
+            if self.model[name].value == self.baselines[baseline][name].value
+        )
+
+    def lost(self) -> tuple[tuple[str, str], ...]:
+        """Return the (baseline, score) pairs in which the model is worse than the baseline."""
+        tied = self.tied()
+        return tuple(pair for pair in self.unbeaten() if pair not in tied)
+
     def beats_baselines(self) -> bool:
         """Return whether the model beats every baseline in the decisive scores."""
-        return not any(name in DECISIVE for _, name in self.lost())
+        return not any(name in DECISIVE for _, name in self.unbeaten())
 
     @property
     def gap(self) -> float:
@@ -131,21 +144,27 @@ def gain(name: str, difference: Score) -> Score:
 
 def headline(scores: Scores) -> str:
     """Return one sentence on how a model compares with the trivial baselines."""
-    lost = scores.lost()
-    if not lost:
+    if not scores.unbeaten():
         return f"Beats every trivial baseline in all {len(scores.model)} scores, on {scores.pairs} held-out pairs."
-    losses = {rival: [name for baseline, name in lost if baseline == rival] for rival in BASELINES}
-    details = "; ".join(
-        f"to {BASELINES[rival]} in {_named_or_counted(names, len(scores.model))}"
-        for rival, names in losses.items()
-        if names
-    )
+    total = len(scores.model)
+    outcomes = _by_baseline("loses to", scores.lost(), total), _by_baseline("ties with", scores.tied(), total)
+    details = ", and ".join(filter(None, outcomes))
     if scores.beats_baselines():
         core = titles([name for name in DECISIVE if name in scores.model])
-        return f"Beats every trivial baseline in {core}, but loses {details}, on {scores.pairs} held-out pairs."
-    return f"Does not beat every trivial baseline: loses {details}, on {scores.pairs} held-out pairs."
+        return f"Beats every trivial baseline in {core}, but {details}, on {scores.pairs} held-out pairs."
+    return f"Does not beat every trivial baseline: {details}, on {scores.pairs} held-out pairs."
+
+
+def _by_baseline(verb: str, pairs: tuple[tuple[str, str], ...], total: int) -> str:
+    """Return the baselines of (baseline, score) pairs with their scores; empty if there are none."""
+    named = {rival: [name for baseline, name in pairs if baseline == rival] for rival in BASELINES}
+    parts = [f"{BASELINES[rival]} in {_named_or_counted(names, total)}" for rival, names in named.items() if names]
+    preposition = verb.rpartition(" ")[2]
+    return f"{verb} {f'; {preposition} '.join(parts)}" if parts else ""
 
 
 def _named_or_counted(names: list[str], total: int) -> str:
     """Name a few scores and count many, which would make a sentence unreadable."""
-    return titles(names) if len(names) <= MAX_NAMED else f"{len(names)} of {total} scores"
+    if len(names) <= MAX_NAMED:
+        return titles(names)
+    return f"all {total} scores" if len(names) == total else f"{len(names)} of {total} scores"

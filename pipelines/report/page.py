@@ -157,6 +157,11 @@ def render_comparison(comparison: Comparison, sources: Pixels, targets: Pixels, 
     )
 
 
+def conclusion(comparison: Comparison) -> str:
+    """Return the sentence at the top of the page of a comparison."""
+    return gain_tables(comparison, _labels(comparison.runs)).sentence
+
+
 def _render_template(template: str, **values: Any) -> str:  # noqa: ANN401 - variables of a template
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -173,7 +178,7 @@ def _render_template(template: str, **values: Any) -> str:  # noqa: ANN401 - var
 
 
 def _badge(scores: Scores) -> Mark:
-    if not scores.lost():
+    if not scores.unbeaten():
         return BEATS_ALL
     return BEATS_MOST if scores.beats_baselines() else LOSES
 

@@ -19,7 +19,7 @@ class Mark(NamedTuple):
 NOT_BEATEN = Mark("bad", "▲", "not beaten")
 CLEAR_GAIN = Mark("good", "▲", "clear gain")
 CLEAR_LOSS = Mark("bad", "▼", "clear loss")
-UNCLEAR = Mark("unclear", "≈", "no clear difference")
+UNCLEAR = Mark("unclear", "≈", "not clear")
 
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 OUTCOMES = {
@@ -98,10 +98,17 @@ def columns_of(scores: Iterable[str], *, gains: bool = False) -> tuple[Column, .
     """Return the column headings of scores, or of gains in them, in the order of METRICS."""
     given = set(scores)
     return tuple(
-        Column(name, metric.title, *(LOWER if metric.lower_is_better and not gains else HIGHER), metric.meaning)
+        Column(
+            name, _breakable(metric.title), *(LOWER if metric.lower_is_better and not gains else HIGHER), metric.meaning
+        )
         for name, metric in METRICS.items()
         if name in given
     )
+
+
+def _breakable(title: str) -> str:
+    """Keep the last two words of a title in one line."""
+    return "\N{NO-BREAK SPACE}".join(title.rsplit(" ", 1))
 
 
 def score_tables(scores: Scores) -> tuple[Table, ...]:
@@ -109,7 +116,7 @@ def score_tables(scores: Scores) -> tuple[Table, ...]:
 
     A baseline's score is marked if the model's is no better.
     """
-    lost = scores.lost()
+    unbeaten = scores.unbeaten()
     models = [
         _Scored("this model", scores.model, "deployed", "without dropout; batch norms use moving statistics", own=True),
         _Scored(
@@ -123,7 +130,7 @@ def score_tables(scores: Scores) -> tuple[Table, ...]:
                 BASELINES[baseline],
                 found,
                 meaning="a baseline that needs no learning",
-                marks={name: NOT_BEATEN for rival, name in lost if rival == baseline},
+                marks={name: NOT_BEATEN for rival, name in unbeaten if rival == baseline},
             )
             for baseline, found in scores.baselines.items()
         ),

@@ -142,7 +142,7 @@ def test_empty_section_is_refused(tmp_path):
         (["data.sample.train=9 data.sample.val=8"], {"data.sample.train": "9", "data.sample.val": "8"}),
         ([""], {}),
         (["  ", "\n", "seed=4", ""], {"seed": "4"}),
-        (["training.mirror=false"], {"training.mirror": "False"}),
+        (["training.mirror=false"], {"training.mirror": "false"}),
         (["training.learning_rate=1e-3"], {"training.learning_rate": "0.001"}),
         (["tracking.experiment='12'"], {"tracking.experiment": "12"}),
     ],

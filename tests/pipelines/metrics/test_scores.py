@@ -37,18 +37,27 @@ EQUAL = {"ssim": 0.5, "psnr": 20, "l1": 30, "frechet_lite0": 40, "kernel_lite0":
 BETTER = {"ssim": 0.6, "psnr": 21, "l1": 29, "frechet_lite0": 39, "kernel_lite0": 1.9}
 
 
-@pytest.mark.parametrize(("values", "better"), [(WORSE, False), (EQUAL, False), (BETTER, True)])
-def test_beating_a_baseline_follows_the_direction_of_the_score(values, better):
+@pytest.mark.parametrize(("values", "outcome"), [(WORSE, "lost"), (EQUAL, "tied"), (BETTER, "beaten")])
+def test_beating_a_baseline_follows_the_direction_of_the_score(values, outcome):
     found = scores(**values)
-    assert {name: found.beats("mean_map", name) for name in values} == dict.fromkeys(values, better)
-    assert found.lost() == (() if better else tuple(("mean_map", name) for name in values))
+    every = tuple(("mean_map", name) for name in values)
+    assert {name: found.beats("mean_map", name) for name in values} == dict.fromkeys(values, outcome == "beaten")
+    assert found.lost() == (every if outcome == "lost" else ())
+    assert found.tied() == (every if outcome == "tied" else ())
+    assert found.unbeaten() == (() if outcome == "beaten" else every)
 
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
         (BETTER, "Beats every trivial baseline in all 5 scores, on 4 held-out pairs."),
-        (WORSE, "Does not beat every trivial baseline: loses to mean map in 5 of 5 scores, on 4 held-out pairs."),
+        (WORSE, "Does not beat every trivial baseline: loses to mean map in all 5 scores, on 4 held-out pairs."),
+        (EQUAL, "Does not beat every trivial baseline: ties with mean map in all 5 scores, on 4 held-out pairs."),
+        (
+            BETTER | {"psnr": 20, "kernel_lite0": 3},
+            "SSIM, but loses to mean map in Kernel Lite0, and ties with mean map in "
+            "PSNR, on 4 held-out pairs.",
+        ),
         (BETTER | {"kernel_lite0": 3}, "Beats every trivial baseline in L1 and SSIM, but loses to"),
         (BETTER | {"kernel_lite0": 3}, "but loses to mean map in Kernel Lite0, on 4 held-out pairs."),
     ],

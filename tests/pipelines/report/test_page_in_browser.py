@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.metrics.intervals import Score
 from pipelines.report.page import render, render_comparison
 from tests.fixtures import reports
 
@@ -74,6 +75,24 @@ def test_page_is_never_wider_than_the_window(chromium, pages, name, width):
         assert seen.page.evaluate("document.documentElement.scrollWidth") == width
         # Only the boxes around tables may scroll.
         assert seen.page.evaluate(OUTSIDE) == []
+
+
+def test_every_column_is_visible_in_a_wide_window(chromium, tmp_path):
+    names = ("ms_ssim", "lpips", "within_5", "within_10", "mean_iou", "road_f1", "edge_f1")
+    scores = {name: Score(value=0.5051, low=0.4867, high=0.5132, n=12) for name in names}
+    gains = {name: Score(value=0.0051, low=-0.0067, high=0.0132, n=12) for name in names}
+    compared, *pictures = reports.comparison()
+    tables = {
+        "scores": {run: found | scores for run, found in compared.scores.items()},
+        "gains": {run: found | gains for run, found in compared.gains.items()},
+    }
+    file = tmp_path / "all.html"
+    file.write_text(render_comparison(compared.model_copy(update=tables), *pictures), encoding="utf-8")
+    with browser_of_tests.visit(chromium, file, width=1440) as seen:
+        boxes = seen.page.evaluate(
+            "[...document.querySelectorAll('.scroll')].map(box => box.scrollWidth - box.clientWidth)"
+        )
+        assert len(boxes) == 3 and max(boxes) == 0
 
 
 OUTSIDE = """() => [...document.querySelectorAll("main *")].filter(node => {
