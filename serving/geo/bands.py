@@ -23,6 +23,8 @@ from serving.geo.opacity import MIN_ROWS, Opacity
 STRETCH = (2.0, 98.0)
 SAMPLE_SIDE = 2048
 """Maximum height and width of the decimated reading that percentiles are taken from."""
+INKS = ("cyan", "magenta", "yellow")
+"""Bands of a printed image, 0 where there is no ink; of 8 bits, GDAL converts them to red, green and blue."""
 _NAMES = {"red": {"red", "r", "b04"}, "green": {"green", "g", "b03"}, "blue": {"blue", "b", "b02"}}
 _FILLERS = {"band", "channel", "colour", "color", "reflectance", "surface", "toa", "sr", "nm", "um"}
 
@@ -87,17 +89,17 @@ def choose_bands(
     kind = next((kind for kind in dataset.dtypes if kind.startswith("complex")), None)
     if kind:
         raise DataError(
-            f"The bands of {name} hold complex numbers ({kind}), which have no colours; draw their amplitudes instead "
-            "(gdal_translate DERIVED_SUBDATASET:LOGAMPLITUDE:FILE)."
+            f"{name} holds complex numbers ({kind}), which have no colours; draw their amplitudes instead "
+            "(gdal_translate DERIVED_SUBDATASET:LOGAMPLITUDE:IN.tif OUT.tif)."
         )
     return chosen
 
 
 def _find_bands(dataset: Any) -> tuple[int, ...]:  # noqa: ANN401
     kinds = [kind.name for kind in dataset.colorinterp]
-    marked = [kinds.index(colour) + 1 for colour in _NAMES if colour in kinds]
-    if len(marked) == 3:
-        return tuple(marked)
+    for colours in (tuple(_NAMES), INKS):
+        if set(colours) <= set(kinds):
+            return tuple(kinds.index(colour) + 1 for colour in colours)
     if described := described_bands(dataset):
         return described
     others = [number for number, kind in enumerate(kinds, 1) if kind != "alpha"]
@@ -138,7 +140,8 @@ def choose_colours(
     if len(set(bands)) == 1 and (table := _read_table(dataset, bands[0])) is not None:
         alpha = table[:, 3]
         return Colours(bands[:1], palette=table[:, :3], palette_alpha=None if (alpha == 255).all() else alpha)
-    inverted = dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    inked = any(dataset.colorinterp[band - 1].name in INKS for band in bands)
+    inverted = inked or dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
     bits = int(dataset.tags(bands[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
     if stretch is None and {dataset.dtypes[band - 1] for band in bands} == {"uint8"}:
         levels = None if bits == 8 else np.array([[0.0, 2**bits - 1]] * len(bands))

@@ -21,6 +21,7 @@ _OPTIONS = {
 _REPLACEMENTS = {
     # GDAL begins with the name of the file, which the caller gives too.
     r"^[^:]*\.\w+[:,] ?(?=\S)": "",
+    r"^'.*' not recognized as being in a supported file format.*": "its header can't be read",
     # PROJ adds complete definitions of the two systems, and numbers of its own to errors.
     r"Cannot find coordinate operations from .*": "no conversion to another coordinate system is known",
     r"Reprojection failed, err = \d+.*": "it is not valid at this location",

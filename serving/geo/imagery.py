@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.errors import ConfigError, DataError
 from model.io.images import short_name
 from model.pixels import Pixels
-from serving.geo.bands import Colours, choose_bands, choose_colours, described_bands
+from serving.geo.bands import INKS, Colours, choose_bands, choose_colours, described_bands
 from serving.geo.footprint import PixelSize, measure_pixel
 from serving.geo.gdal import gdal_errors, metadata_errors, reason
 from serving.geo.grid import Grid, find_gap
@@ -246,6 +246,8 @@ def _find_warnings(
     """Yield what a user may not expect of how a scene is read."""
     if stretch and colours.palette is not None:
         yield f"--stretch has no effect on {name}: its colours are those of its palette."
+    if bands is None and dataset.colorinterp[colours.bands[0] - 1].name in INKS:
+        yield f"{name} has inks for bands; it is drawn from cyan, magenta and yellow, without black: convert it to RGB."
     described = described_bands(dataset)
     if bands is None and described and described != colours.bands:
         numbers = ",".join(map(str, described))

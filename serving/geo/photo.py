@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from model.io.images import MAX_PIXELS, TooLarge, short_name
 from model.pixels import Pixels
 from serving.geo.gdal import gdal
-from serving.geo.imagery import open_imagery
+from serving.geo.imagery import NOTHING_VALID, open_imagery
 
 ROWS = 1024
 """Maximum number of rows read at once, which bounds the memory for values of many bytes."""
@@ -67,5 +67,7 @@ def read_photo(
                 pixels[top : top + ROWS] = photo
             if imagery.masked:
                 alpha[top : top + ROWS] = imagery.alpha(*window)
+        if not alpha.any():
+            imagery.warnings.append(f"{short_name(path)} {NOTHING_VALID}")
         opaque = not imagery.masked or bool((alpha == 255).all())
         return RasterPhoto(pixels, None if opaque else alpha, tuple(imagery.warnings[imagery.ground_warnings :]))

@@ -7,7 +7,7 @@ from PIL import Image
 
 from model.errors import ConfigError
 from serving.geo.gdal import gdal
-from tests.fixtures.scenes import as_photo, noise, opening_error, read_scene
+from tests.fixtures.scenes import as_photo, noise, opening_error, read_scene, write_scene
 
 
 def test_three_bands_of_8_bits_are_the_photo(make_scene):
@@ -104,14 +104,14 @@ def test_levels_of_a_scene_with_few_valid_pixels_are_found(make_scene, monkeypat
 @pytest.mark.parametrize("kind", [np.complex64, np.complex128])
 def test_complex_numbers_are_refused(make_scene, kind):
     message = opening_error(make_scene(noise(1).astype(kind)))
-    assert f"scene.tif hold complex numbers ({np.dtype(kind).name}), which have no colours" in message
+    assert f"scene.tif holds complex numbers ({np.dtype(kind).name}), which have no colours" in message
 
 
 def test_complex_numbers_that_numpy_lacks_are_refused(tmp_path):
     shape = {"driver": "GTiff", "width": 40, "height": 40, "count": 1, "dtype": "complex_int16"}
     with gdal(), rasterio.open(tmp_path / "radar.tif", "w", **shape):
         pass
-    assert "radar.tif hold complex numbers (complex_int16)" in opening_error(tmp_path / "radar.tif")
+    assert "radar.tif holds complex numbers (complex_int16)" in opening_error(tmp_path / "radar.tif")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA", "RGB"])
@@ -136,3 +136,11 @@ def test_inverted_greys_are_turned(tmp_path):
 def test_four_bits_are_spread_over_all_levels(make_scene):
     bands = noise(1) // 16
     assert np.array_equal(read_scene(make_scene(bands, nbits=4))[0], as_photo((bands * 17)[[0, 0, 0]]))
+
+
+def test_inks_that_gdal_does_not_convert_are_inverted(tmp_path):
+    bands = noise(4, kind=np.uint16)
+    write_scene(tmp_path / "inks.tif", bands, photometric="CMYK")
+    photo, _, imagery = read_scene(tmp_path / "inks.tif")
+    plain = read_scene(write_scene(tmp_path / "plain.tif", bands[:3]))[0]
+    assert np.array_equal(photo, 255 - plain) and imagery.warnings[0].endswith("without black: convert it to RGB.")

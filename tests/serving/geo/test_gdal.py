@@ -93,6 +93,7 @@ def test_reason_is_the_innermost_cause():
         ("/tmp/a b/x.tif: TIFFReadDirectory:Failed", "TIFFReadDirectory:Failed"),
         ("/vsimem/1f/1f.tif, band 1:\n  IReadBlock failed.", "band 1: IReadBlock failed"),
         ("Reprojection failed, err = 2050, further errors will be suppressed", "it is not valid at this location"),
+        ("'/a b/x.tif' not recognized as being in a supported file format.", "its header can't be read"),
         ("Invalid coordinate (err = 2049)", "Invalid coordinate"),
         (
             'Cannot find coordinate operations from `{\n  "$schema": "https://proj.org"}\' to `OGC:CRS84\'',

@@ -57,3 +57,9 @@ def test_photos_are_read_in_several_threads(make_scene):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda content: read_photo(content, NAME).pixels, contents * 5))
     assert all(np.array_equal(*pair) for pair in zip(found, expected * 5, strict=True))
+
+
+def test_a_photo_without_valid_pixels_is_reported(make_scene):
+    read = read_photo(make_scene(np.zeros((3, 40, 40), np.uint16), nodata=0).read_bytes(), NAME)
+    assert not read.alpha.any() and not read.pixels.any()
+    assert read.warnings[-1].startswith("photos/scene.tif holds no valid pixel")
