@@ -1,7 +1,6 @@
 """The driver of a training run: it runs Ray Train's workers, and follows them with MLflow and a progress bar."""
 
 import os
-import shlex
 import shutil
 import threading
 import uuid
@@ -9,12 +8,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import ray
+from ray.exceptions import RayError
 from ray.train import FailureConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
-from model.errors import DataError, Stopped, TrainingError
+from model.errors import ConfigError, DataError, Stopped, TrainingError
 from model.io.files import sha256, write_text
 from model.io.progress import quiet_stderr
 from pipelines.cluster import environment, signals
@@ -23,8 +23,10 @@ from pipelines.config import loading as settings_of
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import steps_per_epoch
 from pipelines.data.pairs import PairIndex
-from pipelines.tracking import mlflow_runs
+from pipelines.report import description
+from pipelines.tracking import mlflow_runs, run_page
 from pipelines.training.channel import ActorChannel
+from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import last_steps
 from pipelines.training.monitor import TrainingMonitor
@@ -42,14 +44,18 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
         Stopped: The user stopped the training.
     """
     _check_batch(config, pairs)
+    workspace = Workspace(config.workspace)
+    workspace.check_writable()
     mlflow_runs.connect()
+    remove_leftovers(workspace)
     with cluster.joined():
         resources = cluster.divide(config.training)
         with mlflow_runs.new_run(config, pairs) as run:
-            folder = Workspace(config.workspace).new_run(run.id)
+            folder = workspace.new_run(run.id)
             pairs.save(folder.pairs_file)
             write_text(folder.config_file, config.model_dump_json(indent=2))
-            _train(config, pairs, run, folder, resources, _monitor(config, pairs, logged=last_steps()))
+            with folder.training():
+                _train(config, pairs, run, folder, resources, _monitor(config, pairs, logged=last_steps()))
     return folder
 
 
@@ -63,14 +69,17 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
 
     Raises:
         MissingStepError: The run never began to train.
+        ConfigError: As for `fit`; or the run has finished, and the changes leave nothing to do.
         Sat2mapError: As for `fit`; or no checkpoint of the run fits the settings.
     """
     began, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     config = settings_of.change(began, changes, verb="train --resume", file=file)
     _check_batch(config, pairs)
+    _check_unfinished(folder, config)
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
     mlflow_runs.connect()
-    with cluster.joined():
+    remove_leftovers(Workspace(config.workspace))
+    with folder.training(), cluster.joined():
         resources = cluster.divide(config.training)
         with mlflow_runs.resumed_run(folder.run_id, changed) as run:
             # The next resume continues with the changes of this one.
@@ -107,6 +116,22 @@ def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
         )
 
 
+def _check_unfinished(folder: RunFolder, config: RunConfig) -> None:
+    if folder.is_search():
+        raise ConfigError(
+            f"Run {folder.run_id} is a search; resume it with: {folder.command('tune --resume', folder.run_id)}"
+        )
+    if not folder.record_file.is_file():
+        return
+    finished, asked = folder.record().config.training, config.training
+    if asked.epochs <= finished.epochs and asked.result == finished.result:
+        more = folder.command("train --resume", folder.run_id, "--set", f"training.epochs={2 * finished.epochs}")
+        raise ConfigError(
+            f"Run {folder.run_id} has finished its {finished.epochs} epochs; to train it further, raise "
+            f"training.epochs, for instance with: {more}"
+        )
+
+
 def _monitor(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> TrainingMonitor:
     epoch_steps = steps_per_epoch(len(pairs.train), config.training.batch_size)
     return TrainingMonitor(config, steps_per_epoch=epoch_steps, logged=logged)
@@ -121,6 +146,8 @@ def _train(
     monitor: TrainingMonitor,
 ) -> None:
     """Run the workers to the end, and record the finished training."""
+    with mlflow_runs.server_errors():
+        run_page.describe(run.id, description.of_run(run.id, config, pairs))
     channel = ActorChannel.open()
 
     def note(text: str) -> None:
@@ -132,17 +159,25 @@ def _train(
             monitor.reading(channel, run),
             cluster.watch_placement(resources, note),
         ):
-            _run_workers(config, pairs, folder, resources, channel, stop)
-    except TrainingFailedError as error:
+            _run_workers(config, pairs, folder, resources, channel, (stop, monitor.lost))
+    except (TrainingFailedError, RayError) as error:
         monitor.raise_failure()
-        raise TrainingError(f"Training failed: {_cause(error)} Resume with: {_resume_command(folder)}") from error
+        if not monitor.lost.is_set():
+            raise TrainingError(
+                f"Training failed: {_cause(error)} Resume with: {folder.command('train --resume', folder.run_id)}"
+            ) from error
     finally:
         channel.close()
         shutil.rmtree(folder.ray, ignore_errors=True)
+    if monitor.lost.is_set():
+        reason = "Ray ended during the training, for instance because this machine ran out of memory."
+        raise TrainingError(f"{reason} {folder.stopped()}")
     if not folder.generator.is_file() or monitor.steps_done < monitor.total_steps:
+        if not monitor.steps_done:
+            raise Stopped("Stopped before the first step.")
         raise Stopped(
-            f"Stopped after step {monitor.steps_done} of {monitor.total_steps}; "
-            f"the last checkpoint includes all of them. Resume with: {_resume_command(folder)}"
+            f"Stopped after step {monitor.steps_done} of {monitor.total_steps}; the last checkpoint includes all of "
+            f"them. Resume with: {folder.command('train --resume', folder.run_id)}"
         )
     record = RunRecord(
         run_id=run.id,
@@ -150,6 +185,7 @@ def _train(
         steps=monitor.steps_done,
         seconds=monitor.seconds,
         images_per_second=monitor.images_per_second,
+        resumed_after=monitor.resumed_after,
         generator_sha256=sha256(folder.generator),
     )
     with mlflow_runs.server_errors(large_files=True):
@@ -166,7 +202,7 @@ def _run_workers(
     folder: RunFolder,
     resources: cluster.WorkerResources,
     channel: ActorChannel,
-    stop: threading.Event,
+    events: tuple[threading.Event, threading.Event],
 ) -> None:
     """Run Ray Train in another thread, so that this one can receive Ctrl-C and request the workers to stop."""
     with quiet_stderr():
@@ -189,14 +225,12 @@ def _run_workers(
     running = pool.submit(trainer.fit)
     # Not waited for after a second Ctrl-C: it ends when Ray shuts down.
     pool.shutdown(wait=False)
-    while not signals.wait(running, stop):
+    stop, lost = events
+    while not signals.wait(running, stop, lost) and not lost.is_set():
         channel.stop()
         stop.clear()
-    running.result()
-
-
-def _resume_command(folder: RunFolder) -> str:
-    return shlex.join(["sat2map", "train", "--resume", folder.run_id, *folder.in_workspace()])
+    if not lost.is_set():
+        running.result()
 
 
 def _cause(error: BaseException) -> str:

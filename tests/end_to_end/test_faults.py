@@ -1,6 +1,10 @@
 """Faults in real trainings: each still ends with one curve, without gaps or repeated steps."""
 
+import os
+import re
 import resource
+import signal
+import time
 
 import mlflow
 import psutil
@@ -20,7 +24,27 @@ def has_complete_curve(run_id):
     return logged_steps(run_id) == logged_steps(run_id, "discriminator_drawn_loss") == list(range(1, STEPS + 1))
 
 
-def test_killed_worker_is_restarted_and_resumes(prepared):
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Return the temporary folder of the trainings, whose files Ray keeps elsewhere; they use a file of credentials."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    (tmp_path / "account.json").write_text("{}")
+    monkeypatch.setenv("TMPDIR", str(folder))
+    # The paths of its sockets must be short.
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    return folder
+
+
+def leftovers(prepared, temporary):
+    """Return what a training left in the temporary folder, and what it did not complete in the workspace."""
+    workspace = prepared.folder / "workspace"
+    partial = [path for pattern in ("**/.*", "**/*.partial", "runs/*/ray") for path in workspace.glob(pattern)]
+    return [*temporary.iterdir(), *partial]
+
+
+def test_killed_worker_is_restarted_and_resumes(prepared, temporary):
     running = prepared.start("--set", f"{SETTINGS} training.workers=2 training.cpus_per_worker=1")
     running.wait_for_step(20)
     one, other = running.workers()
@@ -32,6 +56,41 @@ def test_killed_worker_is_restarted_and_resumes(prepared):
     run_id = newest_run()
     assert has_complete_curve(run_id)
     assert mlflow.get_run(run_id).info.status == "FINISHED"
+    assert not leftovers(prepared, temporary)
+
+
+@pytest.mark.slow
+def test_term_to_all_processes_at_once_stops_with_a_checkpoint(prepared, temporary):
+    running = prepared.start("--set", SETTINGS)
+    running.wait_for_step(20)
+    # As a terminal, a container or a batch system sends it.
+    os.killpg(running.process.pid, signal.SIGTERM)
+    errors = running.end()
+    assert running.process.returncode == 130, errors
+    run_id = newest_run()
+    stopped = int(
+        re.search(rf"Stopped after step (\d+) of {STEPS}; the last checkpoint includes all of them", errors)[1]
+    )
+    assert f"Resume with: sat2map train --resume {run_id}\n" in errors and "Traceback" not in errors
+    assert int(running.checkpoints()[-1].name[5:]) == stopped
+    assert mlflow.get_run(run_id).info.status == "KILLED"
+    assert not leftovers(prepared, temporary)
+
+
+@pytest.mark.slow
+def test_end_of_ray_is_one_sentence_with_the_newest_checkpoint(prepared):
+    running = prepared.start("--set", SETTINGS)
+    running.wait_for_step(20)
+    for process in running.family()[1:]:
+        process.kill()
+    began = time.monotonic()
+    errors = running.end()
+    assert running.process.returncode == 2 and time.monotonic() - began < 60, errors
+    step = int(running.checkpoints()[-1].name[5:])
+    assert "Error: Ray ended during the training" in errors and "Traceback" not in errors
+    assert (
+        f"Run {newest_run()} stopped at step {step}; continue it with: sat2map train --resume {newest_run()}" in errors
+    )
 
 
 @pytest.mark.slow

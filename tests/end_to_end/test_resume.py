@@ -6,7 +6,9 @@ import signal
 import mlflow
 import pytest
 
+from pipelines.config.loading import load
 from pipelines.training.checkpoint import ARRAYS, read_manifest
+from pipelines.workspace import RunFolder, RunRecord
 from tests.fixtures.trainings import logged_steps, newest_run
 
 DETERMINISTIC = "training.deterministic=true training.decay=0 training.checkpoint_every=1 training.sheet_every=1000"
@@ -43,6 +45,12 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(prep
     content[len(content) // 2] ^= 1
     (newest / ARRAYS).write_bytes(content)
 
+    for verb in ("export", "evaluate"):
+        done = prepared.sat2map(verb)
+        assert done.returncode == 2
+        assert f"Error: Run {run_id} stopped at step " in done.stderr
+        assert f"continue it with: sat2map train --resume {run_id}\n" in done.stderr
+
     # Resume from the checkpoint before, and stop.
     running = prepared.start("--resume", run_id)
     running.wait_for_step(120)
@@ -68,13 +76,21 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(prep
         assert 195 <= len(set(steps)) == len(steps) <= 200
 
 
-@pytest.mark.slow
-def test_resuming_a_finished_run_changes_nothing(prepared):
-    record, _ = train(prepared, "--set", "training.epochs=2")
-    before = weights(prepared.folder)
-    again, _ = train(prepared, "--resume", record["run_id"])
-    assert again["steps"] == record["steps"] and weights(prepared.folder) == before
-    assert logged_steps(record["run_id"]) == [1, 2, 3, 4]
+def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prepared):
+    run = prepared.folder / "workspace/runs/1f0c"
+    run.mkdir(parents=True)
+    (run / "pairs.json").write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
+    config = load(None, ["training.epochs=4", prepared.settings])
+    record = RunRecord(run_id="1f0c", config=config, steps=8, seconds=2, images_per_second=16)
+    (run / "config.json").write_text(config.model_dump_json())
+    RunFolder(run).write_record(record)
+    message = (
+        "Error: Run 1f0c has finished its 4 epochs; to train it further, raise training.epochs, for instance with: "
+        "sat2map train --resume 1f0c --set training.epochs=8\n"
+    )
+    for changes in ([], ["--set", "training.epochs=3"]):
+        done = prepared.sat2map("train", "--resume", "1f0c", *changes)
+        assert (done.returncode, done.stderr) == (2, message)
 
 
 @pytest.mark.parametrize("setting", ["network.width=8", "data.direction=map_to_photo", "seed=3"])

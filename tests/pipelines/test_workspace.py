@@ -6,9 +6,11 @@ import shutil
 import pytest
 
 from model.bundle import Bundle
-from model.errors import BundleError, DataError, MissingStepError
+from model.errors import BundleError, DataError, MissingStepError, TrainingError
+from model.io.files import this_machine
 from pipelines.config.loading import load
 from pipelines.data.pairs import Pair, PairIndex, fingerprint
+from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.worker import check_shared_storage
 from pipelines.workspace import RunFolder, RunRecord, Workspace
 from tests.fixtures import runs
@@ -129,6 +131,16 @@ def test_an_unknown_run_is_refused_with_the_known_ones(workspace, run):
     assert "notes.txt" in missing(workspace.run, "notes.txt")
 
 
+def test_the_beginning_of_an_id_is_enough_if_it_is_unique(workspace):
+    for run_id in ("1f0c22", "1f0c77", "2a3b55"):
+        workspace.new_run(run_id)
+    assert workspace.run("2a3b").run_id == workspace.run("2a3b55").run_id == "2a3b55"
+    assert missing(workspace.run, "1f0c") == "'1f0c' is the beginning of several runs: 1f0c22, 1f0c77."
+    assert missing(workspace.run, "2a3").startswith("No run '2a3' in ")
+    workspace.new_run("1f0c")
+    assert workspace.run("1f0c").run_id == "1f0c"
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../runs/1f0c", "1f0c/", "/etc"])
 def test_a_run_is_a_name_and_not_a_path(workspace, run, name):
     assert f"No run {name!r}" in missing(workspace.run, name)
@@ -137,6 +149,68 @@ def test_a_run_is_a_name_and_not_a_path(workspace, run, name):
 def test_a_removed_newest_run_is_named(workspace, run):
     shutil.rmtree(run.path)
     assert "No run '1f0c'" in missing(workspace.run)
+
+
+# Runs whose training has not ended
+
+
+@pytest.fixture
+def begun(workspace):
+    """Return a run whose training has begun, with checkpoints after the steps 40 and 120 and a part of another one."""
+    folder = workspace.new_run("2a3b")
+    index().save(folder.pairs_file)
+    folder.config_file.write_text(RECORD.config.model_dump_json())
+    for name in ("step-00000040", "step-00000120", "step-00000160.partial"):
+        (folder.checkpoints / name).mkdir(parents=True)
+    return folder
+
+
+def test_a_stopped_training_is_named_with_the_command_that_continues_it(workspace, begun):
+    message = (
+        f"Run 2a3b stopped at step 120; continue it with: sat2map train --resume 2a3b --set workspace={workspace.root}"
+    )
+    assert missing(workspace.run) == missing(begun.record) == workspace.unfinished() == message
+
+
+def test_a_training_that_stopped_before_its_first_checkpoint_is_to_begin_again(workspace, begun):
+    shutil.rmtree(begun.checkpoints)
+    assert missing(workspace.run) == "Run 2a3b stopped before its first checkpoint; run `train` again."
+
+
+def test_a_training_that_runs_is_not_called_stopped(workspace, begun):
+    with begun.training():
+        assert missing(workspace.run) == "Run 2a3b is still being trained; wait for its end."
+    assert "stopped at step 120" in missing(workspace.run)
+
+
+def test_two_processes_do_not_train_the_same_run(begun):
+    with begun.training():
+        with pytest.raises(TrainingError, match="Run 2a3b is being trained by another process"), begun.training():
+            pass
+
+
+def test_a_finished_training_or_a_search_is_not_unfinished(workspace, run, begun):
+    (begun.trials / "trial-00001").mkdir(parents=True)
+    assert workspace.unfinished() == begun.unfinished() == run.unfinished() == ""
+
+
+def test_leftovers_of_killed_trainings_are_removed_unless_they_run(workspace, begun):
+    (begun.ray / "4711").mkdir(parents=True)
+    draft = begun.path / f".sat2map-{this_machine()}-{2**22 + 1}-abcdefgh.json"
+    draft.touch()
+    with begun.training():
+        remove_leftovers(workspace)
+        assert begun.ray.is_dir() and draft.exists() and len(list(begun.checkpoints.iterdir())) == 3
+    remove_leftovers(workspace)
+    assert not begun.ray.exists() and not draft.exists()
+    assert {path.name for path in begun.checkpoints.iterdir()} == {"step-00000040", "step-00000120"}
+
+
+def test_a_search_keeps_what_it_resumes_from(workspace, begun):
+    (begun.ray / "trial").mkdir(parents=True)
+    (begun.ray / "tuner.pkl").touch()
+    remove_leftovers(workspace)
+    assert (begun.ray / "tuner.pkl").exists()
 
 
 # The record
