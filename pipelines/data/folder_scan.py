@@ -1,6 +1,7 @@
 """The images in a folder and in the folders below it, found by name; each folder is listed once."""
 
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +43,14 @@ class Scan:
         folder: The folder, absolute.
         images: Its images, sorted by folders and name.
         content: The names of what is directly in it, with a slash after those of folders.
+        others: The numbers of other files that are not hidden, by folders and suffix.
         too_deep: Folders that were not searched, because they are deeper than `DEPTH`.
     """
 
     folder: Location
     images: tuple[ImageFile, ...]
     content: tuple[str, ...]
+    others: Mapping[tuple[tuple[str, ...], str], int]
     too_deep: tuple[tuple[str, ...], ...]
 
 
@@ -66,6 +69,7 @@ def scan(source: Location, *, follow_links: bool = True) -> Scan:
     waiting: deque[tuple[str, ...]] = deque([()])
     images: list[ImageFile] = []
     content: tuple[str, ...] = ()
+    others: Counter[tuple[tuple[str, ...], str]] = Counter()
     too_deep: list[tuple[str, ...]] = []
     seen: set[str] = set()
     while waiting:
@@ -88,7 +92,11 @@ def scan(source: Location, *, follow_links: bool = True) -> Scan:
         listing = here.list() if folders else source.list()
         if not folders:
             content = (*(f"{name}/" for name in sorted(listing.folders)), *sorted(listing.files))
-        images += [ImageFile(here.join(name), folders, name) for name in sorted(listing.files) if is_image_name(name)]
+        names = sorted(name for name in listing.files if not name.startswith("."))
+        images += [ImageFile(here.join(name), folders, name) for name in names if is_image_name(name)]
+        others.update((folders, Path(name).suffix.lower()) for name in names if not is_image_name(name))
         below = sorted(name for name in listing.folders if not name.startswith(".") and name != _ARCHIVE_METADATA)
         waiting += [(*folders, name) for name in below]
-    return Scan(folder, tuple(sorted(images, key=lambda image: (image.folders, image.name))), content, tuple(too_deep))
+    return Scan(
+        folder, tuple(sorted(images, key=lambda image: (image.folders, image.name))), content, others, tuple(too_deep)
+    )

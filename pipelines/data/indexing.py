@@ -46,6 +46,8 @@ def index_folder(
         DataError: There are no pairs, too few of them are good, or none are left to train on or to hold out.
         StorageError: The storage does not answer.
     """
+    if not folder.is_remote and folder.path.is_file() and not pair_list.is_list(folder):
+        raise DataError(f"{folder} is a file, not a folder, and no list of pairs ({', '.join(layouts.LISTS)}).")
     layout = pair_list.read_candidates(folder) if pair_list.is_list(folder) else layouts.find_candidates(folder)
     results = _check_all(layout.candidates, min_side)
     good = [result for result in results if isinstance(result, _Checked)]

@@ -69,19 +69,20 @@ class Naming(NamedTuple):
     def pattern(self, parts: Iterable[Part]) -> str:
         """Return the most common form of the names of photos, or of maps, such as `*_sat`; `*` for any name."""
         names = [(image.stem, self.read(image.stem, role.side).key) for image, role in parts]
-        (pattern, _), *_ = Counter(name.replace(key, "*", 1) for name, key in names).most_common(1)
-        return pattern
+        starts = [(name, name.lower().find(key.lower()), len(key)) for name, key in names]
+        patterns = Counter(f"{name[:start]}*{name[start + length :]}" for name, start, length in starts)
+        return patterns.most_common(1)[0][0]
 
 
 def find_naming(parts: Sequence[Part]) -> Naming:
     """Return how to join the images: by equal names unless another way makes more pairs of photos and maps.
 
-    The words of `pipelines.data.roles` are removed from the ends of the names, or what all names of photos, or of
-    maps, begin and end with. Side-by-side images are joined to nothing.
+    Capitals are ignored; or the words of `pipelines.data.roles` are removed from the ends of the names; or what all
+    names of photos, or of maps, begin and end with. Side-by-side images are joined to nothing.
     """
     if not any(part.role.side for part in parts):
         return _EQUAL
-    return max([_EQUAL, *_BY_WORDS, _common_ends(parts)], key=lambda naming: naming.matched(parts))
+    return max([_EQUAL, _WITHOUT_CAPITALS, *_BY_WORDS, _common_ends(parts)], key=lambda naming: naming.matched(parts))
 
 
 def find_words(parts: Sequence[Part]) -> Naming | None:
@@ -104,7 +105,12 @@ def _read_words(stem: str, side: Side, *, family: Family) -> Stem:
     return found._replace(side=side) if side else found
 
 
+def _read_lower(stem: str, side: Side) -> Stem:
+    return Stem(stem.lower(), side, ())
+
+
 _EQUAL = Naming(_read_all)
+_WITHOUT_CAPITALS = Naming(_read_lower)
 _BY_WORDS = [Naming(partial(_read_words, family=family)) for family in FAMILIES]
 
 

@@ -21,10 +21,14 @@ from typing import NamedTuple
 from model.errors import DataError
 from model.io.images import short_name
 from model.io.locations import Location
-from pipelines.data.folder_scan import DEPTH, ImageFile, scan
+from pipelines.data.folder_scan import DEPTH, ImageFile, Scan, scan
 from pipelines.data.joining import SIDES, Joined, Naming, Part, find_naming, find_words
 from pipelines.data.roles import Side, Split, find_role, names_letter, opposite
 
+LISTS = (".csv", ".tsv", ".parquet")
+"""Suffixes of lists of pairs."""
+MANY_FILES = 3
+"""Number of files from which those that are no images are reported, if there are as many as images."""
 _HELD_OUT: tuple[Split, Split] = ("val", "test")
 _TITLES: dict[Side, str] = {"": "side-by-side images", "photo": "photos", "map": "maps"}
 LAYOUTS = (
@@ -69,6 +73,8 @@ def find_candidates(folder: Location) -> Layout:
         DataError: The folder does not exist, or has none of the layouts, or several.
     """
     found = scan(folder)
+    if not found.images:
+        raise _no_images(found)
     parts = assign_roles(found.images)
     roots = find_roots(parts)
     if len(roots) > 1:
@@ -89,18 +95,13 @@ def find_candidates(folder: Location) -> Layout:
     by_words = naming is not None
     naming = naming or find_naming(used)
     joined = list(naming.join(used))
-    if not joined:
-        content = join_first([_printable(name) for name in found.content], 8, ", ") or "nothing"
-        limit = f" Folders below {_show(found.too_deep[0][:-1])} are too deep to be searched." if found.too_deep else ""
-        raise DataError(f"There are no pairs in {found.folder} (found: {content}).{limit} {LAYOUTS}")
     candidates = [_candidate(pair, used, split=bool(held_out)) for pair in joined]
     taken = {image for pair in joined for images in pair.sides for image in images}
     unused = _count_unused([part for part in parts if part.image not in taken], used, held_out)
-    unused += [Unused(_show(folders), f"not searched: deeper than {DEPTH} levels") for folders in found.too_deep]
     return Layout(
         sorted(candidates, key=lambda candidate: candidate.name),
         _describe(used, held_out, naming),
-        unused,
+        [*unused, *_count_others(found)],
         by_words=by_words,
     )
 
@@ -223,6 +224,30 @@ def _count_unused(parts: Sequence[Part], used: Sequence[Part], held_out: Split |
         Unused(name, f"{number} image{'s' * (number > 1)}: {reason}")
         for (name, reason), number in sorted(counts.items())
     ]
+
+
+def _count_others(found: Scan) -> list[Unused]:
+    """Count the files that are no images where there are many, and list the folders that were not searched."""
+    images = Counter(image.folders for image in found.images)
+    many = {key: number for key, number in found.others.items() if number >= max(images[key[0]], MANY_FILES)}
+    return [
+        *(
+            Unused(_show(folders), f"{number} files: no images ({suffix or 'without a suffix'})")
+            for (folders, suffix), number in sorted(many.items())
+        ),
+        *(Unused(_show(folders), f"not searched: deeper than {DEPTH} levels") for folders in found.too_deep),
+    ]
+
+
+def _no_images(found: Scan) -> DataError:
+    content = join_first([_printable(name) for name in found.content], 8, ", ") or "nothing"
+    lists = [name for name in found.content if name.lower().endswith(LISTS)]
+    if lists:
+        advice = f"If {_printable(lists[0])} is a list of pairs, name it: data.source={found.folder.join(lists[0])}."
+    else:
+        advice = LAYOUTS
+    notes = "".join(f" {item.name}: {item.reason}." for item in _count_others(found))
+    return DataError(f"There are no pairs in {found.folder} (found: {content}).{notes} {advice}")
 
 
 def _describe(parts: Sequence[Part], held_out: Split | None, naming: Naming) -> str:

@@ -9,18 +9,16 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from model.errors import DataError
 from model.io.addresses import Address, is_address
 from model.io.images import is_image_name, short_name
 from model.io.locations import Location
-from pipelines.data.layouts import Candidate, Layout, Unused
+from pipelines.data.layouts import LISTS, Candidate, Layout, Unused
 from pipelines.data.roles import SPLITS, Side, Split, find_side
 
-SUFFIXES = (".csv", ".tsv", ".parquet")
-"""Suffixes of lists."""
 _SEPARATORS = ",;\t"
 _SPLIT = "split"
 
@@ -39,7 +37,7 @@ class _Row(NamedTuple):
 
 def is_list(source: Location) -> bool:
     """Return whether a location is that of a list of pairs, by its suffix."""
-    return source.name_path.suffix.lower() in SUFFIXES and (source.is_remote or not source.path.is_dir())
+    return source.name_path.suffix.lower() in LISTS and (source.is_remote or not source.path.is_dir())
 
 
 def read_candidates(source: Location) -> Layout:
@@ -83,7 +81,7 @@ def _candidate(row: _Row, name: str, folder: Location, *, split: bool, repeated:
 def _name(row: _Row, *, split: bool) -> str:
     """Name a pair after its first file, without what would lead out of a folder."""
     text = next(filter(None, row.files), "")
-    parts = [part for part in PurePosixPath(text.partition("://")[2] or text).parts if part not in ("/", "..")]
+    parts = [part for part in PurePosixPath(text.partition("://")[2] or text).parts if part not in ("/", "..", "~")]
     parts = [*parts[:-1], PurePosixPath(parts[-1]).stem] if parts else [f"row {row.number}"]
     return "/".join([*((row.split,) if split else ()), *parts])
 
@@ -96,9 +94,10 @@ def _parent(source: Location) -> Location:
 
 
 def _locate(folder: Location, text: str) -> Location:
-    if is_address(text) or text.startswith("/"):
+    if is_address(text):
         return Location.parse(text)
-    return folder.join(*PurePosixPath(text).parts)
+    path = Path(text).expanduser()
+    return Location(path) if path.is_absolute() else folder.join(*path.parts)
 
 
 def _read_rows(source: Location) -> list[_Row]:
@@ -115,7 +114,7 @@ def _read_rows(source: Location) -> list[_Row]:
     return [
         _Row(
             number,
-            tuple(_cell(row, column) for column in columns),
+            tuple(_read_path(_cell(row, column)) for column in columns),
             "" if split is None else _read_split(source, number, _cell(row, split)),
         )
         for number, row in cells.items()
@@ -124,6 +123,11 @@ def _read_rows(source: Location) -> list[_Row]:
 
 def _cell(row: Sequence[str], column: int) -> str:
     return row[column].strip() if column < len(row) else ""
+
+
+def _read_path(text: str) -> str:
+    """Return a path with slashes, also if it was written on Windows."""
+    return text if "/" in text else text.replace("\\", "/")
 
 
 def _names_image(text: str) -> bool:

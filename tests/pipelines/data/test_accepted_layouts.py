@@ -119,6 +119,12 @@ def test_names_in_two_folders_may_differ_by_what_they_have_in_common(tmp_path, p
     assert any(f"{name} in" in found.layout for name in differing)
 
 
+def test_names_in_two_folders_may_differ_in_capitals(tmp_path):
+    found = index(fill(tmp_path, "A/IMG_{}.JPG", "B/img_{}.png"))
+    assert (len(found.train), len(found.val), found.rejected) == (17, 3, ())
+    assert all(pair.files[1].name_path.stem == pair.name.lower() for pair in found.train)
+
+
 def test_photos_are_read_as_photos(tmp_path):
     fill(tmp_path, "masks/{}.png", "images/{}.png", count=4)
     for pair in index(tmp_path).val:
@@ -201,6 +207,24 @@ def test_a_held_out_part_without_maps_is_not_used(tmp_path, photos, maps, more):
 def test_images_whose_names_say_neither_photo_nor_map_are_counted(tmp_path):
     fill(fill(tmp_path, "{}_A.png", "{}_B.png"), "overview.png", count=1)
     assert unused(tmp_path) == {"./": "1 image: neither photos nor maps by their names"}
+
+
+def test_many_files_of_another_kind_are_counted_and_a_few_are_not(tmp_path):
+    fill_halves(tmp_path, "train/{}.png", "val/{}.png", count=4)
+    for name in ("notes.txt", "train/Thumbs.db", "train/.hidden", *(f"train/{i}.jfif" for i in range(4))):
+        (tmp_path / name).touch()
+    assert unused(tmp_path) == {"train/": "4 files: no images (.jfif)"}
+
+
+def test_a_folder_without_images_names_its_lists_and_its_other_files(tmp_path):
+    (tmp_path / "train").mkdir()
+    for i in range(3):
+        (tmp_path / f"train/{i}.jfif").touch()
+    with pytest.raises(DataError, match=r"\(found: train/\)\. train/: 3 files: no images \(\.jfif\)\. Put the pairs"):
+        index(tmp_path)
+    (tmp_path / "pairs.csv").touch()
+    with pytest.raises(DataError, match=r"If pairs\.csv is a list of pairs, name it: data\.source=/.*/pairs\.csv\.$"):
+        index(tmp_path)
 
 
 # Several layouts

@@ -118,7 +118,7 @@ def assert_error(folder, *words, **options):
 def test_a_missing_folder_and_a_file_are_errors(tmp_path):
     assert_error(tmp_path / "nowhere", "There is no folder", "nowhere")
     (tmp_path / "file").touch()
-    assert_error(tmp_path / "file", "is a file, not a folder")
+    assert_error(tmp_path / "file", "is a file, not a folder, and no list of pairs (.csv, .tsv, .parquet).")
 
 
 def test_a_folder_without_pairs_names_the_layouts(tmp_path):

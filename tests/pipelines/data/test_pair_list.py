@@ -48,6 +48,7 @@ def check(found, folder):
         ["first,second", *ROWS],
         ROWS,
         [*ROWS, "", " , "],
+        ["photo,map", *(row.replace("/", "\\") for row in ROWS)],
         ["map,number,photo", *SWAPPED],
         ["mask_path,image_id,sat_image_path", *SWAPPED],
         [row.replace(",", ";") for row in ("photo,map", *ROWS)],
@@ -71,6 +72,13 @@ def test_absolute_paths_and_paths_above_the_list(folder):
     found = index(write(folder / "lists", rows))
     assert {*names(found.train), *names(found.val)} == {f"taken/p{i}" for i in range(COUNT)}
     assert all(file.path.is_file() for pair in found.train for file in pair.files)
+
+
+def test_a_tilde_is_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "lists").mkdir()
+    found = index(write(folder / "lists", [f"~/taken/p{i}.png,~/drawn/deep/m{i}.tif" for i in range(COUNT)]))
+    assert found.train[0].files[0].path.parent == folder / "taken"
 
 
 def test_parquet(folder):
