@@ -57,6 +57,14 @@ SCANS = (*PHOTOS, TIFF)
 """Formats that `decode` can read."""
 
 _TILE_WIDTH, _TILE_LENGTH, _BITS, _SAMPLE_FORMAT = 322, 323, 258, 339
+_PAGE_TYPE, _OVERVIEW, _MAX_OVERVIEWS = 254, 1, 32
+_TIFF_COMPRESSIONS = frozenset(
+    """
+    raw tiff_ccitt group3 group4 tiff_raw_16 tiff_lzw tiff_jpeg jpeg tiff_adobe_deflate tiff_deflate packbits lzma zstd
+    """.split()
+)
+_UNKNOWN_MODE = "unknown pixel mode"
+_UNREAD_TIFF = "is a TIFF image of a kind that is not read; convert it to a PNG image"
 _PNG_DEPTH = 24
 """Position in a PNG of the number of bits of a channel."""
 _PNG_TEXTS = re.compile(rb"[zi]TXt|tEXt|iCCP")
@@ -156,6 +164,8 @@ def decode(
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error.
+        if isinstance(error.__cause__, KeyError) or str(error) == _UNKNOWN_MODE:
+            raise DataError(f"{short_name(path)} {_UNREAD_TIFF}") from error
         if bits := re.search(r"cannot handle (\d+)-bit layers", str(error)):
             raise DataError(
                 f"{short_name(path)} is a JPEG image of {bits[1]} bits a channel; convert it to one of 8 bits"
@@ -204,17 +214,28 @@ def _header_problem(image: ImageFile) -> str:
         width, height = (int(image.tag_v2.get(tag, 1)) for tag in (_TILE_WIDTH, _TILE_LENGTH))
         if width * height > MAX_PIXELS:
             return f"has tiles of {width}x{height} pixels; at most {MAX_PIXELS} are allowed"
-        if image.mode in ("F", "I"):
-            bits, (kind,) = image.tag_v2[_BITS], image.tag_v2.get(_SAMPLE_FORMAT, (1,))
-            described = {1: "", 2: " signed", 3: " floating-point"}.get(kind, " unusual")
+        bits, kinds = image.tag_v2.get(_BITS, (1,)), image.tag_v2.get(_SAMPLE_FORMAT, (1,))
+        if image.mode in ("F", "I") or set(kinds) != {1}:
+            described = {1: "", 2: " signed", 3: " floating-point"}.get(kinds[0], " unusual")
             return f"has{described} values of {bits[0]} bits; 8 or 16 bits without a sign are allowed: scale them first"
-        try:
-            # `n_frames` would follow the chain of pages to its end, and there may be millions.
-            image.seek(1)
-        except EOFError:
-            return ""
-        return "has several pages; a single image is needed"
+        if image.info.get("compression") not in _TIFF_COMPRESSIONS:
+            return _UNREAD_TIFF
+        return _page_problem(image)
     return "is an animation; a single image is needed" if getattr(image, "n_frames", 1) > 1 else ""
+
+
+def _page_problem(image: TiffImageFile) -> str:
+    """Return the reason to reject a TIFF by its further pages, of which overviews are none."""
+    try:
+        # `n_frames` would follow the chain of pages to its end, and there may be millions.
+        for page in range(1, _MAX_OVERVIEWS + 1):
+            image.seek(page)
+            if image.tag_v2.get(_PAGE_TYPE, 0) != _OVERVIEW:
+                break
+    except EOFError:
+        image.seek(0)
+        return ""
+    return "has several pages; a single image is needed"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -59,7 +59,8 @@ def print_lost(photos: int) -> None:
 
 def print_report(report: "ScoreReport") -> None:
     """Print the summary of a folder of maps, or of a single map."""
-    speed = f" in {report.seconds:.1f} s ({report.images_per_second:.1f} images/s)" if report.drawn else ""
+    rate = report.images_per_second
+    speed = f" in {report.seconds:.1f} s ({rate:{'.1f' if rate >= 1 else '.2g'}} images/s)" if report.drawn else ""
     counts = [f"{report.drawn} drawn{speed}"]
     if report.kept:
         counts.append(f"{report.kept} already there")

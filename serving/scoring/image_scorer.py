@@ -25,6 +25,7 @@ from serving.scoring.tasks import Outcome, ScoreSettings, Task
 RASTERS = (TIFF, JPEG_2000)
 """Formats that are read by the rules of scenes."""
 _SCENE_ADVICE = " (a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
+_SIZE_ADVICE = "; with --format tiff, TIFFs of any size are drawn"
 _BYTES_PER_PIXEL = 3
 
 
@@ -210,8 +211,10 @@ def _failed(task: Task, error: Exception) -> Outcome:
     location = task.photo.location
     # From the file, which may be too large to be read.
     georeferenced = not location.is_remote and is_georeferenced(location.path)
-    reason = f"{error}{_SCENE_ADVICE if task.becomes_tiff else ''}"
-    return Outcome(Row(source=str(location), error=reason), georeferenced=georeferenced)
+    advice = _SCENE_ADVICE if task.becomes_tiff else ""
+    if isinstance(error, TooLarge) and not advice:
+        advice = _SIZE_ADVICE if task.may_be_scene else f": convert it to a TIFF{_SIZE_ADVICE}"
+    return Outcome(Row(source=str(location), error=f"{error}{advice}"), georeferenced=georeferenced)
 
 
 def _has_same_inputs(earlier: Row, row: Row) -> bool:

@@ -55,9 +55,14 @@ class Task:
     earlier: Row | None = None
 
     @property
+    def may_be_scene(self) -> bool:
+        """Whether the photo is a TIFF or JPEG 2000 file, by its name."""
+        return _suffix(self.photo.location) in SCENE_SUFFIXES
+
+    @property
     def becomes_tiff(self) -> bool:
-        """Whether a TIFF or JPEG 2000 file becomes a TIFF, by their names."""
-        return _suffix(self.photo.location) in SCENE_SUFFIXES and SUFFIXES.get(_suffix(self.location)) == "tiff"
+        """Whether such a photo becomes a TIFF, by the map's name."""
+        return self.may_be_scene and SUFFIXES.get(_suffix(self.location)) == "tiff"
 
     @property
     def is_scene(self) -> bool:

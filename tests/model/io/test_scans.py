@@ -1,13 +1,15 @@
-"""TIFF images, which can be scored but not trained on."""
+"""TIFF images of pairs."""
 
 import struct
 
 import numpy as np
 import pytest
+import rasterio
 from PIL import Image
 
 from model.io.images import SCANS
 from tests.fixtures.image_files import STORED, encoded, oriented, picture, pixels, rejection
+from tests.fixtures.scenes import as_photo, noise, write_scene
 
 
 def tiff_header(tags):
@@ -57,6 +59,36 @@ def test_sixteen_bits_with_a_sign_are_not_called_32():
     header = [(256, SHORT, 2), (257, SHORT, 2), (258, SHORT, 16), (259, SHORT, 1), (262, SHORT, 1), (277, SHORT, 1)]
     scan = tiff_header([*header, (273, LONG, 200), (278, SHORT, 2), (279, LONG, 8), (339, SHORT, 2)])
     assert rejection(scan, formats=SCANS).startswith("photos/x.png has signed values of 16 bits; 8 or 16 bits without")
+
+
+@pytest.mark.parametrize(
+    ("bands", "kind", "options"),
+    [
+        (5, np.uint8, {}),
+        (1, np.float64, {}),
+        (3, np.float32, {"photometric": "RGB"}),
+        (3, np.uint8, {"photometric": "RGB", "compress": "webp"}),
+        (3, np.uint8, {"photometric": "RGB", "compress": "lerc"}),
+    ],
+)
+def test_sound_tiffs_that_are_not_read_are_not_called_broken(tmp_path, capfd, bands, kind, options):
+    path = write_scene(tmp_path / "x.tif", noise(bands, 40, 50).astype(kind), **options)
+    assert rejection(path.read_bytes(), formats=SCANS) == (
+        "photos/x.png is a TIFF image of a kind that is not read; convert it to a PNG image"
+    )
+    assert capfd.readouterr().err == ""
+
+
+def test_levels_with_a_sign_are_rejected(tmp_path):
+    path = write_scene(tmp_path / "x.tif", noise(1, 40, 50).astype(np.int8))
+    assert "has signed values of 8 bits" in rejection(path.read_bytes(), formats=SCANS)
+
+
+def test_overviews_are_no_pages(tmp_path):
+    bands = noise(3, 200, 300)
+    with rasterio.open(write_scene(tmp_path / "x.tif", bands, photometric="RGB", tiled=True), "r+") as file:
+        file.build_overviews([2, 4])
+    assert np.array_equal(pixels((tmp_path / "x.tif").read_bytes(), formats=SCANS), as_photo(bands))
 
 
 def test_a_tiff_of_several_pages_is_rejected():

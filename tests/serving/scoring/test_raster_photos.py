@@ -113,6 +113,23 @@ def test_a_georeferenced_tiff_of_another_name_is_not_stripped_of_its_location(bu
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "advice"),
+    [
+        ("x.tif", "TIFF", "; with --format tiff, TIFFs of any size are drawn"),
+        ("x.png", "PNG", ": convert it to a TIFF; with --format tiff, TIFFs of any size are drawn"),
+    ],
+)
+def test_a_photo_that_is_too_large_may_be_drawn_as_a_scene(bundle, photos, maps, monkeypatch, name, kind, advice):
+    monkeypatch.setattr("model.io.images.MAX_BYTES", 5000)
+    noise(1, (60, 60)).save(photos / name, kind)
+    noise(2, (2, 2)).save(photos / "small.webp", lossless=True)
+    size = (photos / name).stat().st_size
+    assert errors(draw(bundle, photos, maps)) == {
+        name: f"photos/{name} has {size} bytes; at most 5000 are allowed{advice}"
+    }
+
+
 # JPEG 2000
 
 
