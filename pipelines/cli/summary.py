@@ -46,6 +46,7 @@ def flow(folder: RunFolder, result: FlowResult) -> None:
         "Model bundle": _relative(folder.bundle),
         "Registered": f"{version.name} version {version.version}, alias {version.alias}",
         "MLflow run": version.run_id,
+        "Its page": mlflow_pages.address(version.run_id),
         "Training": _speed(record),
     }
     _facts(out, rows)

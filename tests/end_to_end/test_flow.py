@@ -56,7 +56,7 @@ def test_the_summary_names_results_files_and_next_commands(finished_flow, run):
             f"sat2map main --set data.source=FOLDER --set 'workspace={WORKSPACE} tracking.model_name={MODEL}'"
         ),
         "draw maps": f"sat2map score PHOTOS MAPS --set {workspace}",
-        "serve it": f"mlflow models serve -m 'models:/{MODEL}@challenger' --env-manager local",
+        "serve it": f"mlflow models serve -m 'models:/{MODEL}@challenger' --env-manager local --port 5001",
     }
 
 
