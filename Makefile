@@ -10,7 +10,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 run: .venv/ready ## The whole flow on painted scenes; DATA=FOLDER for your own pairs
-	@$(IN_VENV) mlflow run . --env-manager local --experiment-name sat2map $(if $(DATA),-P data="$(if $(findstring ://,$(DATA)),$(DATA),$(abspath $(DATA)))")
+	@$(IN_VENV) mlflow run . --env-manager local --experiment-name sat2map $(if $(DATA),-P data="$(DATA)")
 
 test: .venv/ready ## All tests except the slow ones
 	@$(IN_VENV) python -m pytest -m "not slow"
