@@ -196,7 +196,7 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
             record=record,
             manifest=bundle.manifest,
             pairs=pairs,
-            curve=LossCurve.newest(run.checkpoints),
+            curve=LossCurve.newest(run.checkpoints).until(record.steps),
             sources=measured.sources,
             drawn=measured.drawn,
             targets=measured.targets,

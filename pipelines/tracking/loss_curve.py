@@ -3,11 +3,14 @@
 It is kept in checkpoints, so that it survives the process.
 """
 
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from model.errors import CheckpointError
 
 CURVE = "losses.npz"
 """The curve's file in a checkpoint."""
@@ -63,7 +66,7 @@ class LossCurve:
     @classmethod
     def load(cls, path: Path) -> "LossCurve":
         """Read a file that `save` wrote; files of version 0.1.0 hold no scores."""
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             names = arrays["names"].tolist()
             rows = zip(arrays["step"].tolist(), arrays["when"].tolist(), arrays["losses"].tolist(), strict=True)
             steps = [StepLosses(step, when, dict(zip(names, row, strict=True))) for step, when, row in rows]
@@ -75,6 +78,18 @@ class LossCurve:
 
     @classmethod
     def newest(cls, checkpoints: Path) -> "LossCurve":
-        """Read the curve from the newest checkpoint in a folder; it is empty if there is none."""
+        """Read the curve from the newest checkpoint in a folder; it is empty if there is none.
+
+        Raises:
+            CheckpointError: The file can't be read.
+        """
         files = sorted(checkpoints.glob(f"step-????????/{CURVE}"))
-        return cls.load(files[-1]) if files else cls()
+        try:
+            return cls.load(files[-1]) if files else cls()
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise CheckpointError(f"{files[-1]} is damaged; delete the folder of this checkpoint.") from error
+
+    def until(self, step: int) -> "LossCurve":
+        """Return the part of the curve up to a step: checkpoints of an unfinished resume go beyond the generator."""
+        steps = [taken for taken in self.steps if taken.step <= step]
+        return LossCurve(steps, {number: found for number, found in self.scores.items() if number <= step})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from model.errors import CheckpointError
 from pipelines.tracking.loss_curve import CURVE, LossCurve, StepLosses
 
 STEPS = [StepLosses(step, 1e9 + step, {"generator_loss": 1 / step, "discriminator_loss": 0.5}) for step in (1, 2, 3)]
@@ -40,3 +41,16 @@ def test_the_newest_checkpoint_has_the_scores_of_all(tmp_path):
         LossCurve(STEPS[:step], {number: SCORES[number] for number in SCORES if number <= step}).save(folder / CURVE)
     assert LossCurve.newest(tmp_path).scores == SCORES
     assert LossCurve.newest(tmp_path / "nothing") == LossCurve()
+
+
+def test_a_curve_ends_with_the_generator_it_belongs_to():
+    found = LossCurve(STEPS, SCORES).until(2)
+    assert found == LossCurve(STEPS[:2], {2: SCORES[2]}) and LossCurve(STEPS, SCORES).until(3).steps == STEPS
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"text"])
+def test_a_damaged_curve_names_its_file(tmp_path, content):
+    (tmp_path / "step-00000002").mkdir()
+    (tmp_path / "step-00000002" / CURVE).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"step-00000002/losses\.npz is damaged; delete the folder"):
+        LossCurve.newest(tmp_path)
