@@ -8,12 +8,13 @@ from model.errors import DataError, StorageError
 from model.hardware import usable_cores
 from model.io.images import pixel_size
 from model.io.locations import Location
-from model.io.progress import track
-from pipelines.data import halves, layouts, pair_list, splits
-from pipelines.data.layouts import LAYOUTS, Candidate, Layout, join_first
+from model.io.progress import quiet_stderr, track
+from pipelines.data import halves, splits
+from pipelines.data.candidates import layouts, pair_list
+from pipelines.data.candidates.layouts import LAYOUTS, Candidate, Layout, join_first
+from pipelines.data.candidates.roles import Split
 from pipelines.data.levels import Extremes, Measured, find_warnings
 from pipelines.data.pairs import Pair, PairIndex, Rejected, Unused, fingerprint
-from pipelines.data.roles import Split
 
 REMOTE_READERS = 8
 """Number of threads that check remote files; they spend more time waiting for the network than decoding."""
@@ -72,7 +73,9 @@ def index_folder(
 def _check_all(candidates: Sequence[Candidate], min_side: int) -> list[_Checked | Rejected]:
     """Check all candidates with a few threads (Pillow decodes outside the GIL); the results keep their order."""
     remote = any(file.is_remote for candidate in candidates[:1] for file in candidate.files)
-    with ThreadPoolExecutor(max_workers=REMOTE_READERS if remote else min(4, usable_cores())) as pool:
+    readers = REMOTE_READERS if remote else min(4, usable_cores())
+    # libtiff writes lines of its own, which name no file.
+    with quiet_stderr(show_on_error=False, keep_python=True), ThreadPoolExecutor(max_workers=readers) as pool:
         try:
             results = pool.map(lambda candidate: _check(candidate, min_side), candidates)
             return list(track(results, "Checking pairs", total=len(candidates)))

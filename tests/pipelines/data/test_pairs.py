@@ -162,6 +162,17 @@ def test_a_tiff_is_read(tmp_path, bits):
     assert found.rejected == () and np.array_equal(photo, np.array(expected)[:, :SIDE])
 
 
+def test_a_damaged_tiff_adds_no_lines_of_a_library_to_stderr(tmp_path, capfd):
+    folder = side_by_side(tmp_path) / "train"
+    noise = np.random.default_rng(0).random((300, 600)) > 0.5
+    Image.fromarray(noise).save(folder / "x.tif", compression="group4")
+    content = bytearray((folder / "x.tif").read_bytes())
+    content[200:260] = bytes(60)
+    (folder / "x.tif").write_bytes(content)
+    index(tmp_path, min_good=0)
+    assert capfd.readouterr().err == ""
+
+
 def test_an_allowed_format_may_have_another_suffix(tmp_path):
     save(side_by_side(tmp_path) / "train" / "x.jpg", picture(5), format="PNG")
     assert "train/x" in names(index(tmp_path).train)
