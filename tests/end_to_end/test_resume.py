@@ -93,7 +93,7 @@ def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prep
         assert (done.returncode, done.stderr) == (2, message)
 
 
-@pytest.mark.parametrize("setting", ["network.width=8", "data.direction=map_to_photo", "seed=3"])
+@pytest.mark.parametrize("setting", ["network.width=8", 'data.direction="map_to_photo"', "seed=3"])
 def test_network_data_and_seed_cannot_change_on_resume(prepared, setting):
     run = prepared.folder / "workspace/runs/1f0c"
     run.mkdir(parents=True)
@@ -102,7 +102,7 @@ def test_network_data_and_seed_cannot_change_on_resume(prepared, setting):
     done = prepared.sat2map("train", "--resume", "1f0c", "--set", setting)
     assert done.returncode == 2
     key, _, value = setting.partition("=")
-    assert f"Error: {key} was " in done.stderr and f"can't become {value}" in done.stderr
+    assert f"Error: {key} was " in done.stderr and f"can't become {value};" in done.stderr
 
 
 def test_unknown_run_is_refused(prepared):
