@@ -180,9 +180,8 @@ def _check_paths(source: Path, out: Path) -> Path:
         raise DataError(f"{out} is a folder; name a file for the map.")
     if out.exists() and source.exists() and out.samefile(source):
         raise DataError(f"The map would overwrite its photo {source}; name another file.")
-    target = follow(out)
-    check_writable(target)
-    return target
+    check_writable(out)
+    return follow(out)
 
 
 def _draw_missing(

@@ -117,7 +117,7 @@ def _describe(
     try:
         item = write_item(out, item_file(out), model=facts, vector=vector).name
     except DataError as error:
-        warnings.append(f"There is no STAC item: {error}")
+        warnings.append(f"There is no STAC item. {error}")
     file = _manifest_file(out)
     manifest = SceneManifest(
         file=file.name,

@@ -60,8 +60,8 @@ def _open(path: Path) -> Iterator[sqlite3.Connection]:
     for journal in (real.with_name(f"{real.name}-wal"), real.with_name(f"{real.name}-journal")):
         if journal.exists():
             raise DataError(
-                f"{name} is open in another program, for instance in QGIS, or was not closed properly ({journal.name} "
-                "is next to it); open it there, if it is not open, and close it."
+                f"{name} is open in another program, such as QGIS, or was not closed properly ({journal.name} is next "
+                "to it); close it there, or open and close it once."
             )
     address = f"file:{quote(str(real))}?mode=rw"
     try:
@@ -86,13 +86,14 @@ def _check_layer(database: sqlite3.Connection, path: Path, layer: str, columns: 
     tables = database.execute("SELECT name, type FROM sqlite_master WHERE lower(name) = lower(?)", (layer,)).fetchall()
     if not tables:
         return
+    found, kind = tables[0]
     query = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
-    geometries = {name for (name,) in database.execute(query, (layer,))}
-    fields = database.execute("SELECT name, pk FROM pragma_table_info(?)", (layer,)).fetchall()
+    geometries = {name for (name,) in database.execute(query, (found,))}
+    fields = database.execute("SELECT name, pk FROM pragma_table_info(?)", (found,)).fetchall()
     own = [name for name, key in fields if not key and name not in geometries]
-    if tables != [(layer, "table")] or not geometries or sorted(own) != sorted(columns):
+    if (found, kind) != (layer, "table") or not geometries or sorted(own) != sorted(columns):
         raise DataError(
-            f"The layer {tables[0][0]} of {short_name(path)} was not made by sat2map: its columns are "
+            f"The layer {found} of {short_name(path)} was not made by sat2map: its columns are "
             f"{', '.join(own) or 'none'}, not {', '.join(columns)}. Rename it, or name another file."
         )
 

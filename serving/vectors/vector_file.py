@@ -1,6 +1,7 @@
 """The files of polygons: a GeoPackage with a layer for the map, or a GeoJSON file."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -100,7 +101,9 @@ def write_features(features: Mapping[str, Features], palette: Palette, out: Path
     # The polygons are cut at the antimeridian already.
     geojson = {"RFC7946": "YES", "COORDINATE_PRECISION": str(DIGITS), "WRAPDATELINE": "NO"}
     try:
-        with new_file(out) as draft, _layer_in(draft, out, driver):
+        with new_file(out) as draft, _layer_in(draft, out, driver), warnings.catch_warnings():
+            # GDAL warns of what it doesn't know in the other tables.
+            warnings.simplefilter("ignore", RuntimeWarning)
             pyogrio.raw.write(
                 draft,
                 np.concatenate([found.shapes for found in features.values()]),
@@ -112,9 +115,16 @@ def write_features(features: Mapping[str, Features], palette: Palette, out: Path
                 crs=crs,
                 **(geojson if driver == "GeoJSON" else {}),
             )
-            return str(pyogrio.read_info(draft, layer=LAYER)["crs"])
+            return read_crs(draft)
     except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
+
+
+def read_crs(file: Path) -> str:
+    """Return the coordinate system of a file's layer."""
+    import pyogrio
+
+    return str(pyogrio.read_info(file, layer=LAYER)["crs"])
 
 
 @contextmanager
