@@ -21,7 +21,7 @@ from model import providers
 from model.bundle import FP32, Bundle, variant_file
 from model.errors import TrainingError
 from model.hardware import processor, usable_cores
-from model.io.files import check_writable, write_text
+from model.io.files import check_writable, scratch_folder, write_text
 from model.io.progress import stage
 from model.translator import BATCH, Translator
 from pipelines.benchmarks.harness import check_parts, interleaved_medians, reference_speed, run
@@ -97,7 +97,7 @@ def inference(
     check_writable(config.workspace / "bench" / "inference.json")
     speeds: list[DrawingSpeed] = []
     folder = scene = start_seconds = None
-    with tempfile.TemporaryDirectory(prefix="sat2map-bench-") as name:
+    with scratch_folder() as name:
         timed = _Rounds(rounds, seconds, Path(name))
         with stage("Exporting an untrained network"):
             bundle = export_untrained(config, timed.folder)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.hardware import processor, usable_cores
-from model.io.files import check_writable, write_text
+from model.io.files import check_writable, scratch_folder, write_text
 from model.io.progress import stage
 from pipelines.benchmarks.harness import check_parts, interleaved_medians, reference_speed, run
 from pipelines.benchmarks.results import Overhead, Scaling, StepSpeed, TrainingBench, training_table
@@ -76,7 +76,7 @@ def training(
     step: list[StepSpeed] = []
     inside: list[Overhead] = []
     scaling: Scaling | None = None
-    with tempfile.TemporaryDirectory(prefix="sat2map-bench-") as name:
+    with scratch_folder() as name:
         timed = _Rounds(rounds, steps, Path(name))
         if "step" in parts:
             with stage(f"Timing the step at batch {', '.join(map(str, batches))}"):

@@ -1,7 +1,6 @@
 """The actor that draws maps on a node of a Ray cluster, and the messages between it and the driver."""
 
 import platform
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -11,6 +10,7 @@ import ray
 
 from model.bundle import Bundle, BundleManifest, OpenedModel, Origin, variant_file
 from model.errors import Sat2mapError, StorageError
+from model.io.files import scratch_folder
 from model.io.locations import Location
 from model.spec import Frozen
 from model.translator import Translator
@@ -116,7 +116,7 @@ def _prepare(job: ScoringJob, threads: int, content: bytes) -> Ready:
                 "sees under the same path, or at an address."
             )
     # The file is not needed once the model is loaded.
-    with tempfile.TemporaryDirectory(prefix="sat2map-") as name:
+    with scratch_folder() as name:
         bundle = Bundle(Path(name), job.manifest)
         (bundle.folder / variant_file(job.variant)).write_bytes(content)
         translator = Translator(bundle, variant=job.variant, threads=threads)

@@ -7,11 +7,11 @@ a second, after a check that the champion is still the same.
 import time
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from model.bundle import Bundle
 from model.errors import BundleError, ConfigError, DataError, MissingStepError, PromotionRefused, TrackingError
+from model.io.files import scratch_folder
 from model.spec import Frozen
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex, read
@@ -159,7 +159,7 @@ def _check_gates(
     itself must be intact.
     """
     settings, cache = config.promotion, Workspace(config.workspace).cache
-    with TemporaryDirectory(prefix="sat2map-") as scratch:
+    with scratch_folder() as scratch:
         bundle = _fetch(challenger, scratch)
         try:
             pairs = _pairs(config, challenger)
@@ -183,7 +183,7 @@ def _pairs(config: RunConfig, challenger: Version) -> PairIndex:
 
 
 def _fetch_champion(
-    champion: Version | None, pairs: PairIndex, scratch: str, *, force: bool
+    champion: Version | None, pairs: PairIndex, scratch: Path, *, force: bool
 ) -> tuple[Bundle | None, str]:
     """Fetch a champion that was not trained on the pairs; return None and the reason if it can't be compared."""
     if champion is None:
@@ -197,7 +197,7 @@ def _fetch_champion(
         return None, str(error)
 
 
-def _fetch(version: Version, scratch: str) -> Bundle:
+def _fetch(version: Version, scratch: Path) -> Bundle:
     folder = Path(scratch, str(version.number))
     folder.mkdir()
     return fetch_bundle(version, folder)

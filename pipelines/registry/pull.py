@@ -7,7 +7,6 @@ files are parsed on their own, without the files that they may refer to.
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -16,7 +15,7 @@ from google.protobuf.message import DecodeError, Message  # type: ignore[import-
 
 from model.bundle import MANIFEST_FILE, MODEL_FILE, PULLED_FILE, Bundle, Pulled, read_manifest, variant_file
 from model.errors import BundleError, DataError
-from model.io.files import check_writable, new_folder, sha256, write_text
+from model.io.files import check_writable, new_folder, scratch_folder, sha256, write_text
 from pipelines.data.pairs import PairIndex
 from pipelines.registry import references, versions
 from pipelines.registry.artifacts import Artifacts
@@ -101,7 +100,7 @@ def fetch_pairs(version: Version) -> PairIndex:
         TrackingError: The index can't be fetched.
     """
     path = f"{FILES_FOLDER}/{PAIRS_FILE}"
-    with TemporaryDirectory(prefix="sat2map-") as scratch:
+    with scratch_folder() as scratch:
         file = Path(scratch, PAIRS_FILE)
         version.artifacts().fetch(path, file, limit=PAGE)
         try:
@@ -200,7 +199,7 @@ def _check_same(version: Version, path: str, file: Path, expected: str) -> None:
 
 def _check_flavours(version: Version, artifacts: Artifacts) -> None:
     """Read MLmodel, and check that MLflow would load the version as plain ONNX."""
-    with TemporaryDirectory(prefix="sat2map-") as scratch:
+    with scratch_folder() as scratch:
         file = Path(scratch, FLAVOURS_FILE)
         artifacts.fetch(FLAVOURS_FILE, file, limit=TINY)
         try:

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import mlflow.onnx
 import numpy as np
@@ -16,7 +15,7 @@ from PIL import Image
 
 from model.bundle import MANIFEST_FILE, Bundle, variant_file
 from model.errors import MissingStepError, TrackingError
-from model.io.files import sha256
+from model.io.files import scratch_folder, sha256
 from model.io.progress import quiet_stderr
 from model.pixels import Pixels, to_tensor
 from model.spec import Frozen, TensorSignature
@@ -140,7 +139,7 @@ def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) 
     with mlflow_runs.server_errors():
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name="model", source_run_id=run_id)
-    with TemporaryDirectory(prefix="sat2map-") as scratch:
+    with scratch_folder() as scratch:
         folder = Path(scratch, "model")
         description = Model(artifact_path=logged.artifact_location, run_id=run_id, model_id=logged.model_id)
         _fill(folder, description, bundle, photos, own_files)

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
 from model.io import files
-from model.io.files import new_file, new_folder, remove_stale_drafts
+from model.io.files import new_file, new_folder, remove_stale_drafts, scratch_folder
 from tests.fixtures.project import PROJECT
 
 WRITER = """
@@ -91,3 +93,27 @@ def test_a_missing_folder_has_no_drafts(tmp_path):
     remove_stale_drafts(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     remove_stale_drafts(tmp_path / "file")
+
+
+def test_a_scratch_folder_is_removed_with_its_files(tmp_path):
+    with pytest.raises(KeyError), scratch_folder(tmp_path) as folder:
+        (folder / "model.onnx").touch()
+        raise KeyError
+    assert not names(tmp_path)
+
+
+def test_the_scratch_folder_of_a_killed_process_is_removed_by_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "from model.io.files import scratch_folder\nwith scratch_folder() as folder: print(folder, flush=True); input()"
+    )
+    words, mine = [sys.executable, "-c", code], {"PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(words, env=mine, stdin=-1, stdout=-1, text=True) as process:
+        left = Path(process.stdout.readline().strip())
+        with scratch_folder():
+            assert left.is_dir()
+        process.kill()
+    assert left.is_dir()
+    with scratch_folder() as folder:
+        assert names(tmp_path) == [folder.name]
+    assert not names(tmp_path)
