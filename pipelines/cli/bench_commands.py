@@ -15,12 +15,16 @@ def bench_training(
     parts: Annotated[
         list[str] | None,
         typer.Option(
-            "--part", help="step, inside (Ray and MLflow) or scaling (two workers); repeatable; by default all."
+            "--part",
+            metavar="PART",
+            help="step, inside (Ray and MLflow) or scaling (two workers); repeatable; by default all.",
         ),
     ] = None,
     batches: Annotated[
         list[int] | None,
-        typer.Option("--batch", min=1, help="Batch size of the bare step; repeatable; by default 1, 4 and 16."),
+        typer.Option(
+            "--batch", min=1, metavar="N", help="Batch size of the bare step; repeatable; by default 1, 4 and 16."
+        ),
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -30,8 +34,8 @@ def bench_training(
             "repeatable.",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; every measurement is repeated in each.")] = 3,
-    steps: Annotated[int, typer.Option(min=2, help="Steps in each round.")] = 8,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; every measurement is repeated in each.")] = 3,
+    steps: Annotated[int, typer.Option(min=2, metavar="N", help="Steps in each round.")] = 8,
     config: Config = "default",
     settings: Settings = None,
 ) -> Result:
@@ -50,12 +54,14 @@ def bench_inference(
     parts: Annotated[
         list[str] | None,
         typer.Option(
-            "--part", help="session, score (a folder of JPEGs), scene (a GeoTIFF) or start; repeatable; by default all."
+            "--part",
+            metavar="PART",
+            help="session, score (a folder of JPEGs), scene (a GeoTIFF) or start; repeatable; by default all.",
         ),
     ] = None,
     batches: Annotated[
         list[int] | None,
-        typer.Option("--batch", min=1, help="Batch size of a session; repeatable; by default 1 and 8."),
+        typer.Option("--batch", min=1, metavar="N", help="Batch size of a session; repeatable; by default 1 and 8."),
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -65,9 +71,9 @@ def bench_inference(
             "{model} for the plain ONNX file; repeatable.",
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; every measurement is repeated in each.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.01, help="Duration of each measurement in a round.")] = 5,
-    photos: Annotated[int, typer.Option(min=8, help="Photos in the folder of the part score.")] = 400,
+    rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; every measurement is repeated in each.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.01, metavar="N", help="Duration of each measurement in a round.")] = 5,
+    photos: Annotated[int, typer.Option(min=8, metavar="N", help="Photos in the folder of the part score.")] = 400,
     config: Config = "default",
     settings: Settings = None,
 ) -> Result:
