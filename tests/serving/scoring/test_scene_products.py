@@ -8,10 +8,15 @@ import pyogrio
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.control import GroundControlPoint
 from rio_cogeo.cogeo import cog_validate
 
+from model.bundle import Bundle, OpenedModel
+from model.errors import ConfigError, DataError
 from model.spec import Palette
 from serving.geo.gdal import gdal
+from serving.inference.scene import SceneReading
+from serving.scoring import scene_products
 from tests.fixtures.surveys import write_survey
 
 PALETTE = Palette(classes={"road": ("#ffffff",), "water": ("#aad3df",), "ground": ("#f2efe9",)})
@@ -101,3 +106,52 @@ def test_mistakes_are_found_before_anything_is_drawn(run_score, scene, make_bund
     refused(run_score("scene.tif", "maps", "--vector", "map.gpkg", "--model", bundle), "--vector has no effect here")
     refused(run_score("scene.tif", "maps", "--actors", "2", "--model", bundle), "has no effect without --distributed")
     assert sorted(os.listdir(tmp_path)) == ["bundle", "scene.tif"]
+
+
+def score_here(bundle, source, *, vector, classes=None):
+    """Score a scene in this process."""
+    settings = scene_products.SceneSettings(SceneReading(), vector, classes)
+    model = OpenedModel(bundle, bundle.read_origin())
+    return scene_products.score_scene(model, source, source.with_name("map.tif"), settings)
+
+
+def test_polygons_that_cannot_be_made_are_refused_before_the_drawing(scene, make_bundle, street_map, tmp_path):
+    bundle = Bundle.open(make_bundle(palette=PALETTE))
+    write_survey(tmp_path / "plain.tif", street_map, crs=None, transform=Affine.identity())
+    write_survey(tmp_path / "site.tif", street_map, crs='LOCAL_CS["site",UNIT["metre",1]]')
+    write_survey(tmp_path / "fine.tif", street_map, transform=Affine(1e-3, 0, 4e5, 0, -1e-3, 5.8e6))
+    write_survey(tmp_path / "points.tif", street_map, crs=None, transform=Affine.identity())
+    with gdal(), rasterio.open(tmp_path / "points.tif", "r+") as file:
+        points = [GroundControlPoint(row, col, 11 + col / 1e5, 48 - row / 1e5) for row in (0, 96) for col in (0, 120)]
+        file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
+    (tmp_path / "text.gpkg").write_text("no GeoPackage")
+    before = sorted(os.listdir(tmp_path))
+    for source, vector, classes, words in (
+        ("plain.tif", "map.gpkg", None, "has no coordinate system, so its location is unknown; georeference it first"),
+        ("points.tif", "map.gpkg", None, "warp it first (gdalwarp -t_srs EPSG:CODE IN OUT)"),
+        ("site.tif", "map.geojson", None, "site, can't be converted to degrees"),
+        ("fine.tif", "map.geojson", None, "too fine for GeoJSON"),
+        ("scene.tif", "text.gpkg", None, "is not a GeoPackage"),
+        ("scene.tif", "text.gpkg/map.gpkg", None, "can't be written (Not a directory): a file is in the way"),
+        ("scene.tif", "bundle", None, "Polygons can't be written as 'bundle'"),
+        ("scene.tif", "map.gpkg", ("rail",), "'rail' is not a class of this map; choose from road, water, ground."),
+    ):
+        with pytest.raises((DataError, ConfigError)) as refusal:
+            score_here(bundle, tmp_path / source, vector=tmp_path / vector, classes=classes)
+        assert words in str(refusal.value)
+        assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_map_is_described_even_if_its_polygons_fail(scene, make_bundle, tmp_path, monkeypatch):
+    bundle = Bundle.open(make_bundle(palette=PALETTE))
+
+    def fail(*_, **__):
+        described = json.loads((tmp_path / "map.manifest.json").read_text())
+        assert described["vectors"] is None and "vector" not in json.loads((tmp_path / "map.stac.json").read_text())
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr(scene_products, "write_vectors", fail)
+    with pytest.raises(DataError, match="the disk is full"):
+        score_here(bundle, scene, vector=tmp_path / "map.gpkg")
+    files = {path.name for path in tmp_path.iterdir()} - {"bundle", "scene.tif"}
+    assert files == {"map.tif", "map.manifest.json", "map.stac.json"}
