@@ -257,11 +257,11 @@ def _scene_reading(request: ScoreRequest) -> "SceneReading":
     from serving.inference.scene import SceneReading
 
     percentiles = _numbers("--stretch", request.stretch)
-    if percentiles and len(percentiles) != 2:
-        raise ConfigError(f"--stretch {request.stretch} is not two percentiles; write them as 2,98.")
+    if percentiles and (len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100):
+        raise ConfigError(f"--stretch {request.stretch} is not two rising percentiles of 0 to 100; write them as 2,98.")
     bands = _numbers("--bands", request.bands)
-    if any(number != int(number) for number in bands):
-        raise ConfigError(f"--bands {request.bands} is not a list of band numbers; write them as 3,2,1.")
+    if bands and (len(bands) not in (1, 3) or not all(number >= 1 and number.is_integer() for number in bands)):
+        raise ConfigError(f"--bands {request.bands} is not one band number or three; write them as 3,2,1.")
     return SceneReading(
         resolution=request.resolution,
         bands=tuple(int(number) for number in bands) or None,

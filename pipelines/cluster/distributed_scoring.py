@@ -272,6 +272,7 @@ def _one_of_each_folder(tasks: Sequence[Task]) -> tuple[Location, ...]:
     """Choose local photos that the actors look for; an address that can't be reached is reported when it is read."""
     chosen: dict[Path, Location] = {}
     for photo in (task.photo.location for task in tasks if not task.photo.location.is_remote):
-        if photo.path.parent not in chosen and photo.type() == "file":
+        # A file that can't be reached is a row, like one that can't be read.
+        if photo.path.parent not in chosen and os.path.isfile(photo.path):
             chosen[photo.path.parent] = photo
     return tuple(chosen.values())

@@ -84,7 +84,8 @@ def choose_bands(
         DataError: The values are complex.
     """
     if bands is not None and (len(bands) not in (1, 3) or not all(1 <= band <= dataset.count for band in bands)):
-        raise ConfigError(f"Bands {bands} can't be drawn; name one or three of 1 to {dataset.count}.")
+        numbers = ",".join(map(str, bands))
+        raise ConfigError(f"{name} can't be drawn with bands {numbers}; name one or three of 1 to {dataset.count}.")
     chosen = bands or _find_bands(dataset)
     kind = next((kind for kind in dataset.dtypes if kind.startswith("complex")), None)
     if kind:

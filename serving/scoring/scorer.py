@@ -174,7 +174,10 @@ def summarise(
         drawn=drawn,
         kept=kept,
         failed=failed,
-        warnings=(*dict.fromkeys(_each_warning(outcomes)), *_lost_georeferences(outcomes, settings)),
+        warnings=(
+            *dict.fromkeys(_each_warning(outcomes)),
+            *_lost_georeferences(outcomes, settings, to_file=manifest is None),
+        ),
         model=str(use.origin),
         origin=str(use.origin),
         variant=use.variant,
@@ -223,15 +226,17 @@ def _each_warning(outcomes: Iterable[Outcome]) -> Iterator[str]:
         yield from outcome.warnings
 
 
-def _lost_georeferences(outcomes: Iterable[Outcome], settings: ScoreSettings) -> tuple[str, ...]:
+def _lost_georeferences(outcomes: Iterable[Outcome], settings: ScoreSettings, *, to_file: bool) -> tuple[str, ...]:
     """Return a warning if photos have a georeference that their maps do not have."""
     lost = sum(outcome.georeferenced for outcome in outcomes)
     if not lost or settings.format == "tiff":
         return ()
-    are = "is" if lost == 1 else "are"
+    which, advice = f"{lost} of the photos {'is' if lost == 1 else 'are'}", "use --format tiff"
+    if to_file:
+        which, advice = "The photo is", "name a .tif file"
     return (
-        f"{lost} of the photos {are} georeferenced, and a {settings.format} map is not; to keep that, and "
-        "to draw scenes of any size, use --format tiff.",
+        f"{which} georeferenced, and a {settings.format} map is not; to keep that, and to draw scenes of any size, "
+        f"{advice}.",
     )
 
 

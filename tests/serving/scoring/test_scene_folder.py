@@ -131,7 +131,7 @@ def test_a_scene_that_can_t_be_drawn_is_a_row_and_the_others_are_drawn(bundle, s
     assert "is a VRT; a scene must be a TIFF" in reasons["vrt.tif"] and "of another format" in reasons["picture.tif"]
     assert reasons["garbled.tif"].startswith("survey/garbled.tif is broken or truncated (")
     assert reasons["pipe.tif"] == "survey/pipe.tif is a pipe, socket or device, not a regular file"
-    assert reasons["single.tif"] == "Bands (1, 2, 3) can't be drawn; name one or three of 1 to 1."
+    assert reasons["single.tif"] == "survey/single.tif can't be drawn with bands 1,2,3; name one or three of 1 to 1."
     assert reasons["west.tif"] == f"{maps}/west.tif is a folder; name a file for the map."
     assert (report.drawn, report.kept) == (1, 1)
     assert np.array_equal(read_bands(maps / "east.tif"), 255 - read_bands(survey / "east.tif"))
@@ -188,7 +188,8 @@ def test_maps_that_lose_their_georeference_are_warned_of_once(run_score, survey,
         expected = f"Warning: 3 of the photos are georeferenced, and a png map is not; {advice}\n"
         assert done.stderr.endswith(expected), done.stderr
     done = run_score("survey/west.tif", "-o", "map.webp", *words)
-    assert done.stderr == f"Warning: 1 of the photos is georeferenced, and a webp map is not; {advice}\n"
+    advice = "to keep that, and to draw scenes of any size, name a .tif file."
+    assert done.stderr == f"Warning: The photo is georeferenced, and a webp map is not; {advice}\n"
     assert run_score("survey/photo.png", "-o", "map.png", *words).stderr == ""
 
 
