@@ -85,8 +85,8 @@ def check_versions(address: str, *, ray_version: str, python_version: str | None
     here = f"Ray {ray.__version__}"
     there = f"Ray {ray_version}"
     if python_version is not None:
-        here += f" on Python {_minor(platform.python_version())}"
-        there += f" on Python {_minor(python_version)}"
+        here += f" on Python {minor(platform.python_version())}"
+        there += f" on Python {minor(python_version)}"
     if there != here:
         raise ClusterError(
             f"The cluster at {hide_passwords(address)} runs {there}, and this environment {here}; install the packages "
@@ -129,5 +129,6 @@ def _check_head(address: str, shown: str) -> None:
     check_versions(shown, ray_version=answer.ray_version)
 
 
-def _minor(version: str) -> str:
+def minor(version: str) -> str:
+    """Return the first two parts of a version."""
     return ".".join(version.split(".")[:2])

@@ -23,12 +23,13 @@ from tests.fixtures.ray_nodes import Cluster, wait_until
 SECRET = "canary-4711"
 SERVER = "http://127.0.0.1:9"
 JOIN = """
-import sys
+import os, sys
+import ray
 from model.errors import ClusterError
 from pipelines.cluster import resources
 try:
     with resources.joined():
-        print("joined")
+        print(ray.get(ray.remote(os.getenv).remote("ORT_DISABLE_TELEMETRY")))
 except ClusterError as error:
     print(f"Error: {error}", file=sys.stderr)
     sys.exit(2)
@@ -254,6 +255,18 @@ def test_ctrl_c_leaves_the_job_running_and_prints_how_to_follow_and_stop_it(clus
     assert f"ray job logs --follow --address {cluster.address} {other.strip()}" in errors
 
 
+def join(cluster, access):
+    """Join a cluster in a process of its own; return its exit code, stdout and stderr."""
+    mine = {"RAY_ADDRESS": cluster.ray_address, "PYTHONPATH": str(PROJECT), "HOME": "/none"} | access
+    done = subprocess.run([sys.executable, "-c", JOIN], env=os.environ | mine, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_process_with_the_token_joins_the_cluster_and_workers_report_nothing(cluster):
+    code, out, errors = join(cluster, cluster.access | {"ORT_DISABLE_TELEMETRY": "1"})
+    assert (code, out) == (0, "1\n"), errors
+
+
 def test_a_token_file_is_used_without_further_settings(cluster, submit, pairs, tmp_path):
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray/auth_token").write_text(cluster.token)
@@ -274,14 +287,7 @@ def test_a_cluster_without_its_token_is_refused_with_what_to_do(cluster, submit,
     if way == "submit":
         code, out, errors = end(submit(cluster.address, "--", "prepare", "--set", pairs, **access))
     else:
-        # With `--distributed`, which needs no MLflow.
-        joined = subprocess.run(
-            [sys.executable, "-c", JOIN],
-            env=os.environ | {"RAY_ADDRESS": cluster.ray_address, "PYTHONPATH": str(PROJECT), "HOME": "/none"} | access,
-            capture_output=True,
-            text=True,
-        )
-        code, out, errors = joined.returncode, joined.stdout, joined.stderr
+        code, out, errors = join(cluster, access)
     assert (code, out) == (2, "")
     assert errors.startswith("Error: The Ray cluster at ") and errors.count("\n") == 1
     assert reason in errors and "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's token" in errors
