@@ -33,7 +33,8 @@ def unwrap(ring: Points, *, geographic: bool, hole: bool = False) -> Points:
     """
     points = ring[:-1]
     poles = np.zeros(len(points), np.bool_) if geographic else np.abs(points[:, 1]) > 90 - POLE
-    first = int(np.argmin(poles))
+    # No other part of the ring lies between its point nearest to a pole and that pole.
+    first = int(np.argmax(np.where(poles, -1, np.abs(points[:, 1]))))
     points, poles = np.roll(points, -first, axis=0), np.roll(poles, -first)
     kept = np.flatnonzero(~poles)
     # From each point to the next, the first again at the end; points at a pole are replaced by two on their meridians.

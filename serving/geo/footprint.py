@@ -15,7 +15,7 @@ DEGREES = "OGC:CRS84"
 """WGS 84, longitude first (RFC 7946, section 4)."""
 EDGE = 16
 """Segments of each edge of the outline: a straight line in one coordinate system is curved in another."""
-CURVE = 0.25
+CURVE = 0.1
 """Largest distance in pixels between a straight line of the raster and its segments in degrees."""
 ROUNDS = 24
 """Maximum number of times that a segment is halved."""

@@ -176,7 +176,7 @@ def test_the_outline_runs_counterclockwise_around_the_raster(footprint_of, trans
 
 def test_the_outline_follows_curved_edges(footprint_of):
     outline = footprint_of("EPSG:3035", Affine(5000, 0, 2600000, 0, -5000, 5400000)).outline
-    assert len(outline) == 65
+    assert len(outline) >= 65
     north = outline[np.argsort(outline[:, 1])[-17:]]
     # Between its corners the northern edge deviates from a straight line.
     assert np.ptp(north[:, 1]) > 0.3
