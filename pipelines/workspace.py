@@ -3,8 +3,7 @@
 ```
 workspace/
 ├── sample-.../        painted scenes                                   prepare
-├── pairs.json         the checked pairs, and rejected.csv              prepare
-├── prepared.json      the settings that they were prepared with        prepare
+├── pairs.json         the checked pairs; rejected.csv, prepared.json   prepare
 ├── latest             id of the newest trained run                     train
 ├── cache/             features of true maps, and pulled models         evaluate, score
 └── runs/RUN/          a folder per run, named after its MLflow run
@@ -240,11 +239,6 @@ class Workspace:
     def pairs_file(self) -> Path:
         """The index of the checked pairs."""
         return self.root / "pairs.json"
-
-    @property
-    def preparation_file(self) -> Path:
-        """The settings that the pairs were prepared with."""
-        return self.root / "prepared.json"
 
     @property
     def rejected_file(self) -> Path:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from model.errors import DataError, StorageError
 from model.hardware import usable_cores
-from model.io.images import pixel_size
+from model.io.images import pixel_size, short_name
 from model.io.locations import Location
 from model.io.progress import quiet_stderr, track
 from pipelines.data import halves, splits
@@ -37,7 +37,7 @@ def index_folder(
     """Check every pair in a folder or a list, and return the index of the usable pairs and the rejected candidates.
 
     Args:
-        folder: A folder with one of the layouts of `data.layouts`, or a list as in `data.pair_list`.
+        folder: A folder with one of the layouts of `candidates.layouts`, or a list as in `candidates.pair_list`.
         source: The origin of the data, for the record; by default the folder or the list.
         min_side: Minimum width and height of one half, in pixels.
         val_fraction: Share held out by a hash of the name, if the source has no held-out part of its own.
@@ -52,7 +52,7 @@ def index_folder(
     layout = pair_list.read_candidates(folder) if pair_list.is_list(folder) else layouts.find_candidates(folder)
     results = _check_all(layout.candidates, min_side)
     good = [result for result in results if isinstance(result, _Checked)]
-    _refuse_halves_as_pairs(good, layout, folder)
+    _refuse_whole_pairs(good, layout)
     kept, duplicates = _drop_duplicates(good)
     bad = [*(result for result in results if isinstance(result, Rejected)), *duplicates]
     rejected = sorted(bad, key=lambda item: item.name)
@@ -106,14 +106,13 @@ def _check(candidate: Candidate, min_side: int) -> _Checked | Rejected:
     return _Checked(pair, candidate.split, measured)
 
 
-def _refuse_halves_as_pairs(good: Sequence[_Checked], layout: Layout, source: Location) -> None:
+def _refuse_whole_pairs(good: Sequence[_Checked], layout: Layout) -> None:
     """Raise a DataError if photos and maps were told apart by their names, and all have the shape of whole pairs."""
-    if layout.by_words and good and all(width == 2 * height for width, height in (item.pair.size for item in good)):
-        first, second = good[0].pair.files
+    if layout.doubtful and good and all(width == 2 * height for width, height in (item.pair.size for item in good)):
+        first, second = (short_name(file.name_path) for file in good[0].pair.files)
         raise DataError(
-            f"By their names, {first.name_path.name} and {second.name_path.name} in {source} are a photo and its map, "
-            "but all images are twice as wide as high, as side-by-side pairs are. Rename them, or list the pairs in a "
-            "CSV file."
+            f"By their names, {first} and {second} are a photo and its map, but all images are twice as wide as high, as "
+            "side-by-side pairs are. Rename them, or list the pairs in a CSV file."
         )
 
 

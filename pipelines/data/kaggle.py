@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from model.errors import DataError
 from model.io.locations import Location
-from pipelines.data.folder_scan import DEPTH
-from pipelines.data.layouts import LAYOUTS, find_folders
+from pipelines.data.candidates.folder_scan import DEPTH
+from pipelines.data.candidates.layouts import LAYOUTS, find_folders
 
 _ADDRESS = re.compile(
     r"kaggle://(?P<owner>[A-Za-z0-9][\w-]*)/(?P<name>[A-Za-z0-9][\w.-]*)"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from pipelines.data.layouts import join_first
+from pipelines.data.candidates.layouts import join_first
 
 LEAST_LEVEL = 32
 """Level below which an image is suspiciously dark: 12 bits in 16, of which the upper 8 are read, end at level 15."""

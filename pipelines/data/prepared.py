@@ -34,6 +34,8 @@ from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.workspace import Workspace
 
+PREPARED_FILE = "prepared.json"
+"""Name of the file with the settings that the pairs in a workspace were prepared with."""
 SAMPLE = "sample"
 """The source of painted scenes."""
 DETERMINING = ("data.source", "network.image_size", "data.val_fraction", "data.min_good")
@@ -71,7 +73,7 @@ def locate(config: RunConfig) -> RunConfig:
 def record(workspace: Workspace, config: RunConfig, pairs: PairIndex) -> None:
     """Write the settings that the pairs in a workspace were prepared with."""
     preparation = Preparation(fingerprint=pairs.fingerprint, config=config)
-    write_text(workspace.preparation_file, preparation.model_dump_json(indent=1) + "\n")
+    write_text(workspace.root / PREPARED_FILE, preparation.model_dump_json(indent=1) + "\n")
 
 
 def plan(file: str | None, overrides: Iterable[str]) -> Plan:
@@ -95,7 +97,7 @@ def plan(file: str | None, overrides: Iterable[str]) -> Plan:
     start = used or _configure(pairs.source)
     config = locate(loading.follow(start, file, overrides))
     if used is None:
-        return Plan(config, None, "an earlier version, or an interrupted command, left no record of their settings")
+        return Plan(config, None, f"those in {config.workspace} have no record of their settings ({PREPARED_FILE})")
     if reason := _difference(used, config):
         return Plan(config, None, reason)
     return Plan(loading.with_settings(config, {"data.source": pairs.source}), pairs, "")
@@ -104,7 +106,7 @@ def plan(file: str | None, overrides: Iterable[str]) -> Plan:
 def _read(workspace: Workspace, pairs: PairIndex) -> RunConfig | None:
     """Return the settings of a workspace's pairs; None if they are of an earlier version or of other pairs."""
     try:
-        found = Preparation.model_validate_json(workspace.preparation_file.read_bytes())
+        found = Preparation.model_validate_json((workspace.root / PREPARED_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     same = (found.fingerprint, found.config.data.source) == (pairs.fingerprint, pairs.source)

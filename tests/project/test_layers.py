@@ -61,7 +61,7 @@ HOMES = {
     },
     "kagglehub": {"pipelines.data.kaggle"},
     "kagglesdk": {"pipelines.data.kaggle"},
-    "pyarrow": {"model.io.object_store", "pipelines.data.pair_list", "serving.scoring.manifest"},
+    "pyarrow": {"model.io.object_store", "pipelines.data.candidates.pair_list", "serving.scoring.manifest"},
     "imagecodecs": {"serving.encoding"},
     "pyogrio": {"serving.vectors"},
     "rasterio": {"serving.geo", "serving.vectors", "pipelines.benchmarks.inputs"},

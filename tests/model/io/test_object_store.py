@@ -135,6 +135,18 @@ def test_a_folder_is_listed_in_few_requests(store, tmp_path, key, caplog):
     assert 1 <= len([record for record in caplog.records if record.name == "werkzeug"]) <= 3
 
 
+def test_every_folder_of_a_data_set_is_listed_once(store, tmp_path, key, caplog):
+    for number, folder in enumerate(("train/paris", "train/rome/north", "val")):
+        for i in range(3):
+            save(tmp_path / folder / f"{i}.png", picture((number, i)))
+    address = store.upload(tmp_path, key)
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="werkzeug"):
+        assert len(index(address).train) == 6
+    listed = [record.getMessage() for record in caplog.records if "max-keys=1000" in record.getMessage()]
+    assert len(listed) == len(set(listed)) == 6
+
+
 def test_a_long_listing_is_complete(store, key):
     """S3 returns a thousand names per answer."""
     expected = {f"{number:04}.png" for number in range(1001)}

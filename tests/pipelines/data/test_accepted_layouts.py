@@ -254,9 +254,12 @@ def test_several_data_sets_are_refused_by_name(tmp_path, forms):
         index(tmp_path)
 
 
-def test_names_of_photos_and_maps_on_side_by_side_images_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"a_0\.png and b_0\.png .* twice as wide as high"):
-        index(fill_halves(tmp_path, "a_{}.png", "b_{}.png"))
+@pytest.mark.parametrize("forms", [("a_{}.png", "b_{}.png"), ("train/a/{}.png", "train/b/{}.png")])
+def test_names_of_photos_and_maps_on_side_by_side_images_are_refused(tmp_path, forms):
+    with pytest.raises(
+        DataError, match=r"/?a\S*\.png and \S*b\S*\.png are a photo and its map.* twice as wide as high"
+    ):
+        index(fill_halves(tmp_path, *forms))
 
 
 def test_a_few_such_names_among_side_by_side_images_mean_nothing(tmp_path):

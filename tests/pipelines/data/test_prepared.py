@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ from model.errors import ConfigError, DataError
 from pipelines.config.loading import load
 from pipelines.data.pairs import PairIndex
 from pipelines.data.prepare import prepare
-from pipelines.data.prepared import plan
+from pipelines.data.prepared import PREPARED_FILE, plan
 from pipelines.workspace import Workspace
 from tests.fixtures.pair_folders import SIDE, side_by_side
 from tests.fixtures.project import PROJECT
@@ -127,20 +128,27 @@ def test_painted_scenes_are_followed_and_painted_again_for_another_seed(tmp_path
 
 
 def test_pairs_of_an_earlier_version_are_prepared_again_from_their_source(here):
-    Workspace(here / "workspace").preparation_file.unlink()
+    (here / "workspace" / PREPARED_FILE).unlink()
     source, width, there, reason = planned(NETWORK)
-    assert (source, width, there) == (str(here / "mine"), 64, False) and "earlier version" in reason
+    assert (source, width, there) == (str(here / "mine"), 64, False) and "no record of their settings" in reason
+
+
+def test_pairs_of_version_0_1_0_are_read_and_prepared_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(PROJECT / "tests/fixtures/made_by_0_1_0/workspace", "workspace")
+    assert len(PairIndex.load(tmp_path / "workspace/pairs.json").train) == 8
+    assert planned()[:3] == ("sample", 16, False)
 
 
 @pytest.mark.parametrize("spoil", ["write", "replace"])
 def test_a_record_of_other_pairs_is_not_believed(here, spoil):
-    workspace = Workspace(here / "workspace")
+    file = here / "workspace" / PREPARED_FILE
     if spoil == "write":
-        workspace.preparation_file.write_text("{}")
+        file.write_text("{}")
     else:
-        content = workspace.preparation_file.read_bytes()
+        content = file.read_bytes()
         prepare(load(None, [f"data.source=other {NETWORK}"]))
-        workspace.preparation_file.write_bytes(content)
+        file.write_bytes(content)
     assert not planned()[2]
 
 

@@ -88,6 +88,11 @@ def names_letter(folder: str) -> bool:
     return bool(split and side) and _words(folder)[-1] in LETTERS
 
 
+def uses_letter(folder: str) -> bool:
+    """Return whether one of the letters A and B makes a folder one of photos or of maps."""
+    return bool(_read_name(folder)[1]) and any(word in LETTERS for word in _words(folder))
+
+
 def opposite(folder: str) -> str:
     """Return the name of the folder that belongs to one with the letter A or B, or "" for other names."""
     letter = folder[-1:]

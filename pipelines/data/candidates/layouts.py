@@ -6,7 +6,7 @@ two folders    trainA/ trainB/   A/train/ B/train/   train/images/ train/masks/ 
                photos and maps, joined by file name and by the folders below
 two names      1_sat.jpg 1_map.png   A_1.png B_1.png    photos and maps in one folder, joined by the rest of the name
 ```
-`pipelines.data.roles` has all words for splits, photos and maps. In two folders the names may differ by such words as
+`roles` has all words for splits, photos and maps. In two folders the names may differ by such words as
 well (`images/1_sat.jpg`, `masks/1_mask.png`), or by what all names of a folder begin or end with. Pairs may lie in
 folders below; their names then include these folders. If there are both val and test, val is used. Without a held-out
 part, pairs have no split, and `pipelines.data.splits` divides them by name. Images that are in no pair are counted in
@@ -21,9 +21,9 @@ from typing import NamedTuple
 from model.errors import DataError
 from model.io.images import short_name
 from model.io.locations import Location
-from pipelines.data.folder_scan import DEPTH, ImageFile, Scan, scan
-from pipelines.data.joining import SIDES, Joined, Naming, Part, find_naming, find_words
-from pipelines.data.roles import Side, Split, find_role, names_letter, opposite
+from pipelines.data.candidates.folder_scan import DEPTH, ImageFile, Scan, scan
+from pipelines.data.candidates.joining import SIDES, Joined, Naming, Part, find_naming, find_words
+from pipelines.data.candidates.roles import Side, Split, find_role, names_letter, opposite, uses_letter
 
 LISTS = (".csv", ".tsv", ".parquet")
 """Suffixes of lists of pairs."""
@@ -61,8 +61,8 @@ class Layout(NamedTuple):
     candidates: list[Candidate]
     description: str
     unused: list[Unused]
-    by_words: bool = False
-    """Whether photos and maps are in the same folders, and told apart by their names."""
+    doubtful: bool = False
+    """Whether photos and maps are told apart by words in the names of files, or by the letters A and B."""
 
 
 def find_candidates(folder: Location) -> Layout:
@@ -92,7 +92,7 @@ def find_candidates(folder: Location) -> Layout:
     held_out = _choose_held_out(inside, train, found.folder)
     used = [part for part in inside if part.role.split in (train, held_out)]
     _refuse_two_layouts([part for part in inside if part.role.split in (train, held_out, "")], train, found.folder)
-    by_words = naming is not None
+    doubtful = naming is not None or any(uses_letter(name) for part in used for name in part.role.names)
     naming = naming or find_naming(used)
     joined = list(naming.join(used))
     candidates = [_candidate(pair, used, split=bool(held_out)) for pair in joined]
@@ -102,7 +102,7 @@ def find_candidates(folder: Location) -> Layout:
         sorted(candidates, key=lambda candidate: candidate.name),
         _describe(used, held_out, naming),
         [*unused, *_count_others(found)],
-        by_words=by_words,
+        doubtful=doubtful,
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from pipelines.data.folder_scan import ImageFile
-from pipelines.data.roles import FAMILIES, Family, Role, Side, Split, Stem, read_stem
+from pipelines.data.candidates.folder_scan import ImageFile
+from pipelines.data.candidates.roles import FAMILIES, Family, Role, Side, Split, Stem, read_stem
 
 NAMED = 0.8
 """Share of the images in one folder that must be photos or maps by their names."""
@@ -77,7 +77,7 @@ class Naming(NamedTuple):
 def find_naming(parts: Sequence[Part]) -> Naming:
     """Return how to join the images: by equal names unless another way makes more pairs of photos and maps.
 
-    Capitals are ignored; or the words of `pipelines.data.roles` are removed from the ends of the names; or what all
+    Capitals are ignored; or the words of `roles` are removed from the ends of the names; or what all
     names of photos, or of maps, begin and end with. Side-by-side images are joined to nothing.
     """
     if not any(part.role.side for part in parts):

@@ -1,6 +1,6 @@
 """Lists of pairs: CSV, TSV or Parquet files with the columns photo and map, and optionally split.
 
-Columns with other names are found by the words of `pipelines.data.roles`, or are the first two that hold names of
+Columns with other names are found by the words of `roles`, or are the first two that hold names of
 images; a CSV file may lack a header. A list with one such column names side-by-side images. Relative paths start at
 the folder of the list; absolute paths and addresses are taken as they are.
 """
@@ -16,8 +16,8 @@ from model.errors import DataError
 from model.io.addresses import Address, is_address
 from model.io.images import is_image_name, short_name
 from model.io.locations import Location
-from pipelines.data.layouts import LISTS, Candidate, Layout, Unused
-from pipelines.data.roles import SPLITS, Side, Split, find_side
+from pipelines.data.candidates.layouts import LISTS, Candidate, Layout, Unused
+from pipelines.data.candidates.roles import SPLITS, Side, Split, find_side
 
 _SEPARATORS = ",;\t"
 _SPLIT = "split"

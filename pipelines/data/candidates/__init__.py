@@ -1,0 +1,1 @@
+"""Search for candidates: what the names of folders and files, or the rows of a list, call a pair."""
