@@ -111,8 +111,8 @@ def _refuse_whole_pairs(good: Sequence[_Checked], layout: Layout) -> None:
     if layout.doubtful and good and all(width == 2 * height for width, height in (item.pair.size for item in good)):
         first, second = (short_name(file.name_path) for file in good[0].pair.files)
         raise DataError(
-            f"By their names, {first} and {second} are a photo and its map, but all images are twice as wide as high, as "
-            "side-by-side pairs are. Rename them, or list the pairs in a CSV file."
+            f"By their names, {first} and {second} are a photo and its map, but all images are twice as wide as high, "
+            "as side-by-side pairs are. Rename them, or list the pairs in a CSV file."
         )
 
 
