@@ -156,7 +156,8 @@ def test_an_unwritable_folder_stops_the_scoring(ray_here, model, tmp_path):
 def test_it_is_an_error_if_nothing_can_be_drawn(ray_here, model, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.jpg").write_bytes(b"no photo")
-    with pytest.raises(DataError, match=r"None of the photos can be drawn \(1\)"):
+    (tmp_path / "photos/loop.jpg").symlink_to("loop.jpg")
+    with pytest.raises(DataError, match=r"None of the photos can be drawn \(2\):\n(.*\n)+.*loop.jpg is a link that"):
         score_distributed(model, [str(tmp_path / "photos")], Location(tmp_path / "maps"), actors=1, cpus=1)
 
 
