@@ -81,8 +81,13 @@ def check(config: RunConfig, arguments: Mapping[str, Any]) -> None:
     paths = [(name, value) for name, value in arguments.items() if isinstance(value, Path)]
     paths += [(name, Path(text)) for name, text in _score_locations(arguments) if not is_address(text)]
     paths.append(("workspace", config.workspace))
-    if config.data.source != "sample" and not is_address(config.data.source):
-        paths.append(("data.source", Path(config.data.source)))
+    named = {
+        "data.source": "" if config.data.source == "sample" else config.data.source,
+        "evaluation.inception_weights": config.evaluation.inception_weights,
+        "evaluation.lpips_weights": config.evaluation.lpips_weights,
+        "promotion.pairs": config.promotion.pairs,
+    }
+    paths += [(name, Path(text)) for name, text in named.items() if text and not is_address(text)]
     for name, path in paths:
         if not path.is_absolute():
             raise ConfigError(

@@ -93,6 +93,10 @@ def refused(tmp_path, monkeypatch, capsys):
             ["--", "prepare", "--set", "workspace=/tmp data.source=pairs"],
             "data.source is 'pairs', which is relative to the job's working directory",
         ),
+        (
+            ["--", "main", "--set", "workspace=/tmp evaluation.lpips_weights=weights"],
+            "evaluation.lpips_weights is 'weights', which is relative",
+        ),
         (["--", "score", "photos", "/tmp/maps"], "photos is 'photos', which is relative"),
         (
             ["--", "score", "@/tmp/list", "s3://bucket/maps", "--model", "bundle"],

@@ -1,6 +1,10 @@
 """A search: every trial is a nested run, poor ones are stopped early, and the best is reported."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 
 import mlflow
 import pytest
@@ -39,10 +43,20 @@ def check(found):
 
 
 @pytest.mark.slow
-def test_killed_search_is_resumed_and_reports_the_best_trial(prepared):
+@pytest.mark.parametrize("end", ["kill", "term"])
+def test_killed_or_stopped_search_is_resumed_and_reports_the_best_trial(prepared, end):
     running = prepared.start("--set", SETTINGS, verb="tune")
     running.wait_for_step(4)
-    running.kill_everything()
+    if end == "kill":
+        running.kill_everything()
+    else:
+        os.killpg(running.process.pid, signal.SIGTERM)
+        errors = running.end()
+        assert running.process.returncode == 130, errors
+        assert "Stopped the search. Resume with: sat2map tune --resume " in errors and "Traceback" not in errors
+        assert {run.info.status for run in mlflow.search_runs(output_format="list", experiment_names=["sat2map"])} == {
+            "KILLED"
+        }
     (search,) = (prepared.folder / "workspace/runs").iterdir()
     done = prepared.sat2map("tune", "--resume", search.name, "--json")
     assert done.returncode == 0, done.stderr
@@ -67,3 +81,20 @@ def test_search_reports_the_best_trial(prepared):
 def test_impossible_search_is_refused(prepared, setting, message):
     done = prepared.sat2map("tune", "--set", setting)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_only_a_search_is_resumed_as_one(prepared):
+    runs = prepared.folder / "workspace/runs"
+    for name in ("train", "tune"):
+        (runs / name).mkdir(parents=True)
+        (runs / name / "pairs.json").write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
+        (runs / name / "config.json").write_text('{"network": {"image_size": 32, "depth": 4, "width": 4}}')
+    (runs / "tune/trials").mkdir()
+    for verb, name, message in (
+        ("tune", "train", "Run train is a training, not a search; resume it with: sat2map train --resume train\n"),
+        ("train", "tune", "Run tune is a search; resume it with: sat2map tune --resume tune\n"),
+        ("tune", "tune", "The search tune stopped before its first trial; run `tune` again.\n"),
+    ):
+        words = [sys.executable, "-m", "pipelines", verb, "--resume", name]
+        done = subprocess.run(words, cwd=prepared.folder, env=prepared.environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (2, f"Error: {message}")
