@@ -142,7 +142,7 @@ def choose_colours(
         alpha = table[:, 3]
         return Colours(bands[:1], palette=table[:, :3], palette_alpha=None if (alpha == 255).all() else alpha)
     inked = any(dataset.colorinterp[band - 1].name in INKS for band in bands)
-    inverted = inked or dataset.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    inverted = inked or dataset.get_tag_item("MINISWHITE", "IMAGE_STRUCTURE") == "YES"
     bits = int(dataset.tags(bands[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
     if stretch is None and {dataset.dtypes[band - 1] for band in bands} == {"uint8"}:
         levels = None if bits == 8 else np.array([[0.0, 2**bits - 1]] * len(bands))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.errors import DataError
 from serving.geo.antimeridian import DIGITS, POLE, Points, cut, longitude_range, unwrap, wrap
-from serving.geo.gdal import gdal_errors
+from serving.geo.gdal import forget_errors, gdal_errors
 from serving.geo.grid import Raster, crs_name, find_gap, locate
 
 DEGREES = "OGC:CRS84"
@@ -63,6 +63,7 @@ def measure_pixel(raster: Raster) -> PixelSize | None:
         lons, lats = transform(crs, DEGREES, *points.T)
         plane = np.array(transform(crs, _true_scale(lons[0], lats[0]), *points.T))
     except gdal_errors():  # For instance, a local coordinate system has no relation to degrees.
+        forget_errors()
         return None
     _, left, right, above, below = plane.T
     across, down = right - left, below - above

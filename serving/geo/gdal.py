@@ -21,6 +21,7 @@ _OPTIONS = {
 _REPLACEMENTS = {
     # GDAL begins with the name of the file, which the caller gives too.
     r"^[^:]*\.\w+[:,] ?(?=\S)": "",
+    r":/[^:]*\.\w+: ?(?=\S)": ": ",
     r"^'.*' not recognized as being in a supported file format.*": "its header can't be read",
     # PROJ adds complete definitions of the two systems, and numbers of its own to errors.
     r"Cannot find coordinate operations from .*": "no conversion to another coordinate system is known",
@@ -62,6 +63,14 @@ def gdal_errors() -> tuple[type[Exception], ...]:
     from rasterio.errors import CRSError, RasterioError
 
     return CPLE_BaseError, CRSError, RasterioError, UnicodeDecodeError
+
+
+def forget_errors() -> None:
+    """Clear the state of an error that GDAL or the caller got over; rasterio would raise it at the next chance."""
+    from rasterio._err import stack_errors
+
+    with stack_errors():
+        pass
 
 
 @contextmanager

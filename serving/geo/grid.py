@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.geo.gdal import gdal_errors
+from serving.geo.gdal import forget_errors, gdal_errors
 
 SAME = 1e-3
 """Largest distance in pixels between positions that count as the same."""
@@ -133,6 +133,7 @@ class Grid:
             # For instance, two systems are different for rasterio if their axes have another order.
             xs, ys = transform(wanted, found, *zip(*(self.transform @ at for at in self._corners()), strict=True))
         except gdal_errors():
+            forget_errors()
             return False
         return self._distance(list(zip(xs, ys, strict=True))) <= SAME
 

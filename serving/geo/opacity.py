@@ -43,7 +43,7 @@ class Opacity:
         self._dataset, self._bands = dataset, bands
         kinds = [kind.name for kind in dataset.colorinterp]
         # GDAL adds an alpha band of its own when it converts CMYK to RGB.
-        cmyk = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE") == "CMYK"
+        cmyk = dataset.get_tag_item("SOURCE_COLOR_SPACE", "IMAGE_STRUCTURE") == "CMYK"
         self.band = kinds.index("alpha") + 1 if "alpha" in kinds and not cmyk else None
         flags = [dataset.mask_flag_enums[band - 1] for band in bands]
         self._masked = MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]

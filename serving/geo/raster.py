@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from model.errors import DataError
 from model.io.images import short_name
-from serving.geo.gdal import gdal_errors, metadata_errors, reason
+from serving.geo.gdal import forget_errors, gdal_errors, metadata_errors, reason
 from serving.geo.headers import COMPRESSION, Tags, check_codestream, read_tags
 
 MAX_PIXELS = 4_000_000_000
@@ -65,6 +65,7 @@ def open_raster(path: PurePath, *, content: bytes | None = None, complete: bool 
             dataset = stack.enter_context(_open(Path(path), content, driver))
         except gdal_errors() as error:
             raise DataError(_explain(path, content, error)) from error
+        forget_errors()
         with metadata_errors(path):
             _check_size(dataset, path)
             if driver == "JP2OpenJPEG":
@@ -178,7 +179,8 @@ def _check_size(dataset: Any, path: PurePath) -> None:  # noqa: ANN401
             f"{short_name(path)} has {width}x{height} pixels; at most {MAX_PIXELS} are allowed, and {MAX_SIDE} a side: "
             "cut it into parts."
         )
-    together = dataset.count if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else 1
+    # Not by reading all of these tags, which takes forever for some broken JPEG 2000 files.
+    together = dataset.count if dataset.get_tag_item("INTERLEAVE", "IMAGE_STRUCTURE") == "PIXEL" else 1
     largest = max(
         rows * columns * (4 if kind == "complex_int16" else np.dtype(kind).itemsize)
         for (rows, columns), kind in zip(dataset.block_shapes, dataset.dtypes, strict=True)
@@ -193,7 +195,7 @@ def _check_size(dataset: Any, path: PurePath) -> None:  # noqa: ANN401
 def _check_blocks(dataset: Any, path: PurePath, size: int, *, complete: bool) -> None:  # noqa: ANN401
     """Check that every block lies inside the file, so that an incomplete download fails at once and not after hours."""
     rows, columns = dataset.block_shapes[0]
-    apart = dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "BAND"
+    apart = dataset.get_tag_item("INTERLEAVE", "IMAGE_STRUCTURE") == "BAND"
     for band in range(1, (dataset.count if apart else 1) + 1):
         for y in range(-(-dataset.height // rows)):
             for x in range(-(-dataset.width // columns)):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from serving.geo.gdal import gdal_errors
+from serving.geo.gdal import forget_errors, gdal_errors
 
 MAX_BYTES = 2**20
 """Maximum number of bytes read from a sidecar file."""
@@ -104,6 +104,7 @@ def _moves(text: str, dataset: Any) -> bool:  # noqa: ANN401
         moved = bool(grid) and not np.allclose(values, dataset.transform.to_gdal(), rtol=1e-12)
         renamed = bool(system) and CRS.from_wkt(html.unescape(system[1])) != dataset.crs if system else False
     except unreadable:
+        forget_errors()
         return True
     return moved or renamed or ("<GCPList" in text and not dataset.gcps[0])
 

@@ -144,3 +144,9 @@ def test_inks_that_gdal_does_not_convert_are_inverted(tmp_path):
     photo, _, imagery = read_scene(tmp_path / "inks.tif")
     plain = read_scene(write_scene(tmp_path / "plain.tif", bands[:3]))[0]
     assert np.array_equal(photo, 255 - plain) and imagery.warnings[0].endswith("without black: convert it to RGB.")
+
+
+def test_a_local_coordinate_system_does_not_spoil_the_reading_of_unmarked_bands(make_scene):
+    path = make_scene(noise(4, kind=np.uint16), crs='LOCAL_CS["site",UNIT["metre",1]]')
+    imagery = read_scene(path)[2]
+    assert imagery.colours.bands == (1, 2, 3) and "conver" in imagery.warnings[0]

@@ -91,6 +91,7 @@ def test_reason_is_the_innermost_cause():
     ("text", "expected"),
     [
         ("/tmp/a b/x.tif: TIFFReadDirectory:Failed", "TIFFReadDirectory:Failed"),
+        ("_TIFFVSetField:/tmp/a b/x.tif: Bad value 0", "_TIFFVSetField: Bad value 0"),
         ("/vsimem/1f/1f.tif, band 1:\n  IReadBlock failed.", "band 1: IReadBlock failed"),
         ("Reprojection failed, err = 2050, further errors will be suppressed", "it is not valid at this location"),
         ("'/a b/x.tif' not recognized as being in a supported file format.", "its header can't be read"),

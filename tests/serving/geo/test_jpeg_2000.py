@@ -35,7 +35,7 @@ def test_a_scene_has_its_pixels_and_its_location(make_jp2):
     path = make_jp2(bands)
     photo, alpha, imagery = read_scene(path)
     assert np.array_equal(photo, as_photo(bands)) and (alpha == 255).all() and imagery.warnings == []
-    assert imagery.crs.to_epsg() == 2180 and imagery.transform == HALF_METRE
+    assert imagery.grid.crs.to_epsg() == 2180 and imagery.grid.transform == HALF_METRE
     assert is_georeferenced(path) and is_georeferenced(path.read_bytes())
 
 
@@ -73,14 +73,14 @@ def test_a_file_without_location_has_none(make_jp2, name, codec):
     bands = noise(3)
     path = make_jp2(bands, name, crs=None, transform=None, codec=codec, geojp2="NO", gmljp2="NO")
     photo, _, imagery = read_scene(path)
-    assert np.array_equal(photo, as_photo(bands)) and imagery.transform.is_identity and imagery.crs is None
+    assert np.array_equal(photo, as_photo(bands)) and imagery.grid.transform.is_identity and imagery.grid.crs is None
     assert imagery.warnings == [f"{path.parent.name}/{name} has no coordinate system, and its map has none either."]
     assert not is_georeferenced(path)
 
 
 def test_a_coordinate_system_without_a_grid_is_no_location(make_jp2):
     path = make_jp2(noise(3), transform=None, gmljp2="NO")
-    assert not is_georeferenced(path) and read_scene(path)[2].transform.is_identity
+    assert not is_georeferenced(path) and read_scene(path)[2].grid.transform.is_identity
 
 
 def test_a_photo_is_read_from_memory(make_jp2):

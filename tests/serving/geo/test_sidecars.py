@@ -63,7 +63,7 @@ def test_a_world_file_is_named_and_the_command_puts_it_inside(tmp_path, name):
     (warning,) = sidecar_warnings(path)
     assert f"{name} (a location without coordinate system);" in warning
     if name == "scene.tfw":
-        assert read_scene(tmp_path / run_command(warning, tmp_path))[2].transform == HALF_METRE
+        assert read_scene(tmp_path / run_command(warning, tmp_path))[2].grid.transform == HALF_METRE
 
 
 def test_a_coordinate_system_is_named_together_with_the_world_file(tmp_path):
@@ -73,7 +73,7 @@ def test_a_coordinate_system_is_named_together_with_the_world_file(tmp_path):
     (warning,) = sidecar_warnings(path)
     assert "scene.tfw (a location) and scene.prj (a coordinate system);" in warning
     imagery = read_scene(tmp_path / run_command(warning, tmp_path))[2]
-    assert imagery.transform == HALF_METRE and imagery.crs.to_epsg() == 2180
+    assert imagery.grid.transform == HALF_METRE and imagery.grid.crs.to_epsg() == 2180
 
 
 @pytest.mark.parametrize(
