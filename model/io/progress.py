@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stderr, suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -115,10 +115,16 @@ def quiet_stderr(*, show_on_error: bool = True, keep_python: bool = False) -> It
         try:
             yield
         except BaseException:
-            sys.stderr.flush()
+            _flush_stderr()
             held.seek(0)
             os.write(real, held.read())
             raise
         finally:
-            sys.stderr.flush()
+            _flush_stderr()
             os.dup2(real, 2)
+
+
+def _flush_stderr() -> None:
+    # The disk of the temporary folder may be full; what can't be written now follows after the block.
+    with suppress(OSError):
+        sys.stderr.flush()

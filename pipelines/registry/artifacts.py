@@ -18,9 +18,12 @@ from mlflow.utils.rest_utils import http_request
 from model.errors import BundleError, TrackingError
 from model.io.addresses import hide_passwords
 from model.io.progress import quiet_stderr
+from pipelines.config.held_variables import HeldVariables
 
 MAX_FILES = 1000
 BLOCK = 1 << 20
+NO_BARS = HeldVariables({"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
+"""Setting without which MLflow shows a progress bar for every file; `quiet_stderr` would print it after an error."""
 SERVED = ("mlflow-artifacts", "http", "https")
 """Schemes of files served by an MLflow server; requests for them carry this machine's credentials for it."""
 STORED = ("", "file", "s3", "gs", "wasbs", "abfss", "hdfs")
@@ -73,8 +76,7 @@ class Artifacts:
             if isinstance(self._repository, HttpArtifactRepository):
                 _stream(self._repository.artifact_uri, path, file, limit)
                 return
-            # MLflow prints a progress bar for every file.
-            with TemporaryDirectory(dir=file.parent) as scratch, quiet_stderr():
+            with TemporaryDirectory(dir=file.parent) as scratch, NO_BARS.held(), quiet_stderr():
                 fetched = self._repository.download_artifacts(path, dst_path=scratch)  # type: ignore[no-untyped-call]
                 Path(fetched).replace(file)
         if file.stat().st_size > limit:

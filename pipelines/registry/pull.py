@@ -5,6 +5,7 @@ files are parsed on their own, without the files that they may refer to.
 """
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
 from model.bundle import MANIFEST_FILE, MODEL_FILE, PULLED_FILE, Bundle, Pulled, read_manifest, variant_file
-from model.errors import BundleError, DataError
+from model.errors import BundleError, DataError, StorageError
 from model.io.files import check_writable, new_folder, scratch_folder, sha256, write_text
 from pipelines.data.pairs import PairIndex
 from pipelines.registry import references, versions
@@ -66,6 +67,7 @@ def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bun
 
     Raises:
         BundleError: A check failed; the message names it.
+        StorageError: The disk has too little space.
     """
     artifacts = version.artifacts()
     sizes = artifacts.sizes()
@@ -83,6 +85,7 @@ def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bun
     if extras:
         files |= {path: target for path, target in EXTRAS.items() if path in sizes}
     _check_listing(version, sizes, {path: limit for path, (_, limit) in files.items()})
+    _check_space(folder, sum(sizes[path] for path in files))
     for path, (name, limit) in files.items():
         artifacts.fetch(path, folder / name, limit=limit)
     _check_same(version, ONNX_FILE, folder / MODEL_FILE, version.sha256)
@@ -170,6 +173,15 @@ def _check_replaceable(out: Path) -> None:
         raise BundleError(
             f"{out} contains {', '.join(sorted(names - own)) or 'a bundle that was not pulled'}; only folders made by "
             "`pull` are replaced. Choose another folder."
+        )
+
+
+def _check_space(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise StorageError(
+            f"The model has {size:,} bytes, and {free:,} are free on the disk that it goes to; make room, or choose "
+            "another disk (--out, or TMPDIR for temporary files)."
         )
 
 

@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import re
 import shutil
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import yaml
 
 from model.bundle import MANIFEST_FILE, MODEL_FILE, Bundle
-from model.errors import BundleError, MissingStepError, TrackingError
+from model.errors import BundleError, MissingStepError, StorageError, TrackingError
 from model.io.files import sha256
 from model.translator import Translator
 from pipelines.data.dataset import load_all
@@ -194,3 +196,10 @@ def test_unknown_names_are_refused(registered_run, tmp_path):
     assert "no alias 'champion'" in refusal(tmp_path / "out", "champion", MissingStepError)
     with pytest.raises(MissingStepError, match="has no model 'other'"):
         pull("other", 1, tmp_path / "out")
+
+
+def test_a_model_that_does_not_fit_on_the_disk_is_not_fetched(registered_run, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=100))
+    message = refusal(tmp_path / "out", error=StorageError)
+    assert re.match(r"The model has [\d,]+ bytes, and 100 are free on the disk that it goes to; make room", message)
+    assert capfd.readouterr().err == ""
