@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from model.errors import Stopped
 from pipelines.cli import score_options, score_output
-from pipelines.cli.options import AsJson, Config, Run, Settings, load
+from pipelines.cli.options import AsJson, Config, Run, Settings, load, load_run
 from pipelines.cli.verbs import Result, Verbs
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def score(
         vector=vector,
         classes=classes,
     )
-    loaded = load(config, settings)
+    # Only the workspace is used; other settings must be those of the run.
+    other = bool(config or settings) and not model
+    loaded = load_run("score", config, settings, run)[1] if other else load(config, settings)
     try:
         if request.is_scene:
             scene = _draw_scene(request, loaded)

@@ -60,8 +60,9 @@ class Described(_Help, TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except typer.TyperException as error:
+            unknown: str = getattr(error, "option_name", "")
             if hasattr(error, "possibilities"):
-                error.message += _hint(error.option_name.lstrip("-"), similar=bool(error.possibilities))
+                error.message += _hint(unknown.lstrip("-"), similar=bool(error.possibilities))
             raise
 
 

@@ -24,6 +24,7 @@ CHANGEABLE: dict[str, tuple[str, ...]] = {
     "evaluate": ("evaluation.",),
     "compare": ("evaluation.",),
     "register": ("tracking.model_name",),
+    "score": (),
 }
 """Settings of a trained run that a verb can change."""
 

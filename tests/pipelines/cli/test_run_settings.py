@@ -48,6 +48,13 @@ def test_other_settings_are_refused(run_here, verb, setting, message):
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_score_refuses_settings_that_are_not_those_of_the_run(run_here):
+    done = run_here("score", "photos", "maps", "--set", "network.width=9")
+    assert done.returncode == 2 and "can't become 9; no setting can be changed here." in done.stderr
+    done = run_here("score", "photos", "maps", "--set", "network.width=2 workspace=workspace")
+    assert done.returncode == 2 and "photos" in done.stderr and "network" not in done.stderr
+
+
 def test_the_settings_of_the_training_may_be_repeated(run_here):
     done = run_here("register", "--set", "training.epochs=7 network.width=2 tracking.model_name=repeated", "--json")
     assert done.returncode == 0, done.stderr

@@ -47,17 +47,19 @@ def test_numbers_that_are_not_finite_are_null(capsys):
 
 
 @pytest.mark.slow
-def test_json_is_all_that_is_printed_with_a_server(tmp_path, monkeypatch, run_here):
+def test_json_is_all_that_is_printed_with_a_server(tmp_path, monkeypatch, run_here, capfd):
     """MLflow prints the addresses of runs and experiments to stdout."""
     monkeypatch.chdir(tmp_path)
     with mlflow_server(tmp_path, f"sqlite:///{tmp_path}/server.db") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-        mlflow.set_tracking_uri(address)
+        with stdout_to_stderr(), mlflow.start_run():
+            pass
+        out, err = capfd.readouterr()
+        assert out == "" and "View run" in err
         config = configure(tmp_path)
         Workspace(config.workspace).set_latest(make_run(config))
         done = run_here("register", "--json")
         assert json.loads(done.stdout)["version"] == 1, done.stderr
-        assert "View run" in done.stderr
         refused = run_here("promote", "challenger", "--json", "--set", "promotion.max_parity=1e-9")
         answer = json.loads(refused.stdout)
         assert refused.returncode == answer["error"]["exit_code"] == 3 and answer["decision"] == "refused"
