@@ -1,5 +1,6 @@
 """Options and functions shared by the verbs."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,4 +87,8 @@ def find_run(config: str | None, settings: list[str] | None, run: str) -> "RunFo
     from pipelines.config.loading import workspace_of
     from pipelines.workspace import Workspace
 
-    return Workspace(workspace_of(config or None, settings or [])).run(run or None)
+    workspace = Workspace(workspace_of(config or None, settings or []))
+    found = workspace.run(run or None)
+    if not run and (unfinished := workspace.unfinished()):
+        print(f"Note: this works on run {found.run_id}. {unfinished}", file=sys.stderr)
+    return found

@@ -65,7 +65,10 @@ def train(
     else:
         run_config, pairs = _load_with_pairs(config, settings)
         from pipelines.training.train import fit
+        from pipelines.workspace import Workspace
 
+        if unfinished := Workspace(run_config.workspace).unfinished():
+            print(f"Note: this begins a new run. {unfinished}", file=sys.stderr)
         folder = fit(run_config, pairs)
     from pipelines.cli import summary
 

@@ -1,14 +1,17 @@
 """A stopped or killed training resumes where it was: the same weights, and one curve without gaps or repeated steps."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import mlflow
 import pytest
 
 from pipelines.config.loading import load
 from pipelines.training.checkpoint import ARRAYS, read_manifest
-from pipelines.workspace import RunFolder, RunRecord
+from pipelines.workspace import RunFolder, RunRecord, Workspace
 from tests.fixtures.trainings import logged_steps, newest_run
 
 DETERMINISTIC = "training.deterministic=true training.decay=0 training.checkpoint_every=1 training.sheet_every=1000"
@@ -74,6 +77,33 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(prep
         steps = logged_steps(run_id, name)
         # Metrics that were not sent when everything was killed are lost; checkpoints keep only the losses.
         assert 195 <= len(set(steps)) == len(steps) <= 200
+
+
+def test_a_verb_on_the_newest_finished_run_names_a_newer_one_that_was_stopped(prepared):
+    workspace = Workspace(prepared.folder / "workspace")
+    config = load(None, [prepared.settings])
+    for name in ("1f0c", "2a3b"):
+        run = workspace.new_run(name)
+        run.pairs_file.write_bytes(workspace.pairs_file.read_bytes())
+        run.config_file.write_text(config.model_dump_json())
+        os.utime(run.config_file, (int(name, 16), int(name, 16)))
+    (run.checkpoints / "step-00000040").mkdir(parents=True)
+    finished = workspace.run("1f0c")
+    finished.write_record(RunRecord(run_id="1f0c", config=config, steps=8, seconds=2, images_per_second=16))
+    workspace.set_latest(finished)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines", "export"],
+        cwd=prepared.folder,
+        env=prepared.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    note, error = done.stderr.splitlines()
+    assert note == (
+        "Note: this works on run 1f0c. Run 2a3b stopped at step 40; continue it with: sat2map train --resume 2a3b"
+    )
+    assert error.startswith("Error: ") and "generator.keras is missing" in error
 
 
 def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prepared):
