@@ -27,14 +27,12 @@ class Joined(NamedTuple):
     """The images of a possible pair.
 
     Attributes:
-        split: The split of their folders.
-        folders: The folders between those of the split and the images.
+        role: The role of the first one's folder.
         sides: All images with the pair's name: of side-by-side pairs, or of photos and of maps; one each, if all is
             well.
     """
 
-    split: Split
-    folders: tuple[str, ...]
+    role: Role
     sides: tuple[tuple[ImageFile, ...], ...]
 
 
@@ -43,23 +41,24 @@ class Naming(NamedTuple):
 
     read: Callable[[str, Side], Stem]
 
-    def groups(self, parts: Iterable[Part]) -> dict[tuple[Split, tuple[str, ...], str], dict[Side, list[ImageFile]]]:
-        """Return the images by split, folders and key, and then by side."""
-        found: dict[tuple[Split, tuple[str, ...], str], dict[Side, list[ImageFile]]] = {}
-        for image, role in parts:
-            stem = self.read(image.stem, role.side)
-            found.setdefault((role.split, role.rest, stem.key), {}).setdefault(stem.side, []).append(image)
-        return found
+    def groups(self, parts: Iterable[Part]) -> Iterable[dict[Side, list[Part]]]:
+        """Return the images that have the split, the folders below and the key in common, by side."""
+        found: dict[tuple[Split, tuple[str, ...], str], dict[Side, list[Part]]] = {}
+        for part in parts:
+            stem = self.read(part.image.stem, part.role.side)
+            found.setdefault((part.role.split, part.role.rest, stem.key), {}).setdefault(stem.side, []).append(part)
+        return found.values()
 
     def matched(self, parts: Iterable[Part]) -> int:
         """Return the number of images that are in pairs of one photo and one map."""
-        return sum(2 for sides in self.groups(parts).values() if all(len(sides.get(side, ())) == 1 for side in SIDES))
+        return sum(2 for sides in self.groups(parts) if all(len(sides.get(side, ())) == 1 for side in SIDES))
 
     def join(self, parts: Iterable[Part]) -> Iterator[Joined]:
         """Yield the images of each key: those without a side, or the photos and the maps."""
-        for (split, folders, _), sides in self.groups(parts).items():
-            found = [sides.get(side, []) for side in ("",) if "" in sides] or [sides.get(side, []) for side in SIDES]
-            yield Joined(split, folders, tuple(map(tuple, found)))
+        for sides in self.groups(parts):
+            found = [sides[""]] if "" in sides else [sides.get(side, []) for side in SIDES]
+            first = next(part for same in found for part in same)
+            yield Joined(first.role, tuple(tuple(part.image for part in same) for same in found))
 
     def name_sides(self, parts: Iterable[Part]) -> list[Part]:
         """Return the images that are photos or maps by their names, with that side."""

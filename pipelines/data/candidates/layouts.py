@@ -15,7 +15,7 @@ part, pairs have no split, and `pipelines.data.splits` divides them by name. Ima
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from model.errors import DataError
@@ -78,9 +78,9 @@ def find_candidates(folder: Location) -> Layout:
     parts = assign_roles(found.images)
     roots = find_roots(parts)
     if len(roots) > 1:
-        names = join_first([_show(root) for root in roots], 8, ", ")
+        shown = join_first([_show(root) for root in roots], 8, ", ")
         raise DataError(
-            f"There are {len(roots)} folders of pairs in {found.folder}: {names}. Name one of them "
+            f"There are {len(roots)} folders of pairs in {found.folder}: {shown}. Name one of them "
             f"(data.source={found.folder.join(*roots[0])}), or list the pairs in a CSV file."
         )
     inside = [part for part in parts if not roots or (part.role.names and part.role.root == roots[0])]
@@ -95,7 +95,8 @@ def find_candidates(folder: Location) -> Layout:
     doubtful = naming is not None or any(uses_letter(name) for part in used for name in part.role.names)
     naming = naming or find_naming(used)
     joined = list(naming.join(used))
-    candidates = [_candidate(pair, used, split=bool(held_out)) for pair in joined]
+    names = {(part.role.split, part.role.side): part.role.names for part in used}
+    candidates = [_candidate(pair, names, split=bool(held_out)) for pair in joined]
     taken = {image for pair in joined for images in pair.sides for image in images}
     unused = _count_unused([part for part in parts if part.image not in taken], used, held_out)
     return Layout(
@@ -177,34 +178,34 @@ def _refuse_two_layouts(parts: Sequence[Part], train: Split, folder: Location) -
             raise DataError(f"{folder} has both {first} and {second}; keep only one of the two.")
 
 
-def _candidate(pair: Joined, parts: Sequence[Part], *, split: bool) -> Candidate:
+def _candidate(pair: Joined, names: Mapping[tuple[Split, Side], tuple[str, ...]], *, split: bool) -> Candidate:
     """Return a candidate with the problem of its file names, if any: a missing half, or several files of one name.
 
-    Its name begins with the split if the folders name a held-out part.
+    Args:
+        pair: The images of the candidate.
+        names: The names of the folders of photos and of maps in each split.
+        split: Whether its name begins with the split, because the folders name a held-out part.
     """
     images = [image for side in pair.sides for image in side]
-    name = "/".join((*((pair.split,) if split else ()), *pair.folders, images[0].stem))
+    name = "/".join((*((pair.role.split,) if split else ()), *pair.role.rest, images[0].stem))
     problem = ""
     for side, found in zip(SIDES, pair.sides, strict=False):
         if not found:
-            problem = f"its {side} is missing{_other_folder(images[0], parts)}"
+            other = names.get((pair.role.split, side)) or _opposite(pair.role.names)
+            problem = f"its {side} is missing" + (f" in {_show(other)}" if other and other != pair.role.names else "")
         elif len(found) > 1:
-            names = ", ".join(_printable(short_name(image.location.name_path)) for image in found)
-            problem = f"several files have this name: {names}"
+            files = ", ".join(_printable(short_name(image.location.name_path)) for image in found)
+            problem = f"several files have this name: {files}"
     if name != _printable(name):
         problem = "its file name is not UTF-8"
-    files = tuple(image.location for image in images)
-    return Candidate(pair.split if split else "", _printable(name), files, problem)
+    locations = tuple(image.location for image in images)
+    return Candidate(pair.role.split if split else "", _printable(name), locations, problem)
 
 
-def _other_folder(image: ImageFile, parts: Sequence[Part]) -> str:
-    """Return the folder in which the other half of a pair should be, for a message; "" if it is the same one."""
-    role = next(part.role for part in parts if part.image == image)
-    same = [
-        part.role.names for part in parts if part.role.split == role.split and part.role.side not in ("", role.side)
-    ]
-    names = same[0] if same else (*role.names[:-1], opposite(role.names[-1])) if role.names else ()
-    return f" in {_show(names)}" if names != role.names and all(names) else ""
+def _opposite(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the folder with the other letter, or nothing if they contain no letter."""
+    other = opposite(names[-1]) if names else ""
+    return (*names[:-1], other) if other else ()
 
 
 def _count_unused(parts: Sequence[Part], used: Sequence[Part], held_out: Split | None) -> list[Unused]:
