@@ -103,7 +103,9 @@ class Grid:
         """
         sentences = []
         if not planned.has_system(written.crs, planned.crs):
-            kept = f"the map has {crs_name(written.crs)} instead" if written.crs else "the map has none"
+            name_kept = written.crs and crs_name(written.crs)
+            other = "another of that name" if name_kept == crs_name(self.crs) else f"{name_kept} instead"
+            kept = f"the map has {other}" if written.crs else "the map has none"
             sentences.append(
                 f"A GeoTIFF can't hold the coordinate system of {name}, {crs_name(self.crs)}: {kept}. Warp the scene "
                 "to another one first (gdalwarp -t_srs EPSG:CODE IN OUT)."

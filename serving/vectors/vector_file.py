@@ -98,6 +98,7 @@ def write_features(features: Mapping[str, Features], palette: Palette, out: Path
         "area_m2": np.concatenate([found.areas for found in features.values()]),
     }
     driver = vector_driver(out)
+    mode = out.stat().st_mode if out.exists() else None
     # The polygons are cut at the antimeridian already.
     geojson = {"RFC7946": "YES", "COORDINATE_PRECISION": str(DIGITS), "WRAPDATELINE": "NO"}
     try:
@@ -115,16 +116,20 @@ def write_features(features: Mapping[str, Features], palette: Palette, out: Path
                 crs=crs,
                 **(geojson if driver == "GeoJSON" else {}),
             )
-            return read_crs(draft)
+            stored = read_crs(draft)
+        if mode is not None:
+            out.chmod(mode)
+        return stored
     except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
 
 
 def read_crs(file: Path) -> str:
-    """Return the coordinate system of a file's layer."""
+    """Return the coordinate system of a file's layer: its code, or well-known text."""
     import pyogrio
+    from rasterio.crs import CRS
 
-    return str(pyogrio.read_info(file, layer=LAYER)["crs"])
+    return str(CRS.from_user_input(pyogrio.read_info(file, layer=LAYER)["crs"]).to_string())
 
 
 @contextmanager

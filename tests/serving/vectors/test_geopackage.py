@@ -53,12 +53,13 @@ def content(file):
 
 def test_the_layer_is_replaced_and_everything_else_stays(project, paint):
     before = content(project)
+    project.chmod(0o600)
     assert before[1][:3] == ["roads", "map", "parcels"] and "rtree_parcels_geom" in before[0]
     for _ in range(2):
         write_vectors(paint(town()), project, PALETTE)
         about, shapes, _ = read_layer_named(project)
         assert len(shapes) == 4 and about["crs"] == "EPSG:32633"
-        assert content(project) == before
+        assert content(project) == before and project.stat().st_mode & 0o777 == 0o600
     assert pyogrio.raw.read(project, layer="parcels", bbox=(0, 0, 2, 2))[3][0].tolist() == ["x"]
 
 
