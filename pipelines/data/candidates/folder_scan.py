@@ -1,5 +1,6 @@
 """The images in a folder and in the folders below it, found by name; each folder is listed once."""
 
+import os
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class ImageFile:
     @property
     def stem(self) -> str:
         """The file's name without its suffix."""
-        return Path(self.name).stem
+        return os.path.splitext(self.name)[0]
 
 
 @dataclass(frozen=True, slots=True)

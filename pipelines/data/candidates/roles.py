@@ -10,7 +10,7 @@ Words may be in any case and in the plural, and are divided by `-`, `_`, `.`, sp
 """
 
 import re
-from collections.abc import Sequence
+from functools import cache
 from typing import Literal, NamedTuple
 
 Split = Literal["train", "val", "test", ""]
@@ -60,7 +60,8 @@ class Role(NamedTuple):
     rest: tuple[str, ...]
 
 
-def find_role(folders: Sequence[str], *, sided: bool = True) -> Role:
+@cache
+def find_role(folders: tuple[str, ...], *, sided: bool = True) -> Role:
     """Return the role of a folder from its own name and those above it, of which the last one counts.
 
     Args:
