@@ -21,8 +21,8 @@ _log = logging.getLogger(__name__)
 def prepare(config: RunConfig) -> PairIndex:
     """Paint, download or find the pairs, and write their index and the list of rejected ones to the workspace.
 
-    The settings are written as well, for `train` and `tune`. Images that are not used, and pairs that can hardly be
-    learned from, are logged as warnings.
+    The settings are written as well, for `train` and `tune`. Pairs that can't be used or hardly be learned from, and
+    images in no pair, are logged as warnings.
 
     Raises:
         DataError: There are no pairs, too few of them are good or held out, or their location does not answer.
@@ -47,6 +47,9 @@ def prepare(config: RunConfig) -> PairIndex:
     index.save(workspace.pairs_file)
     write_text(workspace.rejected_file, rejected_report(index))
     prepared.record(workspace, config, index)
+    if index.rejected:
+        total = len(index.train) + len(index.val) + len(index.rejected)
+        _log.warning("%d of %d pairs can't be used; see %s.", len(index.rejected), total, workspace.rejected_file)
     for item in index.unused:
         _log.warning("Not used: %s %s.", item.name, item.reason)
     for warning in index.warnings:

@@ -118,13 +118,24 @@ def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
     assert len(prepare(settings(tmp_path / "work", "data.source=~/pairs")).train) == 4
 
 
-def test_rejected_files_are_listed_with_the_reason(tmp_path):
+def test_rejected_files_are_listed_with_the_reason(tmp_path, caplog):
     source = fill(tmp_path / "pairs", (("train", 20), ("val", 3)))
     (source / "train" / "bad.png").write_bytes(b"no image")
     index = prepare(settings(tmp_path / "work", f"data.source={source}"))
     assert len(index.train) == 20
     (row,) = rejected(tmp_path / "work")
     assert row["name"] == "train/bad" and "unknown format" in row["reason"]
+    assert caplog.messages == [f"1 of 24 pairs can't be used; see {tmp_path}/work/rejected.csv."]
+
+
+def test_unused_images_and_doubtful_pairs_are_reported(tmp_path, caplog):
+    source = fill(tmp_path / "pairs", (("train", 4), ("val", 3), ("test", 2)))
+    Image.new("RGB", (2 * SIDE, SIDE)).save(source / "train" / "black.png")
+    index = prepare(settings(tmp_path / "work", f"data.source={source}"))
+    assert [item.name for item in index.unused] == ["test/"] and len(index.warnings) == 2
+    assert caplog.messages[0] == "Not used: test/ 2 images: val/ is held out."
+    assert caplog.messages[1].startswith("Warning: 1 of 8 photos is entirely black (train/black). Scale")
+    assert PairIndex.load(tmp_path / "work" / "pairs.json") == index
 
 
 def test_min_good_is_a_setting(tmp_path):
