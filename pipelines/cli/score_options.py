@@ -91,7 +91,7 @@ CpusPerActor = Annotated[
     typer.Option("--cpus-per-actor", min=1, metavar="N", help="CPUs of each actor; by default at most 4."),
 ]
 RASTERS = "TIFF and JPEG 2000 files"
-SCENES = "Scenes (such files that become TIFFs)"
+SCENES = "Scenes (TIFF and JPEG 2000 files that become TIFFs)"
 SINGLE_SCENE = "Single scenes (score scene.tif -o map.tif)"
 Resolution = Annotated[
     float | None,
