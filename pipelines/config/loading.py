@@ -262,6 +262,10 @@ def _parse_override(text: str) -> tuple[str, Any]:
         )
     try:
         return key.strip(), yaml.safe_load(value)
+    except yaml.reader.ReaderError as error:
+        raise ConfigError(
+            f"The value of {key.strip()} contains the character {value[error.position]!r}, which a setting can't hold."
+        ) from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45.
         shown = hide_passwords(repr(value))
         raise ConfigError(f"The value of {key.strip()} ({shown}) is not valid YAML; quote it.") from error

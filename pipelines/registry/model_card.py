@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from model.bundle import BundleManifest
 from model.errors import MissingStepError
+from pipelines.config import next_commands
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.scores import Scores, headline
@@ -79,11 +80,13 @@ curl http://127.0.0.1:5001/invocations -H "Content-Type: application/json" -d @s
 
 def introduce(name: str) -> str:
     """Return the description of a registered model: its purpose, and the meaning of its aliases."""
+    champion, challenger = (shlex.quote(f"models:/{name}@{alias}") for alias in ("champion", "challenger"))
+    rollback = shlex.join(["sat2map", "rollback", *next_commands.set_options({"tracking.model_name": name})])
     return f"""Pix2Pix generators (Isola et al. 2017) for satellite photos and street maps, as ONNX.
 
-- **champion**: the version for services; `sat2map pull champion --out model`, or `models:/{name}@champion`
-- **challenger**: the newest version; `sat2map promote challenger` makes it the champion if it passes the gates
-- **previous**: the champion before; `sat2map rollback` restores it
+- **champion**: the version for services; `sat2map pull {champion} --out model`
+- **challenger**: the newest version; `sat2map promote {challenger}` makes it the champion if it passes the gates
+- **previous**: the champion before; `{rollback}` restores it
 
 The page of each version lists its scores, data and settings, and the result of its promotion.
 """

@@ -175,6 +175,12 @@ def test_value_that_is_not_yaml_is_refused_with_its_key():
     assert refused("data.source=[a") == "The value of data.source ('[a') is not valid YAML; quote it."
 
 
+@pytest.mark.parametrize("character", ["\udce9", "\x07"])
+def test_character_that_yaml_cannot_hold_is_named(character):
+    message = f"The value of workspace contains the character {character!r}, which a setting can't hold."
+    assert refused(f"workspace=/data/caf{character}") == message
+
+
 def test_invalid_date_is_refused_like_any_other_value():
     assert "tracking.experiment" in refused("tracking.experiment=2024-13-45")
 

@@ -207,7 +207,10 @@ def test_the_description_lists_scores_data_and_usage(registered):
 def test_the_model_s_page_explains_the_aliases_and_keeps_a_person_s_description(registered):
     run, _ = registered
     client = mlflow.MlflowClient()
-    assert "**champion**: the version for services" in client.get_registered_model("shown").description
+    introduction = client.get_registered_model("shown").description
+    assert "**champion**: the version for services; `sat2map pull models:/shown@champion --out model`" in introduction
+    assert "`sat2map promote models:/shown@challenger`" in introduction
+    assert "`sat2map rollback --set tracking.model_name=shown`" in introduction
     copy = runs.make_run(runs.configure(run.path.parents[2], "described"))
     client.create_registered_model("described", description="Ours.")
     register(copy)
