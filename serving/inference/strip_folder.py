@@ -4,17 +4,21 @@ import fcntl
 import glob
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from model.errors import DataError
+from model.io.files import write_error
 from model.spec import Frozen
 from serving.geo.cog import read_note
 
 FORMAT = 1
 """Version of the strip files; a run doesn't resume from strips of another version."""
+LONG_NAME = 200
+"""Maximum number of bytes of a map's name that becomes part of its folder's name; file systems allow 255."""
 
 
 class StripNote(Frozen):
@@ -35,15 +39,16 @@ def open_strip_folder(out: Path, key: list[object]) -> Iterator[Path]:
     it holds no strip.
 
     Raises:
-        DataError: The folder can't be created, or another process is drawing into it.
+        DataError: The folder can't be created (StorageError: by the disk), or another process is drawing into it.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, *key]).encode()).hexdigest()[:16]
-    folder = out.parent / f".{out.name}-{digest}"
+    prefix = _folder_prefix(out)
+    folder = out.parent / f"{prefix}{digest}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("w")
     except OSError as error:
-        raise DataError(f"{out.parent} can't be written ({error.strerror}); choose another folder.") from error
+        raise write_error(out, error) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -56,8 +61,14 @@ def open_strip_folder(out: Path, key: list[object]) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
-        for other in out.parent.glob(f".{glob.escape(out.name)}-" + "[0-9a-f]" * 16):
+        for other in out.parent.glob(glob.escape(prefix) + "[0-9a-f]" * 16):
             _remove_unless_locked(other)
+
+
+def _folder_prefix(out: Path) -> str:
+    """Return the beginning of the names of a map's folders; that of a long name, which may not grow, is a hash."""
+    name = os.fsencode(out.name)
+    return f".{out.name if len(name) <= LONG_NAME else hashlib.sha256(name).hexdigest()}-"
 
 
 def strip_name(top: int) -> str:

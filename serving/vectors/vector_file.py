@@ -72,9 +72,9 @@ def check_vector_file(out: Path) -> None:
         DataError: The folder or the file can't be written, or is a GeoPackage that can't take the layer.
     """
     driver = vector_driver(out)
+    check_writable(out)
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a file for the polygons.")
-    check_writable(out)
     if out.exists() and not os.access(out, os.W_OK):
         raise DataError(f"{out} is read-only; name another file for the polygons.")
     if driver == "GPKG":

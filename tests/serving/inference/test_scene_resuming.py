@@ -165,3 +165,19 @@ def test_a_full_disk_is_reported_and_the_run_resumes_later(scene, tmp_path, size
     assert draw(scene, out).resumed == (150 if kept == "all rows" else 0)
     assert np.array_equal(read_bands(out), 255 - read_bands(scene))
     assert sorted(os.listdir(tmp_path)) == ["map.tif", "scene.tif"]
+
+
+def test_maps_of_the_longest_names_are_drawn_and_resumed(tmp_path):
+    source = write_rgb(tmp_path / "scene.tif", noise(3, 300, 60))
+    out, calls = tmp_path / f"{'ä' * 119}.tif", []
+
+    def stop_after_some(images):
+        calls.append(len(images))
+        if sum(calls) > 20:
+            raise KeyboardInterrupt
+        return 255 - images
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(source, out, stop_after_some)
+    assert draw(source, out).resumed > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scene.tif", out.name]
