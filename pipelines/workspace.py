@@ -17,8 +17,7 @@ workspace/
 ```
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -149,21 +148,14 @@ class RunFolder:
                 self.unfinished() or f"{self.path} contains no finished training; run `train` first."
             ) from error
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Mark the run as being trained, for the block or until this process is killed.
+    def training(self) -> AbstractContextManager[None]:
+        """Mark the run as being trained, for a block or until this process is killed.
 
         Raises:
             TrainingError: Another process trains it.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locks.held(self.pairs_file))
-            except TimeoutError as error:
-                raise TrainingError(
-                    f"Run {self.run_id} is being trained by another process; wait for its end, or stop it first."
-                ) from error
-            yield
+        message = f"Run {self.run_id} is being trained by another process; wait for its end, or stop it first."
+        return locks.held(self.pairs_file, busy=TrainingError(message))
 
     def unfinished(self) -> str:
         """Return a sentence on a training that has not ended, and an empty text for any other run."""

@@ -15,20 +15,21 @@ UNSUPPORTED = {errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def held(path: Path, *, patience: float = 0) -> Iterator[None]:
+def held(path: Path, *, patience: float = 0, busy: Exception | None = None) -> Iterator[None]:
     """Hold the lock on an existing file or folder for the block; wait for it for at most `patience` seconds.
 
     A file must not be replaced while it is locked: the lock is on its content, not on its name.
 
     Raises:
-        TimeoutError: Another process holds the lock.
+        TimeoutError: Another process holds the lock, and `busy` was not given.
+        Exception: `busy`, for the same reason.
     """
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         deadline = time.monotonic() + patience
         while not _take(handle):
             if time.monotonic() >= deadline:
-                raise TimeoutError(f"{path} is locked by another process")
+                raise busy or TimeoutError(f"{path} is locked by another process")
             time.sleep(POLL_SECONDS)
         yield
     finally:

@@ -54,14 +54,11 @@ def ready(uri: str) -> Iterator[None]:
             f"There is no folder {path.parent} for the MLflow database {path.name}; create it, or change "
             "MLFLOW_TRACKING_URI."
         )
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(locks.held(path.parent, patience=PATIENCE_SECONDS))
-        except TimeoutError as error:
-            raise TrackingError(
-                f"Another process has been creating an MLflow database in {path.parent} for {PATIENCE_SECONDS:.0f} s; "
-                "stop it and try again."
-            ) from error
+    busy = TrackingError(
+        f"Another process has been creating an MLflow database in {path.parent} for {PATIENCE_SECONDS:.0f} s; stop it "
+        "and try again."
+    )
+    with locks.held(path.parent, patience=PATIENCE_SECONDS, busy=busy):
         if _is_missing(path):
             _create(path, uri)
         _check_schema(path, uri)
@@ -99,7 +96,7 @@ def _is_missing(path: Path) -> bool:
 
 
 def _create(path: Path, uri: str) -> None:
-    """Let MLflow create the database under another name and rename it, so that a killed process leaves no part of it.
+    """Create the database with MLflow under another name and rename it, so that a killed process leaves no part of it.
 
     Raises:
         TrackingError: The folder can't be written to.

@@ -1,4 +1,4 @@
-"""What a training shows: losses, speed and time of the steps since it was resumed, without made-up zeros."""
+"""Progress of a training: losses, speed and time of the steps since it was resumed, without made-up zeros."""
 
 import queue
 
