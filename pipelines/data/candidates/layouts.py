@@ -134,11 +134,11 @@ def assign_roles(images: Iterable[ImageFile]) -> list[Part]:
 
 
 def find_roots(parts: Sequence[Part], *, whole: bool = False) -> list[tuple[str, ...]]:
-    """Return the folders with a layout, so with pairs to train on; without any, one with a part of a layout.
+    """Return the folders that have a layout with pairs to train on; if there are none, one with a part of a layout.
 
     Args:
         parts: The images in all folders.
-        whole: Leave out parts of layouts, so that there may be no folder.
+        whole: Return no folder that has only a part of a layout.
     """
     sides: dict[tuple[str, ...], set[str]] = {}
     for _, role in parts:

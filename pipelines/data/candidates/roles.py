@@ -128,7 +128,7 @@ def _words(name: str) -> list[str]:
 
 
 class Stem(NamedTuple):
-    """A file's name without suffix, divided into what pairs it and what tells photo from map.
+    """A file's name without suffix, divided into the part that pairs it and those that distinguish photo and map.
 
     Attributes:
         key: The part that photo and map have in common.
