@@ -140,10 +140,17 @@ def watch_placement(requested: WorkerResources, notify: Callable[[str], None]) -
         yield
     finally:
         done.set()
-        watcher.join()
+        # It may wait for a cluster that has ended.
+        watcher.join(POLL_SECONDS)
 
 
 def _watch(requested: WorkerResources, notify: Callable[[str], None], done: threading.Event) -> None:
+    # The end of Ray is reported by those who wait for its workers.
+    with contextlib.suppress(RayError):
+        _report(requested, notify, done)
+
+
+def _report(requested: WorkerResources, notify: Callable[[str], None], done: threading.Event) -> None:
     since, notified = 0.0, False
     while not done.wait(POLL_SECONDS):
         states = _placement_states(requested)

@@ -85,7 +85,7 @@ def test_end_of_ray_is_one_sentence_with_the_newest_checkpoint(prepared):
         process.kill()
     began = time.monotonic()
     errors = running.end()
-    assert running.process.returncode == 2 and time.monotonic() - began < 60, errors
+    assert running.process.returncode == 2 and time.monotonic() - began < 100, errors
     step = int(running.checkpoints()[-1].name[5:])
     assert "Error: Ray ended during the training" in errors and "Traceback" not in errors
     assert (
