@@ -170,8 +170,8 @@ def _loss_gates(settings: PromotionConfig, scores: dict[str, NamedScores]) -> It
             value=lost,
             limit=limit,
             passed=lost <= limit,
-            sentence=f"{METRICS[name].title} is {mine:.4g} and the champion's {other:.4g}, a loss of {lost:.1%}; "
-            f"at most {limit:.1%} is allowed",
+            sentence=f"{METRICS[name].title} is {mine:.4g} and the champion's {other:.4g}, "
+            f"{'a loss' if lost > 0 else 'a gain'} of {abs(lost):.1%}; a loss of up to {limit:.1%} is allowed",
         )
 
 

@@ -73,6 +73,8 @@ def test_a_better_model_passes_and_its_gain_has_an_interval(checked):
     mine, other = (found.scores[name]["l1"] for name in ("challenger", "champion"))
     assert mine.value == 0 and 0 < gained.value < other.value
     assert "L1 gains" in gained.sentence and "over the champion" in gained.sentence
+    [psnr] = [gate for gate in found.gates if gate.name == "psnr lost"]
+    assert psnr.value < 0 and ", a gain of " in psnr.sentence
 
 
 def test_a_worse_model_fails_with_every_number(checked):
@@ -80,7 +82,7 @@ def test_a_worse_model_fails_with_every_number(checked):
     assert {"l1 gained", "psnr lost"} <= set(failed(found))
     [lost] = [gate for gate in found.failures if gate.name == "psnr lost"]
     assert lost.value > lost.limit == 0.02
-    assert "at most 2.0% is allowed" in lost.sentence
+    assert ", a loss of " in lost.sentence and "; a loss of up to 2.0% is allowed" in lost.sentence
     [gained] = [gate for gate in found.failures if gate.name == "l1 gained"]
     assert gained.value < 0 == gained.limit
 
