@@ -269,7 +269,8 @@ def _unavailable(error: Exception, uri: str) -> str:
 
 
 def _message(error: Exception) -> str:
-    return hide_passwords(" ".join(str(error).split()))[:300]
+    # SQLAlchemy appends the statement and a link.
+    return hide_passwords(" ".join(str(error).partition("[SQL:")[0].split()))[:300]
 
 
 def _log_data(pairs: PairIndex) -> None:
