@@ -1,4 +1,4 @@
-"""What all verbs share: a stdout for the result only, errors in JSON, and help that fits the terminal."""
+"""All verbs: a stdout for the result only, errors in JSON, and help that fits the terminal."""
 
 import json
 import os
