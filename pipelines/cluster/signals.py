@@ -56,7 +56,7 @@ def blocked_in_children() -> Iterator[None]:
 
 
 def end_on_term() -> None:
-    """Let TERM end this process as Ctrl-C does: with everything cleaned up. By default Python would end at once."""
+    """Make TERM end this process as Ctrl-C does, with everything cleaned up; by default Python would end at once."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
