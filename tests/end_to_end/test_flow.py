@@ -183,27 +183,8 @@ def test_every_variant_is_in_the_bundle_or_left_out_with_a_reason(run):
     assert manifest.palette is not None and "road" in manifest.palette.classes
 
 
-def test_a_champion_is_promoted_defended_and_pulled(finished_flow, run):
-    promoted = finished_flow.shell(next_commands(finished_flow.output)["make it the champion"])
-    assert promoted.returncode == 0, promoted.stderr
-    assert f"{MODEL} version 1 is now the champion" in promoted.stdout
-    pulled = finished_flow.shell(next_commands(promoted.stdout)["download it"])
-    assert pulled.returncode == 0, pulled.stderr
-    assert next_commands(pulled.stdout)["draw maps"] == "sat2map score PHOTOS MAPS --model champion"
-    champion = Bundle.open(finished_flow.folder / "champion").manifest
-    assert champion.run_id == run.run_id and champion.data_fingerprint == PairIndex.load(run.pairs_file).fingerprint
-    workspace = ("--set", f"workspace={WORKSPACE}", "--set", f"tracking.model_name={MODEL}")
-    assert finished_flow.sat2map("register", *workspace).returncode == 0
-    refused = finished_flow.sat2map("promote", "challenger", *workspace, "--json")
-    assert refused.returncode == 3 and "was not promoted; no alias was moved.\n  ✗ L1 " in refused.stderr
-    answer = json.loads(refused.stdout)
-    assert (answer["error"]["kind"], answer["error"]["exit_code"]) == ("promotion_refused", 3)
-    assert answer["decision"] == "refused" and not answer["judgement"]["gates"][0]["passed"]
-    back = finished_flow.sat2map("rollback", *workspace)
-    assert back.returncode == 2 and "no previous champion" in back.stderr
-
-
 def test_mlflow_serves_the_registered_model(finished_flow, run):
+    """Before the promotion, which removes the alias `challenger`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -229,6 +210,26 @@ def test_mlflow_serves_the_registered_model(finished_flow, run):
     finally:
         server.terminate()
         server.wait(30)
+
+
+def test_a_champion_is_promoted_and_pulled_and_another_is_refused(finished_flow, run):
+    promoted = finished_flow.shell(next_commands(finished_flow.output)["make it the champion"])
+    assert promoted.returncode == 0, promoted.stderr
+    assert f"{MODEL} version 1 is now the champion" in promoted.stdout
+    pulled = finished_flow.shell(next_commands(promoted.stdout)["download it"])
+    assert pulled.returncode == 0, pulled.stderr
+    assert next_commands(pulled.stdout)["draw maps"] == "sat2map score PHOTOS MAPS --model champion"
+    champion = Bundle.open(finished_flow.folder / "champion").manifest
+    assert champion.run_id == run.run_id and champion.data_fingerprint == PairIndex.load(run.pairs_file).fingerprint
+    again = ("--set", f"workspace={WORKSPACE} tracking.model_name=again")
+    assert finished_flow.sat2map("register", *again).returncode == 0
+    refused = finished_flow.sat2map("promote", "1", *again, "--set", "promotion.max_parity=1e-12", "--json")
+    assert refused.returncode == 3 and "was not promoted; no alias was moved.\n  ✗ " in refused.stderr
+    answer = json.loads(refused.stdout)
+    assert (answer["error"]["kind"], answer["error"]["exit_code"]) == ("promotion_refused", 3)
+    assert answer["decision"] == "refused" and not all(gate["passed"] for gate in answer["judgement"]["gates"])
+    back = finished_flow.sat2map("rollback", "--set", f"tracking.model_name={MODEL}")
+    assert back.returncode == 2 and "no previous champion" in back.stderr
 
 
 def _wait_for(address, server):
