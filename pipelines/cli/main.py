@@ -81,6 +81,8 @@ def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Matplotlib warns where the home folder can't be written to, as in many containers, and goes on without it.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    # MLflow warns that a user has no name, which is usual in containers.
+    logging.getLogger("mlflow.tracking.context.registry").setLevel(logging.ERROR)
     # Pillow warns of odd metadata in photos that it can read; photos that it can't read raise errors.
     warnings.filterwarnings("ignore", module="PIL")
     with output.reported():

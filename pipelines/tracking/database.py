@@ -148,8 +148,10 @@ def _schema(path: Path) -> str | None:
                 return None
             row = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchone()
     except sqlite3.Error as error:
+        is_locked = "locked" in str(error)
+        advice = "Another process uses it: wait for its end, and try again" if is_locked else "Move it away"
         raise TrackingError(
-            f"The MLflow database {path} can't be read: {error}. Move it away, or change MLFLOW_TRACKING_URI."
+            f"The MLflow database {path} can't be read: {error}. {advice}, or change MLFLOW_TRACKING_URI."
         ) from error
     return str(row[0]) if row else None
 
