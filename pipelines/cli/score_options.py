@@ -1,5 +1,6 @@
 """Options of the `score` verb: their declarations, checks and conversion to settings."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -262,6 +263,8 @@ def _scene_reading(request: ScoreRequest) -> "SceneReading":
     bands = _numbers("--bands", request.bands)
     if bands and (len(bands) not in (1, 3) or not all(number >= 1 and number.is_integer() for number in bands)):
         raise ConfigError(f"--bands {request.bands} is not one band number or three; write them as 3,2,1.")
+    if request.resolution is not None and not math.isfinite(request.resolution):
+        raise ConfigError(f"--resolution {request.resolution} is not a size in metres; write a number such as 0.5.")
     return SceneReading(
         resolution=request.resolution,
         bands=tuple(int(number) for number in bands) or None,
