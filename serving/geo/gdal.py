@@ -1,5 +1,6 @@
 """GDAL's configuration, and its exceptions as short sentences."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ def gdal() -> Iterator[None]:
     The variables PROJ_DATA, PROJ_LIB and GDAL_DATA have no effect: they often name the data of another installation,
     such as QGIS or conda, whose version may differ.
     """
+    # A drawing waited forever for the threads of OpenJPEG; without them, the thread that reads decodes too.
+    os.environ.setdefault("OPJ_NUM_THREADS", "0")
     import rasterio
     from rasterio.env import GDALDataFinder, PROJDataFinder, set_proj_data_search_path, setenv
 

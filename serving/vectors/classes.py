@@ -11,7 +11,7 @@ from model.io.images import short_name
 from model.io.progress import SILENT, Progress
 from model.palette import cells, nearest_classes
 from model.spec import Palette
-from serving.geo.gdal import gdal_errors
+from serving.geo.gdal import gdal_errors, reason
 
 Codes = NDArray[np.uint8]
 """The class of each pixel, numbered from 1 in the palette's order."""
@@ -56,7 +56,7 @@ def read_classes(
             visible = dataset.dataset_mask(window=window) > 0
         except gdal_errors() as error:
             raise DataError(
-                f"{short_name(path)} is broken or truncated below row {top} ({error}); draw the scene again."
+                f"{short_name(path)} is broken or truncated below row {top} ({reason(error)}); draw the scene again."
             ) from error
         part[:] = np.where(visible, table[cells(colours)] + 1, NOTHING)
     return codes

@@ -15,6 +15,7 @@ from model.errors import ConfigError, DataError
 from model.io.files import check_writable, new_file
 from model.spec import Frozen, Palette
 from serving.geo.antimeridian import DIGITS
+from serving.geo.gdal import reason
 from serving.vectors.geopackage import check_geopackage, copy_of
 
 FORMATS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
@@ -121,7 +122,9 @@ def write_features(features: Mapping[str, Features], palette: Palette, out: Path
             out.chmod(mode)
         return stored
     except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
+        raise DataError(
+            f"{out} can't be written ({reason(error)}); choose another folder or free some space."
+        ) from error
 
 
 def read_crs(file: Path) -> str:
