@@ -16,6 +16,8 @@ from PIL import Image
 from pipelines.config.schema import RunConfig
 from tests.fixtures.project import PROJECT
 
+pytestmark = pytest.mark.slow
+
 CALLS = """
 import json, os, shutil, sys, traceback
 from pathlib import Path
