@@ -125,13 +125,13 @@ def inference(
         scene=scene,
         start_seconds=start_seconds,
     )
-    _write(result, config.workspace / "bench")
-    return result
+    return _written(result, config.workspace / "bench")
 
 
-def _write(result: InferenceBench, folder: Path) -> None:
+def _written(result: InferenceBench, folder: Path) -> InferenceBench:
     write_text(folder / "inference.json", result.model_dump_json(indent=2))
     write_text(folder / "inference.md", inference_table(result))
+    return result
 
 
 def _session_speeds(
