@@ -55,8 +55,7 @@ def test_beating_a_baseline_follows_the_direction_of_the_score(values, outcome):
         (EQUAL, "Does not beat every trivial baseline: ties with mean map in all 5 scores, on 4 held-out pairs."),
         (
             BETTER | {"psnr": 20, "kernel_lite0": 3},
-            "SSIM, but loses to mean map in Kernel Lite0, and ties with mean map in "
-            "PSNR, on 4 held-out pairs.",
+            "SSIM, but loses to mean map in Kernel Lite0, and ties with mean map in PSNR, on 4 held-out pairs.",
         ),
         (BETTER | {"kernel_lite0": 3}, "Beats every trivial baseline in L1 and SSIM, but loses to"),
         (BETTER | {"kernel_lite0": 3}, "but loses to mean map in Kernel Lite0, on 4 held-out pairs."),
