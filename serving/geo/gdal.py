@@ -12,11 +12,13 @@ from model.io.images import short_name
 
 MAX_REASON = 200
 """Maximum length of a reason, in characters."""
-# Sidecar files are neither read nor written; the cache holds decoded pixels for a few rows of tiles only.
+CACHE_BYTES = 256 * 2**20
+"""Size of GDAL's cache of decoded blocks, which holds a few rows of them."""
+# Sidecar files are neither read nor written. rasterio takes the number for bytes, GDAL itself would for megabytes.
 _OPTIONS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
-    "GDAL_CACHEMAX": 256,
+    "GDAL_CACHEMAX": CACHE_BYTES,
     "PROJ_NETWORK": "OFF",
 }
 _REPLACEMENTS = {

@@ -11,9 +11,10 @@ import rasterio
 from rasterio._err import CPLE_AppDefinedError
 from rasterio.errors import CRSError, RasterioIOError
 
-from serving.geo.gdal import MAX_REASON, reason
+from serving.geo.gdal import MAX_REASON, gdal, reason
+from serving.geo.imagery import open_imagery
 from tests.fixtures.project import PROJECT
-from tests.fixtures.scenes import as_photo, noise, opening_error, read_scene, write_scene
+from tests.fixtures.scenes import as_photo, noise, opening_error, read_scene, write_rgb, write_scene
 
 
 def run(program, **variables):
@@ -129,3 +130,13 @@ def test_other_texts_that_are_not_utf_8_are_no_matter(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"Strasse", b"Stra\xdfe|"))
     photo, _, imagery = read_scene(path)
     assert np.array_equal(photo, as_photo(bands)) and imagery.taken == {"TIFFTAG_DATETIME": "2024:06:01 12:00:00"}
+
+
+def test_blocks_that_were_decoded_are_kept_for_the_next_windows(tmp_path):
+    bands = noise(3, 256, 512)
+    path = write_rgb(tmp_path / "scene.tif", bands, tiled=True, blockxsize=256, blockysize=256, compress="deflate")
+    with gdal(), open_imagery(path) as imagery:
+        imagery.read(0, 0, 64, 512)
+        # Whatever is read from now on comes from the cache.
+        os.truncate(path, 0)
+        assert np.array_equal(imagery.read(100, 0, 64, 512), as_photo(bands)[100:164])
