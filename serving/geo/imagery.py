@@ -195,7 +195,7 @@ def open_imagery(
     """Open a GeoTIFF as a photo, inside `gdal()`.
 
     Args:
-        path: The file; sidecar files are ignored.
+        path: The file. Sidecar files are not read, but those next to a `Path` that matter are in the warnings.
         content: The content of the file, if it is not to be read from a disk.
         resolution: Metres on the ground of a pixel of the photo; None for the file's own pixels.
         bands: One or three band numbers, from 1; None for the rule of `serving.geo.bands`.
@@ -225,7 +225,8 @@ def open_imagery(
             if pages:
                 imagery.warnings.append(f"{name} has {pages} pages; the first is drawn.")
             if isinstance(path, Path):
-                imagery.warnings += find_sidecars(path, dataset)
+                # A photo in memory becomes a map without a location.
+                imagery.warnings += find_sidecars(path, dataset, located=content is None)
             imagery.warnings += _find_warnings(dataset, name, imagery.colours, bands=bands, stretch=stretch)
         yield imagery
 

@@ -29,9 +29,19 @@ class Sidecar(NamedTuple):
     options: str = ""
 
 
-def find_sidecars(scene: Path, dataset: Any) -> Iterator[str]:  # noqa: ANN401 - a rasterio dataset
-    """Yield a warning that names the sidecar files that would change an opened scene, if there are any."""
-    found = [*_masks(scene, dataset), *_metadata(scene, dataset), *_locations(scene, dataset)]
+def find_sidecars(
+    scene: Path,
+    dataset: Any,  # noqa: ANN401 - a rasterio dataset
+    *,
+    located: bool = True,
+) -> Iterator[str]:
+    """Yield a warning that names the sidecar files that would change an opened scene, if there are any.
+
+    Those with a location only are left out unless the map is `located`.
+    """
+    found = [*_masks(scene, dataset), *_metadata(scene, dataset, located=located)]
+    if located:
+        found += _locations(scene, dataset)
     if not found:
         return
     files = " and ".join(f"{sidecar.path.name} ({sidecar.content})" for sidecar in found)
@@ -71,7 +81,7 @@ def _locations(scene: Path, dataset: Any) -> Iterator[Sidecar]:  # noqa: ANN401
         yield Sidecar(system, "a coordinate system", f" -a_srs {shlex.quote(str(system))}")
 
 
-def _metadata(scene: Path, dataset: Any) -> Iterator[Sidecar]:  # noqa: ANN401
+def _metadata(scene: Path, dataset: Any, *, located: bool) -> Iterator[Sidecar]:  # noqa: ANN401
     """Yield the file with GDAL's metadata (.aux.xml) if it would change a scene; often it holds statistics only."""
     path = _first(scene.with_name(scene.name + suffix) for suffix in _spellings(".aux.xml"))
     if path is None:
@@ -83,7 +93,7 @@ def _metadata(scene: Path, dataset: Any) -> Iterator[Sidecar]:  # noqa: ANN401
         return
     kinds = {kind.name for kind in dataset.colorinterp}
     changes = {
-        "a location": _moves(text, dataset),
+        "a location": located and _moves(text, dataset),
         "a nodata value": dataset.nodata is None and "<NoDataValue" in text,
         "colours": not kinds & {"red", "palette"} and re.search(r"<Color(Interp|Table)>", text),
         "band names": not (any(dataset.descriptions) or "red" in kinds) and "<Description>" in text,

@@ -172,7 +172,8 @@ class ImageScorer:
     def _read(self, task: Task, *, max_pixels: int | None = None, max_bytes: int | None = None) -> ReadPhoto | Outcome:
         """Read a photo of at most so many pixels and bytes, by default of those that `model.io.images` allows."""
         began, location = time.perf_counter(), task.photo.location
-        path, content = location.name_path, location.read_bytes(limit=max_bytes)
+        path = location.name_path if location.is_remote else location.path
+        content = location.read_bytes(limit=max_bytes)
         format, georeferenced = images.check_format(path, content, (*PHOTOS, *RASTERS)), is_georeferenced(content)
         if georeferenced and self._settings.format == "tiff":
             advice = "" if task.becomes_tiff else "; give it the suffix .tif to draw it as a scene"

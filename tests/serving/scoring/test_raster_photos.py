@@ -95,6 +95,16 @@ def test_warnings_about_a_photo_are_in_the_report_and_in_its_outcome(bundle, pho
     assert np.array_equal(pixels(maps / "pages.png"), negative(noise(5)))
 
 
+def test_a_mask_next_to_a_photo_is_named_but_not_a_location(bundle, photos, maps):
+    path = write_survey(photos / "masked.tif", noise_bands(3, 40, 50))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        file.write_mask(np.zeros((40, 50), np.uint8))
+    write_survey(photos / "plain.tif", noise_bands(3, 40, 50), crs=None, transform=None)
+    (photos / "plain.tfw").write_text("0.5\n0\n0\n-0.5\n500000.25\n599999.75\n")
+    (warning,) = [text for text in draw(bundle, photos, maps).warnings if "next to it" in text]
+    assert "masked.tif.msk (a mask)" in warning
+
+
 def test_the_format_of_a_photo_is_that_of_its_content(bundle, photos, maps):
     bands = noise_bands(3, 40, 50)
     write_survey(photos / "tiff.jpg", bands)
