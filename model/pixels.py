@@ -12,6 +12,10 @@ Tensor = NDArray[np.float32]
 """Inputs and outputs of the network: RGB, float32 in [-1, 1], the last axis is 3."""
 
 
+SCALING = "level / 127.5 - 1"
+"""Formula of `to_tensor`, for messages."""
+
+
 def to_tensor(pixels: Pixels) -> Tensor:
     """Scale uint8 pixels of any shape to float32 in [-1, 1]."""
     return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)

@@ -5,6 +5,7 @@ import onnx
 from onnx import TensorProto
 
 from model.graph.builder import Graph, Wiring
+from model.pixels import SCALING
 
 LIMIT = 1.01
 """Largest absolute value that is taken; one level of 255 is 0.0078."""
@@ -25,7 +26,7 @@ def check_range(model: onnx.ModelProto) -> onnx.ModelProto:
     beyond = graph.add("Greater", [largest, limit], "range.beyond")
     index = graph.add("Cast", [beyond], "range.index", to=TensorProto.INT64)
     graph.add("Gather", [one, index], "range.factor")
-    graph.nodes[-1].name = f"{photo} must hold RGB in [-1, 1]: level / 127.5 - 1"
+    graph.nodes[-1].name = f"{photo} must hold RGB in [-1, 1]: {SCALING}"
     graph.add("Mul", [photo, "range.factor"], "range.checked")
     for node in nodes:
         copy = onnx.NodeProto()

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from model.bundle import BundleManifest
 from model.errors import MissingStepError
+from model.pixels import SCALING
 from pipelines.config import next_commands
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
@@ -102,7 +103,7 @@ def with_decision(description: str, decision: str, sentences: Iterable[str]) -> 
 def _range(manifest: BundleManifest) -> str:
     """Describe the values of the input tensor."""
     tensors, side = manifest.signature, manifest.network.image_size
-    values = "levels of 0 to 255" if tensors.dtype == "uint8" else "values in [-1, 1] (level / 127.5 - 1)"
+    values = "levels of 0 to 255" if tensors.dtype == "uint8" else f"values in [-1, 1] ({SCALING})"
     return f"{side} x {side} RGB {values}"
 
 

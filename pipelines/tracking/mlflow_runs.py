@@ -33,6 +33,13 @@ from pipelines.tracking.loss_curve import StepLosses
 PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
 BATCH = 150 * len(LOSSES)
 """Metrics in one request, which MLflow logs completely or not at all; its own limit is 1000."""
+LOG_LEVELS = {
+    "alembic": logging.WARNING,
+    "mlflow": logging.WARNING,
+    # It logs the traceback of every error of the database, which is raised as well.
+    "mlflow.store.db.utils": logging.CRITICAL,
+    "urllib3": logging.ERROR,
+}
 SHORT_TIMEOUTS = HeldVariables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"})
 """Settings with which requests fail within seconds. MLflow's own retries take minutes, and its client reads both
 settings only from the environment, at every request."""
@@ -91,7 +98,7 @@ def connect() -> str:
         ConfigError: The run is on a cluster, and MLflow would write to a local file.
         TrackingError: The server does not answer, or rejects the request; or the database can't be used.
     """
-    for name, level in {"alembic": logging.WARNING, "mlflow": logging.WARNING, "urllib3": logging.ERROR}.items():
+    for name, level in LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
     if os.environ.get("RAY_ADDRESS", "") not in ("", "local"):
         check_shared()

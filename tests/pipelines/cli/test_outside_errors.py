@@ -56,13 +56,13 @@ def test_a_full_disk_is_explained_without_a_name():
     assert found == f"{expected} {tempfile.gettempdir()}."
 
 
-def test_a_machine_without_a_temporary_folder_is_explained():
+def test_a_machine_without_a_temporary_folder_is_explained(tmp_path):
     code = "import tempfile; from unittest.mock import patch; from pipelines.cli.errors.outside import explain\n"
-    code += "tempfile._candidate_tempdir_list = lambda: ['/missing']\n"
+    code += f"tempfile._candidate_tempdir_list = lambda: [{str(tmp_path / 'missing')!r}]\n"
     code += "try: tempfile.gettempdir()\nexcept OSError as error: print(explain(error).message)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == (
-        "No usable temporary directory found in ['/missing']; set TMPDIR to a folder that you may write to.\n"
+        f"No usable temporary directory found in ['{tmp_path}/missing']; set TMPDIR to a folder that you may write to.\n"
     )
 
 
