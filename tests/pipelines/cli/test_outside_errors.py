@@ -61,9 +61,8 @@ def test_a_machine_without_a_temporary_folder_is_explained(tmp_path):
     code += f"tempfile._candidate_tempdir_list = lambda: [{str(tmp_path / 'missing')!r}]\n"
     code += "try: tempfile.gettempdir()\nexcept OSError as error: print(explain(error).message)"
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
-    assert done.stdout == (
-        f"No usable temporary directory found in ['{tmp_path}/missing']; set TMPDIR to a folder that you may write to.\n"
-    )
+    found = f"No usable temporary directory found in ['{tmp_path}/missing']"
+    assert done.stdout == f"{found}; set TMPDIR to a folder that you may write to.\n"
 
 
 def test_a_user_without_a_home_folder_is_explained(monkeypatch):
