@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.errors import DataError
+from model.errors import DataError, StorageError
 from model.io import files
 from model.io.addresses import hide_passwords, is_address, refuse_password
 from model.io.progress import stage
@@ -110,8 +110,9 @@ def _fetch(url: str, path: Path, *, sha256: str) -> None:
                 )
     except requests.RequestException as error:
         raise DataError(f"{shown} can't be fetched ({hide_passwords(str(error))}); try again, or {manually}") from error
-    except OSError as error:
-        raise DataError(f"{path} can't be written ({error}); set XDG_CACHE_HOME to a writable folder.") from error
+    except (OSError, StorageError) as error:
+        reason = error.__cause__ if isinstance(error, StorageError) else error
+        raise DataError(f"{path} can't be written ({reason}); set XDG_CACHE_HOME to a writable folder.") from error
 
 
 def _download(url: str, path: Path) -> None:

@@ -50,7 +50,7 @@ def test_baselines_are_scored_like_the_model(measured):
     found = measured(1.0)
     assert np.array_equal(found.drawn, found.sources)
     assert found.scores.model == found.scores.baselines["source_copied"]
-    assert {name for baseline, name in found.scores.lost() if baseline == "source_copied"} == set(found.scores.model)
+    assert {name for baseline, name in found.scores.tied() if baseline == "source_copied"} == set(found.scores.model)
     baselines = np.abs(found.sources.astype(int) - found.targets).mean()
     assert found.scores.model["l1"].value == pytest.approx(baselines)
 
