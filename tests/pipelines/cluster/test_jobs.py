@@ -262,7 +262,9 @@ def test_ctrl_c_leaves_the_job_running_and_prints_how_to_follow_and_stop_it(clus
 def join(cluster, access):
     """Join a cluster in a process of its own; return its exit code, stdout and stderr."""
     mine = {"RAY_ADDRESS": cluster.ray_address, "PYTHONPATH": str(PROJECT), "HOME": "/none"} | access
-    done = subprocess.run([sys.executable, "-c", JOIN], env=os.environ | mine, capture_output=True, text=True)
+    # Another test's cluster in this process may have set a token.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    done = subprocess.run([sys.executable, "-c", JOIN], env=others | mine, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 
