@@ -2,7 +2,13 @@
 
 import signal
 
+# Before TensorFlow: it exports the functions of a SQLite without spatial indexes, which these would use instead of their
+# own if they were loaded later, and crash. No command draws polygons in a process with TensorFlow.
+import sqlite3  # noqa: F401
+
+import pyogrio  # noqa: F401
 import pytest
+import rasterio  # noqa: F401
 
 from pipelines.config import telemetry
 
