@@ -2,8 +2,8 @@
 
 import signal
 
-# Before TensorFlow: it exports the functions of a SQLite without spatial indexes, which these would use instead of their
-# own if they were loaded later, and crash. No command draws polygons in a process with TensorFlow.
+# Before TensorFlow: it exports the functions of a SQLite without spatial indexes. Loaded later, these would use them
+# instead of their own, and crash. No command draws polygons in a process with TensorFlow.
 import sqlite3  # noqa: F401
 
 import pyogrio  # noqa: F401
