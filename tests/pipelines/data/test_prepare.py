@@ -103,9 +103,9 @@ def test_another_sample_has_a_folder_of_its_own(painted, override, name):
 
 def test_a_folder_is_not_copied(tmp_path):
     source = fill(tmp_path / "my pairs")
-    index = prepare(settings(tmp_path / "work", f"data.source={source}"))
+    index = prepare(settings(tmp_path / "workspace", f"data.source={source}"))
     assert (index.source, len(index.train), len(index.val)) == (str(source), 4, 3)
-    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "workspace").iterdir()) == [
         "pairs.json",
         "prepared.json",
         "rejected.csv",
@@ -115,27 +115,27 @@ def test_a_folder_is_not_copied(tmp_path):
 def test_a_tilde_is_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     fill(tmp_path / "pairs")
-    assert len(prepare(settings(tmp_path / "work", "data.source=~/pairs")).train) == 4
+    assert len(prepare(settings(tmp_path / "workspace", "data.source=~/pairs")).train) == 4
 
 
 def test_rejected_files_are_listed_with_the_reason(tmp_path, caplog):
     source = fill(tmp_path / "pairs", (("train", 20), ("val", 3)))
     (source / "train" / "bad.png").write_bytes(b"no image")
-    index = prepare(settings(tmp_path / "work", f"data.source={source}"))
+    index = prepare(settings(tmp_path / "workspace", f"data.source={source}"))
     assert len(index.train) == 20
-    (row,) = rejected(tmp_path / "work")
+    (row,) = rejected(tmp_path / "workspace")
     assert row["name"] == "train/bad" and "unknown format" in row["reason"]
-    assert caplog.messages == [f"1 of 24 pairs can't be used; see {tmp_path}/work/rejected.csv."]
+    assert caplog.messages == [f"1 of 24 pairs can't be used; see {tmp_path}/workspace/rejected.csv."]
 
 
 def test_unused_images_and_doubtful_pairs_are_reported(tmp_path, caplog):
     source = fill(tmp_path / "pairs", (("train", 4), ("val", 3), ("test", 2)))
     Image.new("RGB", (2 * SIDE, SIDE)).save(source / "train" / "black.png")
-    index = prepare(settings(tmp_path / "work", f"data.source={source}"))
+    index = prepare(settings(tmp_path / "workspace", f"data.source={source}"))
     assert [item.name for item in index.unused] == ["test/"] and len(index.warnings) == 2
     assert caplog.messages[0] == "Not used: test/ 2 images: val/ is held out."
     assert caplog.messages[1].startswith("Warning: 1 of 8 photos is entirely black (train/black). Scale")
-    assert PairIndex.load(tmp_path / "work" / "pairs.json") == index
+    assert PairIndex.load(tmp_path / "workspace" / "pairs.json") == index
 
 
 def test_min_good_is_a_setting(tmp_path):
@@ -143,14 +143,14 @@ def test_min_good_is_a_setting(tmp_path):
     (source / "train" / "bad.png").write_bytes(b"no image")
     (source / "train" / "worse.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"at least 90 % must be good \(data.min_good\)"):
-        prepare(settings(tmp_path / "work", f"data.source={source}"))
-    assert len(prepare(settings(tmp_path / "work", f"data.source={source} data.min_good=0.8")).rejected) == 2
+        prepare(settings(tmp_path / "workspace", f"data.source={source}"))
+    assert len(prepare(settings(tmp_path / "workspace", f"data.source={source} data.min_good=0.8")).rejected) == 2
 
 
 def test_val_fraction_is_a_setting(tmp_path):
     source = fill(tmp_path / "pairs", (("train", 40),))
     held = [
-        len(prepare(settings(tmp_path / "work", f"data.source={source} data.val_fraction={share}")).val)
+        len(prepare(settings(tmp_path / "workspace", f"data.source={source} data.val_fraction={share}")).val)
         for share in (0.3, 0.7)
     ]
     assert 3 <= held[0] < 20 < held[1] < 40
@@ -159,23 +159,23 @@ def test_val_fraction_is_a_setting(tmp_path):
 def test_a_pair_smaller_than_the_network_is_refused(tmp_path):
     source = fill(tmp_path / "pairs")
     with pytest.raises(DataError, match="a half has 32x32 pixels; at least 64x64 are needed"):
-        prepare(settings(tmp_path / "work", f"data.source={source} network.image_size=64"))
+        prepare(settings(tmp_path / "workspace", f"data.source={source} network.image_size=64"))
 
 
 def test_too_few_held_out_pairs_stop_before_anything_is_written(tmp_path):
     source = fill(tmp_path / "pairs", (("train", 4), ("val", 2)))
     with pytest.raises(DataError) as stopped:
-        prepare(settings(tmp_path / "work", f"data.source={source}"))
+        prepare(settings(tmp_path / "workspace", f"data.source={source}"))
     assert str(stopped.value).startswith(f"{source} has 2 held-out pairs; confidence intervals need at least 3.")
-    assert "data.val_fraction" in str(stopped.value) and not (tmp_path / "work").exists()
+    assert "data.val_fraction" in str(stopped.value) and not (tmp_path / "workspace").exists()
 
 
 def test_a_failure_keeps_the_earlier_index(tmp_path):
     source = fill(tmp_path / "pairs")
-    index = prepare(settings(tmp_path / "work", f"data.source={source}"))
+    index = prepare(settings(tmp_path / "workspace", f"data.source={source}"))
     with pytest.raises(DataError, match="There is no folder"):
-        prepare(settings(tmp_path / "work", f"data.source={tmp_path / 'nowhere'}"))
-    assert PairIndex.load(Workspace(tmp_path / "work").pairs_file) == index
+        prepare(settings(tmp_path / "workspace", f"data.source={tmp_path / 'nowhere'}"))
+    assert PairIndex.load(Workspace(tmp_path / "workspace").pairs_file) == index
 
 
 # Kaggle
@@ -193,6 +193,6 @@ def test_a_kaggle_address_is_downloaded(tmp_path, monkeypatch):
     fill(versions / "versions" / "3" / "maps")
     (versions / "3.complete").touch()
     address = "kaggle://owner/name/versions/3#maps"
-    index = prepare(settings(tmp_path / "work", f"data.source={address}"))
+    index = prepare(settings(tmp_path / "workspace", f"data.source={address}"))
     assert (index.source, len(index.train), len(index.val)) == (address, 4, 3)
     assert versions in index.train[0].files[0].path.parents
