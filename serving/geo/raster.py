@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from model.errors import DataError
 from model.io.images import short_name
-from serving.geo.gdal import forget_errors, gdal_errors, metadata_errors, reason
+from serving.geo.gdal import check_path, forget_errors, gdal_errors, metadata_errors, reason
 from serving.geo.headers import COMPRESSION, Tags, check_codestream, read_tags
 
 MAX_PIXELS = 4_000_000_000
@@ -91,7 +91,8 @@ def _open_file(path: PurePath, content: bytes | None) -> Iterator[tuple[IO[bytes
         yield io.BytesIO(content), len(content)
         return
     file = Path(path)
-    if not file.is_file() or str(file.absolute()).startswith("/vsi"):
+    check_path(file)
+    if not file.is_file():
         raise DataError(f"{short_name(path)} is missing or not a regular file; name a TIFF or JPEG 2000 file.")
     try:
         opened = file.open("rb")
