@@ -177,7 +177,10 @@ def find_unused_range(path: PurePath, content: bytes, image: Image.Image) -> str
     """Return a warning if a decoded PNG of 16 bits is almost black because its values need fewer; empty otherwise."""
     if identify(content) != PNG or content[_PNG_DEPTH] != 16:
         return ""
-    highest = max(band[1] for band in image.getextrema())  # type: ignore[index]
+    if image.info.get("transparency") is not None or content[_PNG_DEPTH + 1] in (4, 6):
+        # Transparent pixels have become white.
+        image = _open(PNG, content).convert("RGBA")
+    highest = max(band[1] for band in image.getextrema()[:3])  # type: ignore[index]
     if highest >= _DIM:
         return ""
     return (

@@ -201,6 +201,8 @@ def check_scene_options(request: ScoreRequest) -> None:
         "--cpus-per-actor": request.cpus_per_actor,
     }
     _refuse(options, "no effect on a single scene, which is drawn on this machine, window by window, into a GeoTIFF")
+    if not request.vector:
+        _refuse({"--classes": request.classes}, "no effect without --vector")
 
 
 def check_photo_options(request: ScoreRequest) -> None:

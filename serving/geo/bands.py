@@ -1,8 +1,8 @@
 """The bands of a scene that become red, green and blue, and the values that become black and white.
 
 Bands: the requested ones; or those that the file marks as red, green and blue; or those that it describes so ("Red",
-"green band", "B", or Sentinel-2's "B04", "B03" and "B02"); or the first three; or, of fewer than three, the first for
-all colours. Alpha is never chosen. Palettes are looked up, and GDAL decodes CMYK to RGB.
+"green band", "B", Sentinel-2's "B04", "B03" and "B02", or wavelengths such as "665 nm"); or the first three; or, of
+fewer than three, the first for all colours. Alpha is never chosen. Palettes are looked up, and GDAL decodes CMYK.
 
 Values: 8 bits are kept. Others are stretched, each band between two percentiles of its valid values, by default 2
 and 98, as GIS viewers usually show 16-bit scenes.
@@ -26,6 +26,10 @@ SAMPLE_SIDE = 2048
 INKS = ("cyan", "magenta", "yellow")
 """Bands of a printed image, 0 where there is no ink; of 8 bits, GDAL converts them to red, green and blue."""
 _NAMES = {"red": {"red", "r", "b04"}, "green": {"green", "g", "b03"}, "blue": {"blue", "b", "b02"}}
+_SENTINEL_2 = {"b02", "b03", "b04"}
+_WAVELENGTHS = {"red": (620, 690), "green": (520, 600), "blue": (450, 515)}
+"""Ranges of the wavelengths of the colours, in nanometres."""
+_WAVELENGTH = re.compile(r"(?<![\d.])(?:(?P<nm>\d{3}(?:\.\d+)?)\s*nm|(?P<um>0?\.\d{2,4})\s*[uµμ]m)\b", re.IGNORECASE)
 _FILLERS = {"band", "channel", "colour", "color", "reflectance", "surface", "toa", "sr", "nm", "um"}
 
 
@@ -114,9 +118,24 @@ def described_bands(dataset: Any) -> tuple[int, ...] | None:  # noqa: ANN401
     return tuple(numbers[0] for numbers in found) if all(found) else None
 
 
+def names_no_colours(dataset: Any) -> bool:  # noqa: ANN401
+    """Return whether a file of three or more bands names them all, but not as colours, and marks none as a colour."""
+    marked = {kind.name for kind in dataset.colorinterp} & {*_NAMES, *INKS, "palette"}
+    names = [_shorten(text or "") for text in dataset.descriptions]
+    # "Band 1" is no name.
+    own = [name for name in names if any(word not in _FILLERS and not word.isdigit() for word in name.split())]
+    return len(names) >= 3 and len(own) == len(names) and not marked and described_bands(dataset) is None
+
+
 def _shorten(description: str) -> str:
-    """Return a description in lower case, without words that say no more than that it is a band."""
+    """Return the colour of a description's wavelength, or its words in lower case without those like "band"."""
+    if wavelength := _WAVELENGTH.search(description):
+        length = float(wavelength["nm"] or 1000 * float(wavelength["um"]))
+        found = (colour for colour, (low, high) in _WAVELENGTHS.items() if low <= length <= high)
+        return next(found, "another wavelength")
     words = re.findall(r"[^\W_]+", description.casefold())
+    if sentinel := _SENTINEL_2.intersection(words):
+        return min(sentinel)
     kept = [word for word in words if word not in _FILLERS and not re.search(r"\d", word)]
     # A number counts only if there is nothing else.
     return " ".join(kept or words)

@@ -5,10 +5,10 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from model.errors import DataError
-from model.io.images import short_name
+from model.io.images import printable, short_name
 
 MAX_REASON = 200
 """Maximum length of a reason, in characters."""
@@ -58,6 +58,23 @@ def gdal() -> Iterator[None]:
         if own_proj := PROJDataFinder().search_wheel():
             set_proj_data_search_path(own_proj)
         yield
+
+
+def check_path(path: Path) -> None:
+    """Check that GDAL takes a path for that of a file: in UTF-8, and not one of its virtual files.
+
+    Raises:
+        DataError: It does not.
+    """
+    whole = str(path.absolute())
+    try:
+        whole.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{printable(str(path))} is not a name in UTF-8, which scenes and polygons need; rename it."
+        ) from error
+    if whole.startswith("/vsi"):
+        raise DataError(f"{path} names a virtual file of GDAL; choose another folder.")
 
 
 def gdal_errors() -> tuple[type[Exception], ...]:

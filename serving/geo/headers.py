@@ -19,7 +19,7 @@ MAX_BOX = 2**20
 """Maximum number of bytes read from a box."""
 GEOTIFF_BOX = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
 """UUID of the box that holds a georeference as a GeoTIFF (OGC 05-047r3 names it GeoJP2)."""
-PIXEL_SCALE, TRANSFORMATION, GEO_KEYS = 33550, 34264, 34735
+PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
 COMPRESSION, ORIENTATION, EXTRA_SAMPLES = 259, 274, 338
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}
 Tags = dict[int, tuple[int, ...]]
@@ -51,7 +51,7 @@ def is_georeferenced(image: Path | bytes) -> bool:
 def _is_located(file: IO[bytes], size: int) -> bool:
     tags = read_tags(file)
     if tags:
-        return GEO_KEYS in tags and bool({PIXEL_SCALE, TRANSFORMATION} & tags.keys())
+        return GEO_KEYS in tags and bool({PIXEL_SCALE, TRANSFORMATION, TIE_POINTS} & tags.keys())
     file.seek(0)
     if file.read(8)[4:] != b"jP  ":
         return False

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.errors import ConfigError, DataError
 from model.io.images import short_name
 from model.pixels import Pixels
-from serving.geo.bands import INKS, Colours, choose_bands, choose_colours, described_bands
+from serving.geo.bands import INKS, Colours, choose_bands, choose_colours, described_bands, names_no_colours
 from serving.geo.footprint import PixelSize, measure_pixel
 from serving.geo.gdal import gdal_errors, metadata_errors, reason
 from serving.geo.grid import Grid, find_gap
@@ -227,7 +227,7 @@ def open_imagery(
             if isinstance(path, Path):
                 # A photo in memory becomes a map without a location.
                 imagery.warnings += find_sidecars(path, dataset, located=content is None)
-            imagery.warnings += _find_warnings(dataset, name, imagery.colours, bands=bands, stretch=stretch)
+            imagery.warnings += _find_warnings(dataset, name, imagery.colours, opacity, bands=bands, stretch=stretch)
         yield imagery
 
 
@@ -240,11 +240,22 @@ def _find_warnings(
     dataset: Any,  # noqa: ANN401
     name: str,
     colours: Colours,
+    opacity: Opacity,
     *,
     bands: tuple[int, ...] | None,
     stretch: tuple[float, float] | None,
 ) -> Iterator[str]:
     """Yield what a user may not expect of how a scene is read."""
+    if opacity.range.is_faint:
+        full, largest = opacity.range
+        yield (
+            f"The alpha band of {name} reaches {largest:g} where {full:g} is opaque, so its map is almost transparent; "
+            f"if {largest:g} is meant to be opaque, scale the band (gdal_translate -scale_{opacity.band} 0 {largest:g} "
+            f"0 {full:g})."
+        )
+    if bands is None and names_no_colours(dataset):
+        drawn, names = ",".join(map(str, colours.bands)), ", ".join(dataset.descriptions[:4])
+        yield f"The bands of {name} ({names}) are not named red, green and blue; {drawn} are drawn: see --bands."
     if stretch and colours.palette is not None:
         yield f"--stretch has no effect on {name}: its colours are those of its palette."
     if bands is None and dataset.colorinterp[colours.bands[0] - 1].name in INKS:

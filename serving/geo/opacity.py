@@ -3,20 +3,37 @@
 A pixel is empty where alpha or the mask is 0, and where all drawn bands are nodata, whatever other bands hold there.
 
 The value of an alpha band that means opaque does not follow from its type: 12 bits are stored as 16, and 8 bits as
-floats. It is found once for the whole scene, from the largest value of the band: 1 or 255 if no value is larger; else
-the range of the bits that the file states (NBITS); else the largest value itself if it has only ones in binary, such as
-4095; else the type's largest value, and for floats 65535 or 4294967295.
+floats. It is found once for the whole scene, from the largest value of the band: 1 or 255 if no value is larger (of
+floats, 1 if none is larger than 1.5, as resampling may overshoot); else the range of the bits that the file states
+(NBITS); else the largest value itself if it has only ones in binary, such as 4095; else the type's largest value, and
+for floats 65535 or 4294967295.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 ASSOCIATED = 1
 """The kind of alpha that colours are multiplied by, among TIFF's extra samples."""
+OVERSHOOT = 1.5
+"""Largest value of an alpha band of floats whose range is 0 to 1."""
+FAINT = 0.5
+"""Share of full opacity below which the largest value of an alpha band makes a map that is hardly visible."""
 MIN_ROWS = 512
 """Minimum number of rows read at once while the largest value is sought."""
+
+
+class Range(NamedTuple):
+    """The value of an alpha band that means opaque, and the largest value that was found."""
+
+    full: float
+    largest: float
+
+    @property
+    def is_faint(self) -> bool:
+        """Whether all visible pixels are almost transparent."""
+        return 0 < self.largest < FAINT * self.full
 
 
 class Opacity:
@@ -25,6 +42,7 @@ class Opacity:
     Attributes:
         band: The number of the alpha band; None without one.
         exists: Whether the scene may have transparent pixels.
+        range: The range of the alpha band; 0 to 255 without one.
     """
 
     def __init__(
@@ -49,7 +67,8 @@ class Opacity:
         self._masked = MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]
         self._nodata = not self._masked and all(MaskFlags.nodata in found for found in flags)
         self.exists = self.band is not None or self._masked or self._nodata
-        self._full = 255.0 if self.band is None else _find_full(dataset, self.band)
+        self.range = Range(255.0, 255.0) if self.band is None else _find_range(dataset, self.band)
+        self._full = self.range.full
         first = dataset.count - len(extra_samples) + 1
         multiplying = [band for band, kind in enumerate(extra_samples, first) if kind == ASSOCIATED]
         self._premultiplied = self.band in multiplying and self.band not in bands and kinds[bands[0] - 1] != "palette"
@@ -90,24 +109,36 @@ class Opacity:
         return np.ceil(known * 255 / self._full).astype(np.uint8)
 
 
-def _find_full(dataset: Any, band: int) -> float:  # noqa: ANN401
-    """Return the value of full opacity in an alpha band; see this module's description."""
+def _find_range(dataset: Any, band: int) -> Range:  # noqa: ANN401
+    """Return the range of an alpha band. Of 8 bits, it may be read up to a value of 2 only."""
     kind = np.dtype(dataset.dtypes[band - 1])
     bits = int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 0)) if kind.kind in "iu" else 0
     limit = float(2**bits - 1 if bits else np.iinfo(kind).max if kind.kind in "iu" else np.inf)
     if limit < 255:
-        return limit
-    # Of 8 bits, only the range of 0 and 1 is an exception.
-    largest = _find_largest(dataset, band, enough=2 if limit == 255 else limit)
-    if largest <= 1:
+        return Range(limit, limit)
+    if limit == 255:
+        # Only the range of 0 and 1 is an exception.
+        return Range(1, 1) if _find_largest(dataset, band, enough=2) <= 1 else Range(255, 255)
+    largest = _find_largest(dataset, band, enough=limit)
+    return Range(_choose_full(largest, limit, stated=bits > 0), largest)
+
+
+def _choose_full(largest: float, limit: float, *, stated: bool) -> float:
+    """Return the value of full opacity, by the rule of this module.
+
+    Args:
+        largest: The largest value of the band.
+        limit: The largest value that it can hold; infinite for floats.
+        stated: Whether the file states the number of bits.
+    """
+    floats = limit == np.inf
+    if largest <= (OVERSHOOT if floats else 1):
         return 1
     if largest <= 255:
         return 255
-    if bits:
-        return limit
-    if (largest + 1).is_integer() and np.log2(largest + 1).is_integer():
+    if not stated and (largest + 1).is_integer() and np.log2(largest + 1).is_integer():
         return largest
-    if limit < np.inf:
+    if not floats:
         return limit
     return next((full for full in (2.0**16 - 1, 2.0**32 - 1) if largest <= full), largest)
 

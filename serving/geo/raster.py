@@ -1,7 +1,6 @@
 """GeoTIFF and JPEG 2000 files, opened with GDAL's drivers for these two formats only."""
 
 import io
-import re
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,8 +8,9 @@ from pathlib import Path, PurePath
 from typing import IO, Any
 
 from model.errors import DataError
+from model.io.formats import BEGIN, JPEG_2000, TIFF, UNKNOWN, identify
 from model.io.images import short_name
-from serving.geo.gdal import forget_errors, gdal_errors, metadata_errors, reason
+from serving.geo.gdal import check_path, forget_errors, gdal_errors, metadata_errors, reason
 from serving.geo.headers import COMPRESSION, Tags, check_codestream, read_tags
 
 MAX_PIXELS = 4_000_000_000
@@ -18,12 +18,8 @@ MAX_SIDE = 100_000
 """Maximum height and width: a few hundred rows of the full width are held in memory."""
 MAX_BLOCK_BYTES = 256 * 2**20
 """Maximum size of a tile or strip of a file: the decoder holds a complete one in memory."""
-_DRIVERS = {
-    "GTiff": rb"II\*\0|MM\0\*|II\+\0\x08\0|MM\0\+\0\x08",
-    "JP2OpenJPEG": rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51",
-}
-"""The signatures of the formats, by the names of GDAL's drivers."""
-_OTHER_CONTENT = {"a VRT": rb"\s*(<\?xml.*?\?>)?\s*<VRTDataset", "a web address": rb"\s*(https?|ftp|s3|gs)://|\s*/vsi"}
+_DRIVERS = {TIFF: "GTiff", JPEG_2000: "JP2OpenJPEG"}
+"""GDAL's drivers for the formats that are read."""
 _CODECS = {
     6: "old-style JPEG",
     34661: "JBIG",
@@ -56,7 +52,7 @@ def open_raster(path: PurePath, *, content: bytes | None = None, complete: bool 
             compressed in a way that this GDAL can't read.
     """
     with _open_file(path, content) as (file, size):
-        driver = _find_driver(path, file.read(256))
+        driver = _find_driver(path, file.read(BEGIN))
         file.seek(0)
         if driver == "JP2OpenJPEG":
             _check_complete(path, file, size)
@@ -91,7 +87,8 @@ def _open_file(path: PurePath, content: bytes | None) -> Iterator[tuple[IO[bytes
         yield io.BytesIO(content), len(content)
         return
     file = Path(path)
-    if not file.is_file() or str(file.absolute()).startswith("/vsi"):
+    check_path(file)
+    if not file.is_file():
         raise DataError(f"{short_name(path)} is missing or not a regular file; name a TIFF or JPEG 2000 file.")
     try:
         opened = file.open("rb")
@@ -119,13 +116,13 @@ def _find_driver(path: PurePath, begin: bytes) -> str:
     """Return the name of GDAL's driver by the first bytes of a file, before GDAL sees it."""
     import rasterio
 
-    driver = next((name for name, signature in _DRIVERS.items() if re.match(signature, begin)), None)
+    found = identify(begin)
+    driver = _DRIVERS.get(found)
     if driver is None:
-        found = (name for name, pattern in _OTHER_CONTENT.items() if re.match(pattern, begin, re.DOTALL))
-        kind = next(found, "of another format" if begin else "an empty file")
-        raise DataError(
-            f"{short_name(path)} is {kind}; a scene must be a TIFF or JPEG 2000 file that holds its own pixels."
-        )
+        advice = found.advice or "convert it to a GeoTIFF (gdal_translate)"
+        if found == UNKNOWN:
+            advice = "a scene is a TIFF or JPEG 2000 file"
+        raise DataError(f"{short_name(path)} is {found.name}; {advice}.")
     if driver not in rasterio.Env().drivers():
         raise DataError(
             f"{short_name(path)} is a JPEG 2000 file, which this installation of GDAL can't read; convert it to a TIFF "

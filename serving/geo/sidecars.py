@@ -74,6 +74,9 @@ def _locations(scene: Path, dataset: Any) -> Iterator[Sidecar]:  # noqa: ANN401
         system = _first(scene.with_suffix(suffix) for suffix in _spellings(".prj"))
     if dataset.transform.is_identity:
         path = _first(scene.with_suffix(spelling) for suffix in suffixes for spelling in _spellings(suffix))
+        rational = scene.with_name(f"{scene.stem}_RPC.TXT"), scene.with_name(f"{scene.stem}_rpc.txt")
+        if found := _first([*rational, *(scene.with_suffix(spelling) for spelling in _spellings(".rpb"))]):
+            yield Sidecar(found, "rational polynomial coefficients")
         if path:
             lacking = dataset.crs is None and not system and path.suffix.lower() != ".tab"
             yield Sidecar(path, "a location without coordinate system" if lacking else "a location")

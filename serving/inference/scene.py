@@ -24,7 +24,7 @@ from model.pixels import Pixels
 from model.spec import Frozen
 from model.translator import Translate
 from serving.geo.cog import encode_strip, join_strips
-from serving.geo.gdal import gdal
+from serving.geo.gdal import check_path, gdal
 from serving.geo.grid import Grid
 from serving.geo.imagery import NOTHING_VALID, Imagery, open_imagery
 from serving.geo.raster import open_raster
@@ -33,6 +33,8 @@ from serving.inference.strip_folder import StripNote, open_strip_folder, read_fi
 from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
 
 SUFFIXES = (".tif", ".tiff")
+_SIDECARS = (".aux.xml", ".ovr", ".msk")
+"""Suffixes of files that GDAL keeps next to a TIFF: those of an earlier map would change the new one."""
 
 
 class SceneReading(Frozen):
@@ -174,6 +176,8 @@ def _describe(imagery: Imagery) -> dict[str, Any]:
 
 def _check_paths(source: Path, out: Path) -> Path:
     """Return the file that `out` leads to."""
+    for path in (source, out):
+        check_path(path)
     if out.suffix.lower() not in SUFFIXES:
         raise DataError(f"The map of a scene is a GeoTIFF; {out.name} must end in {' or '.join(SUFFIXES)}.")
     if out.is_dir():
@@ -236,6 +240,8 @@ def _write_map(
         join_strips(strips, draft, grid=grid, bands=4 if imagery.masked else 3, tags=tags)
         with open_raster(draft) as dataset:
             written = Grid.read(dataset)
+        for suffix in _SIDECARS:
+            out.with_name(out.name + suffix).unlink(missing_ok=True)
         draft.replace(out)
     return written
 

@@ -117,6 +117,8 @@ def _describe(
     try:
         item = write_item(out, item_file(out), model=facts, vector=vector).name
     except DataError as error:
+        # That of an earlier map describes another one.
+        item_file(out).unlink(missing_ok=True)
         warnings.append(f"There is no STAC item. {error}")
     file = _manifest_file(out)
     manifest = SceneManifest(

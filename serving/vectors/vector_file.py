@@ -15,7 +15,7 @@ from model.errors import ConfigError, DataError
 from model.io.files import check_writable, new_file
 from model.spec import Frozen, Palette
 from serving.geo.antimeridian import DIGITS
-from serving.geo.gdal import reason
+from serving.geo.gdal import check_path, reason
 from serving.vectors.geopackage import check_geopackage, copy_of
 
 FORMATS = {".gpkg": "GPKG", ".geojson": "GeoJSON"}
@@ -73,6 +73,7 @@ def check_vector_file(out: Path) -> None:
         DataError: The folder or the file can't be written, or is a GeoPackage that can't take the layer.
     """
     driver = vector_driver(out)
+    check_path(out)
     check_writable(out)
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a file for the polygons.")
@@ -80,6 +81,16 @@ def check_vector_file(out: Path) -> None:
         raise DataError(f"{out} is read-only; name another file for the polygons.")
     if driver == "GPKG":
         check_geopackage(out, LAYER, FIELDS)
+    elif out.exists() and not _is_own(out):
+        raise DataError(f"{out} exists and holds something else than the polygons of a map; name another file.")
+
+
+def _is_own(geojson: Path) -> bool:
+    """Return whether a GeoJSON file is empty or begins as those that `write_features` writes."""
+    with geojson.open("rb") as file:
+        begin = file.read(4096)
+    fields = all(f'"{name}":'.encode() in begin for name in FIELDS)
+    return not begin.strip() or (f'"name": "{LAYER}"'.encode() in begin and (fields or b'"features": [\n]' in begin))
 
 
 def write_features(features: Mapping[str, Features], palette: Palette, out: Path, crs: str) -> str:

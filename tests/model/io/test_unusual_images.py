@@ -83,6 +83,13 @@ def test_12_bits_in_a_png_of_16_give_a_warning(levels):
     )
 
 
+def test_transparent_pixels_do_not_hide_that_others_are_dark():
+    levels = np.full((4, 5, 4), 4000, np.uint16)
+    levels[..., 3] = 65535
+    levels[0, :, 3] = 0
+    assert "all values are below 4096" in warning(imagecodecs.png_encode(levels))
+
+
 def test_images_that_use_their_bits_give_no_warning():
     for content in (imagecodecs.png_encode(deep(COLOURS)), encoded(picture()), encoded(Image.new("RGB", (2, 2)))):
         assert warning(content) == ""

@@ -35,6 +35,9 @@ def choose(make_scene):
         ("b", "g", "r", "n"),
         ("B02", "B03", "B04", "B08"),
         ("B02 (blue)", "B03 (green)", "B04 (red)", "B05 (red edge)"),
+        ("Sentinel-2 B02", "Sentinel-2 B03", "Sentinel-2 B04", "Sentinel-2 B08"),
+        ("B2, central wavelength 490 nm", "B3, central wavelength 560 nm", "B4, central wavelength 665 nm", "842 nm"),
+        ("0.482 um", "0.56 µm", ".655um", "0.865 um"),
     ],
 )
 def test_described_bands_are_chosen(choose, descriptions):
@@ -45,15 +48,28 @@ def test_described_bands_are_chosen(choose, descriptions):
     "descriptions",
     [
         ("", "", "", ""),
-        ("Red edge", "Green", "Blue", "NIR"),
-        ("infrared", "green", "blue", "infra-red"),
         ("Band 4", "Band 3", "Band 2", "Band 1"),
-        # Landsat 8 numbers its bands so, but Landsat 7 has infrared in B4.
-        ("B2", "B3", "B4", "B1"),
+        ("Red edge", "Green", "", "NIR"),
     ],
 )
-def test_the_first_three_are_chosen_if_a_colour_is_not_described(choose, descriptions):
+def test_the_first_three_are_chosen_if_no_band_has_a_name(choose, descriptions):
     assert choose(*descriptions) == ((1, 2, 3), [])
+
+
+@pytest.mark.parametrize(
+    "descriptions",
+    [
+        ("Red edge", "Green", "Blue", "NIR"),
+        ("infrared", "green", "blue", "infra-red"),
+        # Landsat 8 numbers its bands so, but Landsat 7 has infrared in B4.
+        ("B2", "B3", "B4", "B1"),
+        ("443 nm", "490 nm", "560 nm", "842 nm"),
+    ],
+)
+def test_the_first_three_are_chosen_with_a_warning_if_a_colour_is_not_named(choose, descriptions):
+    bands, (warning,) = choose(*descriptions)
+    assert bands == (1, 2, 3) and f"({', '.join(descriptions)}) are not named red, green and blue" in warning
+    assert choose(*descriptions, bands=(4, 2, 1)) == ((4, 2, 1), [])
 
 
 def test_of_two_bands_with_one_description_the_first_is_chosen(choose):

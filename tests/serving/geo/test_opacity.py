@@ -42,6 +42,7 @@ def with_alpha(levels, kind):
         (np.uint32, (0, 2**31, 2**32 - 1), (0, 128, 255), {}),
         (np.int32, (-1, 0, 100, 255), (0, 0, 100, 255), {}),
         (np.float32, (0, 0.5, 1), (0, 128, 255), {}),
+        (np.float32, (0, 0.5, 1.02), (0, 128, 255), {}),
         (np.float32, (np.nan, -1, 0.25), (0, 0, 64), {}),
         (np.float32, (np.nan, 128, 255), (0, 128, 255), {}),
         (np.float64, (-np.inf, 257, 65535), (0, 1, 255), {}),
@@ -61,6 +62,13 @@ def test_the_range_is_that_of_the_whole_band(make_scene, monkeypatch):
     bands[3, -1, -1] = 65535
     with gdal(), open_imagery(make_scene(bands, photometric="RGB", alpha="YES")) as imagery:
         assert (imagery.alpha(0, 0, 20, 20) == 1).all() and imagery.alpha(60, 70, 4, 10)[-1, -1] == 255
+
+
+@pytest.mark.parametrize(("kind", "level", "faint"), [(np.uint16, 10000, True), (np.uint16, 40000, False)])
+def test_an_alpha_band_far_below_opaque_is_reported(make_scene, kind, level, faint):
+    path = make_scene(with_alpha((0, level), kind), photometric="RGB", alpha="YES")
+    warnings = read_scene(path)[2].warnings
+    assert [f"reaches {level} where 65535 is opaque" in warning for warning in warnings] == [True] * faint
 
 
 def test_grey_and_alpha_of_16_bits(make_scene):

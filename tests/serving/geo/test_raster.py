@@ -22,8 +22,7 @@ def test_a_vrt_named_tif_is_refused_before_gdal_sees_it(make_scene, tmp_path):
     make_scene(noise(3))
     vrt = tmp_path / "other.tif"
     rasterio.shutil.copy(tmp_path / "scene.tif", vrt, driver="VRT")
-    advice = "a scene must be a TIFF or JPEG 2000 file that holds its own pixels."
-    assert opening_error(vrt).endswith(f"other.tif is a VRT; {advice}")
+    assert opening_error(vrt).endswith("other.tif is a VRT; convert it to a GeoTIFF (gdal_translate).")
 
 
 @pytest.mark.parametrize(
@@ -33,7 +32,9 @@ def test_a_vrt_named_tif_is_refused_before_gdal_sees_it(make_scene, tmp_path):
         (b"https://example.org/scene.tif", "a web address"),
         (b"/vsicurl/https://example.org/scene.tif", "a web address"),
         (b'<?xml version="1.0"?>\n<VRTDataset>', "a VRT"),
-        (b"\xff\xd8\xff\xe0", "of another format"),
+        (b"\xff\xd8\xff\xe0", "a JPEG image"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer"),
+        (b"not an image", "of an unknown format"),
     ],
 )
 def test_other_content_is_refused(tmp_path, content, kind):
@@ -43,7 +44,8 @@ def test_other_content_is_refused(tmp_path, content, kind):
 
 def test_addresses_and_sub_datasets_are_refused(make_scene, tmp_path):
     path = make_scene(noise(3))
-    for address in (f"GTIFF_DIR:1:{path}", f"/vsizip/{path}", "https://example.org/scene.tif"):
+    assert opening_error(Path(f"/vsizip/{path}")).endswith("names a virtual file of GDAL; choose another folder.")
+    for address in (f"GTIFF_DIR:1:{path}", "https://example.org/scene.tif"):
         assert opening_error(Path(address)).endswith("is missing or not a regular file; name a TIFF or JPEG 2000 file.")
 
 

@@ -76,6 +76,13 @@ def test_a_coordinate_system_is_named_together_with_the_world_file(tmp_path):
     assert imagery.grid.transform == HALF_METRE and imagery.grid.crs.to_epsg() == 2180
 
 
+@pytest.mark.parametrize("name", ["scene_RPC.TXT", "scene_rpc.txt", "scene.RPB"])
+def test_rational_polynomials_are_named(tmp_path, name):
+    path = write_scene(tmp_path / "scene.tif", noise(3), **PLAIN)
+    (tmp_path / name).write_text("LINE_OFF: 1\n")
+    assert f"{name} (rational polynomial coefficients)" in sidecar_warnings(path)[0]
+
+
 @pytest.mark.parametrize(
     ("text", "content"),
     [

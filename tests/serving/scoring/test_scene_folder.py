@@ -128,7 +128,7 @@ def test_a_scene_that_can_t_be_drawn_is_a_row_and_the_others_are_drawn(bundle, s
     report = draw_scenes(bundle, survey, maps, bands=(1, 2, 3))
     reasons = errors(report)
     assert list(reasons) == ["garbled.tif", "picture.tif", "pipe.tif", "single.tif", "vrt.tif", "west.tif"]
-    assert "is a VRT; a scene must be a TIFF" in reasons["vrt.tif"] and "of another format" in reasons["picture.tif"]
+    assert "is a VRT; convert it to a GeoTIFF" in reasons["vrt.tif"] and "is a PNG image;" in reasons["picture.tif"]
     assert reasons["garbled.tif"].startswith("survey/garbled.tif is broken or truncated (")
     assert reasons["pipe.tif"] == "survey/pipe.tif is a pipe, socket or device, not a regular file"
     assert reasons["single.tif"] == "survey/single.tif can't be drawn with bands 1,2,3; name one or three of 1 to 1."

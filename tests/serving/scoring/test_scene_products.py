@@ -99,6 +99,12 @@ def test_mistakes_are_found_before_anything_is_drawn(run_score, scene, make_bund
     words = ("scene.tif", "-o", "map.tif", "--model", bundle)
     refused(run_score(*words, "--vector", "map.gpkg"), "have no classes that could become polygons")
     refused(run_score(*words, "--vector", "map.shp"), "map.shp", ".gpkg or .geojson")
+    refused(run_score(*words, "--classes", "road"), "--classes has no effect without --vector")
+    refused(
+        run_score("scene.tif", "-o", os.fsdecode(b"m\xfc.tif"), "--model", bundle),
+        r"m\udcfc.tif is not a name in UTF-8",
+    )
+    refused(run_score("scene.tif", "-o", "/vsimem/x.tif", "--model", bundle), "names a virtual file of GDAL")
     refused(run_score(*words, "--bands", "red"), "--bands red is not a list of numbers")
     refused(run_score(*words, "--bands", "1.5"), "--bands 1.5 is not one band number or three; write them")
     refused(run_score(*words, "--stretch", "2"), "--stretch 2 is not two rising percentiles of 0 to 100;")
@@ -125,6 +131,7 @@ def test_polygons_that_cannot_be_made_are_refused_before_the_drawing(scene, make
         points = [GroundControlPoint(row, col, 11 + col / 1e5, 48 - row / 1e5) for row in (0, 96) for col in (0, 120)]
         file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
     (tmp_path / "text.gpkg").write_text("no GeoPackage")
+    (tmp_path / "mine.geojson").write_text('{"type": "FeatureCollection", "name": "parcels", "features": []}')
     before = sorted(os.listdir(tmp_path))
     for source, vector, classes, words in (
         ("plain.tif", "map.gpkg", None, "has no coordinate system, so its location is unknown; georeference it first"),
@@ -132,6 +139,7 @@ def test_polygons_that_cannot_be_made_are_refused_before_the_drawing(scene, make
         ("site.tif", "map.geojson", None, "site, can't be converted to degrees"),
         ("fine.tif", "map.geojson", None, "too fine for GeoJSON"),
         ("scene.tif", "text.gpkg", None, "is not a GeoPackage"),
+        ("scene.tif", "mine.geojson", None, "holds something else than the polygons of a map; name another file"),
         ("scene.tif", "text.gpkg/map.gpkg", None, "can't be written (Not a directory): a file is in the way"),
         ("scene.tif", "bundle", None, "Polygons can't be written as 'bundle'"),
         ("scene.tif", "map.gpkg", ("rail",), "'rail' is not a class of this map; choose from road, water, ground."),
@@ -155,3 +163,15 @@ def test_a_map_is_described_even_if_its_polygons_fail(scene, make_bundle, tmp_pa
         score_here(bundle, scene, vector=tmp_path / "map.gpkg")
     files = {path.name for path in tmp_path.iterdir()} - {"bundle", "scene.tif"}
     assert files == {"map.tif", "map.manifest.json", "map.stac.json"}
+
+
+def test_a_new_map_gets_rid_of_what_belongs_to_an_earlier_one(scene, make_bundle, street_map, tmp_path):
+    bundle = Bundle.open(make_bundle(palette=PALETTE))
+    for vector in ("map.geojson", "map.geojson"):
+        score_here(bundle, scene, vector=tmp_path / vector)
+    (tmp_path / "map.tif.aux.xml").write_text("<PAMDataset><SRS>EPSG:2056</SRS></PAMDataset>")
+    (tmp_path / "map.tif.ovr").write_bytes(scene.read_bytes())
+    beyond = write_survey(tmp_path / "beyond.tif", street_map, crs="IAU_2015:49910")
+    assert "There is no STAC item." in score_here(bundle, beyond, vector=None).warnings[-1]
+    left = {path.name for path in tmp_path.iterdir()} - {"bundle", "scene.tif", "beyond.tif"}
+    assert left == {"map.tif", "map.manifest.json", "map.geojson"}

@@ -66,7 +66,7 @@ def test_other_rasters_and_files_are_refused(paint, tmp_path):
         assert f"other.tif has {message}" in refusal(DataError, tmp_path / "other.tif", out)
     assert "gone.tif is missing" in refusal(DataError, tmp_path / "gone.tif", out)
     (tmp_path / "text.tif").write_text("no map")
-    assert "text.tif is of another format" in refusal(DataError, tmp_path / "text.tif", out)
+    assert "text.tif is of an unknown format" in refusal(DataError, tmp_path / "text.tif", out)
 
 
 def test_a_map_too_large_for_memory_is_refused_before_it_is_read(tmp_path):
