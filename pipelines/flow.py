@@ -9,9 +9,10 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.export.export import to_bundle
 from pipelines.metrics.scores import Scores
 from pipelines.registry.register import RegisteredVersion, register
+from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_runs
 from pipelines.training.train import fit
-from pipelines.workspace import RunFolder, RunRecord
+from pipelines.workspace import RunFolder
 
 
 class FlowResult(Frozen):

@@ -10,57 +10,30 @@ workspace/
     ├── config.json    its settings; pairs.json: the pairs it used      train
     ├── checkpoints/   the newest and the best checkpoint               train
     ├── run.json       steps, seconds and images per second             train
-    ├── trials/TRIAL/  the same for each trial of a search              tune
+    ├── trials/TRIAL/  the same for each trial of a search; tune.json   tune
     ├── generator.keras                                                 train
     ├── bundle/        generator.onnx and bundle.json                   export
     └── evaluation/    report.html, scores.json, pairs.csv, maps ...    evaluate
 ```
 """
 
-from contextlib import AbstractContextManager
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from model.bundle import Bundle
 from model.errors import MissingStepError, TrainingError
 from model.io import locks
 from model.io.files import check_writable, make_folder, sha256, write_text
-from model.spec import Frozen
 from pipelines.config import next_commands
 from pipelines.config.schema import RunConfig
+from pipelines.run_record import RunRecord, read
 
 SCORES_FILE, SHEET_FILE, REPORT_FILE, TABLE_FILE = "scores.json", "sheet.png", "report.html", "pairs.csv"
 
-GENERATOR_FILE = "generator.keras"
-Record = TypeVar("Record", bound=Frozen)
+GENERATOR_FILE, SEARCH_FILE = "generator.keras", "tune.json"
 SHORT_ID = 4
 """Characters of a run's id that are enough if no other run begins with them."""
-
-
-class RunRecord(Frozen):
-    """Record of a run whose training has ended."""
-
-    run_id: str
-    """Id of the MLflow run."""
-    config: RunConfig
-    steps: int
-    seconds: float
-    """Seconds from the end of the first step, which traces the graph, to the end of the last, since the last start."""
-    images_per_second: float
-    resumed_after: int = 0
-    """Steps that were done before the last start."""
-    generator_sha256: str = ""
-    """sha256 of the trained generator's file; empty in records of version 0.2.0 and earlier."""
-
-
-def _read(kind: type[Record], file: Path) -> Record:
-    try:
-        return kind.model_validate_json(file.read_bytes())
-    except ValidationError as error:
-        raise MissingStepError(f"{file} is incompatible with this version of sat2map; run `train` again.") from error
 
 
 @dataclass(frozen=True)
@@ -124,6 +97,11 @@ class RunFolder:
         """The file of the record that a finished training leaves."""
         return self.path / "run.json"
 
+    @property
+    def search_file(self) -> Path:
+        """The file of the trials that a finished search leaves."""
+        return self.path / SEARCH_FILE
+
     def config(self) -> RunConfig:
         """Read the settings that the run started with.
 
@@ -131,7 +109,7 @@ class RunFolder:
             MissingStepError: The training never started, or the file is incompatible with this version.
         """
         try:
-            return _read(RunConfig, self.config_file)
+            return read(RunConfig, self.config_file)
         except FileNotFoundError as error:
             raise MissingStepError(f"{self.config_file} is missing; run `train` again.") from error
 
@@ -142,13 +120,13 @@ class RunFolder:
             MissingStepError: The training has not ended, or the file is incompatible with this version.
         """
         try:
-            return _read(RunRecord, self.record_file)
+            return read(RunRecord, self.record_file)
         except FileNotFoundError as error:
             raise MissingStepError(
                 self.unfinished() or f"{self.path} contains no finished training; run `train` first."
             ) from error
 
-    def training(self) -> AbstractContextManager[None]:
+    def training(self) -> contextlib.AbstractContextManager[None]:
         """Mark the run as being trained, for a block or until this process is killed.
 
         Raises:
@@ -158,15 +136,28 @@ class RunFolder:
         return locks.held(self.pairs_file, busy=TrainingError(message))
 
     def unfinished(self) -> str:
-        """Return a sentence on a training that has not ended, and an empty text for any other run."""
-        if self.record_file.is_file() or not self.config_file.is_file() or self.is_search():
+        """Return a sentence on a training or search that has not ended, and an empty text for any other run."""
+        if not self.config_file.is_file() or self._has_ended():
             return ""
         if locks.is_held(self.pairs_file):
             return f"Run {self.run_id} is still being trained; wait for its end."
         return self.stopped()
 
+    def _has_ended(self) -> bool:
+        """Return whether the search, or the epochs that the training was last started with, are done."""
+        if self.is_search():
+            return self.search_file.is_file()
+        # A damaged record is an error of those who need it.
+        with contextlib.suppress(MissingStepError):
+            return self.record_file.is_file() and self.record().config.training.epochs >= self.config().training.epochs
+        return True
+
     def stopped(self) -> str:
-        """Return a sentence on how to continue the training, which has stopped."""
+        """Return a sentence on how to continue the training or search, which has stopped."""
+        if self.is_search():
+            if not (self.ray / "tuner.pkl").is_file():
+                return f"The search {self.run_id} stopped before its first trial; run `tune` again."
+            return f"The search {self.run_id} stopped; continue it with: {self.command('tune --resume', self.run_id)}"
         if not (steps := [int(path.name[5:]) for path in self.checkpoints.glob("step-????????")]):
             return f"Run {self.run_id} stopped before its first checkpoint; run `train` again."
         resume = self.command("train --resume", self.run_id)

@@ -16,7 +16,8 @@ from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
 from pipelines.data.sample.painter import paint
 from pipelines.export.export import to_bundle
-from pipelines.workspace import RunRecord, Workspace
+from pipelines.run_record import RunRecord
+from pipelines.workspace import Workspace
 
 CALIBRATION = 16
 """Number of different painted photos, also for the ranges of int8's activations."""

@@ -90,5 +90,6 @@ def find_run(config: str | None, settings: list[str] | None, run: str) -> "RunFo
     workspace = Workspace(workspace_of(config or None, settings or []))
     found = workspace.run(run or None)
     if not run and (unfinished := workspace.unfinished()):
-        print(f"Note: this works on run {found.run_id}. {unfinished}", file=sys.stderr)
+        what = f"the last finished training of run {found.run_id}" if found.unfinished() else f"run {found.run_id}"
+        print(f"Note: this works on {what}. {unfinished}", file=sys.stderr)
     return found

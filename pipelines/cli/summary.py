@@ -24,8 +24,9 @@ from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, headline
 from pipelines.registry.register import RegisteredVersion
 from pipelines.report import page as report_page
+from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_pages
-from pipelines.workspace import REPORT_FILE, RunFolder, RunRecord, Workspace
+from pipelines.workspace import REPORT_FILE, RunFolder, Workspace
 
 if TYPE_CHECKING:
     from pipelines.registry.promotion import Promotion, Rollback

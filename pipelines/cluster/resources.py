@@ -65,7 +65,8 @@ def joined() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if head is not None:
             try:
-                ray.init(address=head, runtime_env={"env_vars": telemetry.chosen()}, **quiet)
+                with signals.kept_handlers():
+                    ray.init(address=head, runtime_env={"env_vars": telemetry.chosen()}, **quiet)
             except (ConnectionError, RuntimeError, RayError) as error:
                 raise ClusterError(f"The Ray cluster at {head} can't be joined: {_in_one_line(error)}") from error
         else:
@@ -76,17 +77,22 @@ def joined() -> Iterator[None]:
                 stack.enter_context(NO_PREEMPTION.held())
             stack.enter_context(connection.own_token())
             try:
-                with signals.blocked_in_children():
+                with signals.kept_handlers():
                     ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **quiet)
             except Exception as error:
                 # Ray has no common class for them, and raises a plain Exception if the machine is too busy.
-                ray.shutdown()
+                _leave()
                 raise ClusterError(
                     f"Ray can't be started on this machine ({_in_one_line(error)}); stop other programs, or set "
                     "RAY_TMPDIR to a folder that you may write to."
                 ) from error
-        stack.callback(ray.shutdown)
+        stack.callback(_leave)
         yield
+
+
+def _leave() -> None:
+    with signals.kept_handlers():
+        ray.shutdown()
 
 
 def _in_one_line(error: Exception) -> str:

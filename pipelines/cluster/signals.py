@@ -43,15 +43,22 @@ def graceful_stop() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def blocked_in_children() -> Iterator[None]:
-    """Start processes in the block that never receive TERM: it is sent to all processes of a terminal or a container.
+def kept_handlers() -> Iterator[None]:
+    """Keep the handlers of this process through a block in which Ray starts or ends.
 
-    This process, which ends the others, receives a TERM after the block.
+    Ray's C++ code replaces that of TERM with one that aborts the process, and removes that at its end (Ray 2.60).
+
+    TERM is held back for the block, and for good from processes that start in it: it is sent to all processes of a
+    terminal or a container, and this process ends the others.
     """
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: signal.getsignal(number) for number in numbers}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

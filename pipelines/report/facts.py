@@ -3,8 +3,8 @@
 from model.bundle import BundleManifest
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
+from pipelines.run_record import RunRecord
 from pipelines.tracking.loss_curve import LossCurve
-from pipelines.workspace import RunRecord
 
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""

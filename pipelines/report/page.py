@@ -19,8 +19,8 @@ from pipelines.metrics.scores import WIDE_GAP, Comparison, Scores, headline
 from pipelines.report import charts, facts, pictures
 from pipelines.report.pictures import SHOWN, most_different_pairs, selected_pairs
 from pipelines.report.tables import NOT_BEATEN, Mark, columns_of, gain_tables, score_tables, signed, tables_of_runs
+from pipelines.run_record import RunRecord
 from pipelines.tracking.loss_curve import LossCurve
-from pipelines.workspace import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 CURVES: dict[LossName | ValidationScore, str] = {

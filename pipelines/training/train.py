@@ -24,13 +24,14 @@ from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import steps_per_epoch
 from pipelines.data.pairs import PairIndex
 from pipelines.report import description
+from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_runs, run_page
 from pipelines.training.channel import ActorChannel
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import last_steps
 from pipelines.training.monitor import TrainingMonitor
-from pipelines.workspace import RunFolder, RunRecord, Workspace
+from pipelines.workspace import RunFolder, Workspace
 
 
 def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:

@@ -154,10 +154,10 @@ def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: ml
         raise TrainingError(f"No trial reached a score. The first error was: {_first_error(results)}")
     trials.sort(key=lambda trial: trial.score, reverse=not BEST_IS_LOWEST[score])
     result = TuneResult(run_id=folder.run_id, score=score, trials=tuple(trials))
-    write_text(folder.path / "tune.json", result.model_dump_json(indent=2))
+    write_text(folder.search_file, result.model_dump_json(indent=2))
     with mlflow_runs.server_errors():
         mlflow_runs.end_trials(run.id, [trial.name for trial in trials if trial.epochs == config.training.epochs])
-        run.log_file(folder.path / "tune.json")
+        run.log_file(folder.search_file)
         run.log_metrics({f"best_{score}": trials[0].score})
         run.set_tags({"best_trial": trials[0].name, **_tags(trials[0].settings)})
     return result

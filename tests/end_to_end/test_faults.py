@@ -12,7 +12,7 @@ import pytest
 
 from tests.fixtures.mlflow_servers import start_mlflow, stop_mlflow
 from tests.fixtures.ray_nodes import free_port
-from tests.fixtures.trainings import logged_steps, newest_run
+from tests.fixtures.trainings import leftovers, logged_steps, newest_run
 
 EPOCHS = 100
 STEPS = 2 * EPOCHS
@@ -22,26 +22,6 @@ SETTINGS = f"training.epochs={EPOCHS} training.checkpoint_every=10 training.shee
 def has_complete_curve(run_id):
     """Return whether the losses of every step were logged exactly once."""
     return logged_steps(run_id) == logged_steps(run_id, "discriminator_drawn_loss") == list(range(1, STEPS + 1))
-
-
-@pytest.fixture
-def temporary(tmp_path, monkeypatch):
-    """Return the temporary folder of the trainings, whose files Ray keeps elsewhere; they use a file of credentials."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    (tmp_path / "account.json").write_text("{}")
-    monkeypatch.setenv("TMPDIR", str(folder))
-    # The paths of its sockets must be short.
-    monkeypatch.setenv("RAY_TMPDIR", "/tmp")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
-    return folder
-
-
-def leftovers(prepared, temporary):
-    """Return what a training left in the temporary folder, and what it did not complete in the workspace."""
-    workspace = prepared.folder / "workspace"
-    partial = [path for pattern in ("**/.*", "**/*.partial", "runs/*/ray") for path in workspace.glob(pattern)]
-    return [*temporary.iterdir(), *partial]
 
 
 def test_killed_worker_is_restarted_and_resumes(prepared, temporary):

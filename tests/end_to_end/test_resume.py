@@ -10,8 +10,9 @@ import mlflow
 import pytest
 
 from pipelines.config.loading import load
+from pipelines.run_record import RunRecord
 from pipelines.training.checkpoint import ARRAYS, read_manifest
-from pipelines.workspace import RunFolder, RunRecord, Workspace
+from pipelines.workspace import RunFolder, Workspace
 from tests.fixtures.trainings import logged_steps, newest_run
 
 DETERMINISTIC = "training.deterministic=true training.decay=0 training.checkpoint_every=1 training.sheet_every=1000"

@@ -10,9 +10,10 @@ from model.errors import BundleError, DataError, MissingStepError, TrainingError
 from model.io.files import this_machine
 from pipelines.config.loading import load
 from pipelines.data.pairs import Pair, PairIndex, fingerprint
+from pipelines.run_record import RunRecord
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.worker import check_shared_storage
-from pipelines.workspace import RunFolder, RunRecord, Workspace
+from pipelines.workspace import RunFolder, Workspace
 from tests.fixtures import runs
 
 RECORD = RunRecord(run_id="1f0c", config=load(None, ["seed=7"]), steps=120, seconds=61.5, images_per_second=7.8)
@@ -166,9 +167,8 @@ def begun(workspace):
 
 
 def test_a_stopped_training_is_named_with_the_command_that_continues_it(workspace, begun):
-    message = (
-        f"Run 2a3b stopped at step 120; continue it with: sat2map train --resume 2a3b --set workspace={workspace.root}"
-    )
+    command = f"sat2map train --resume 2a3b --set workspace={workspace.root}"
+    message = f"Run 2a3b stopped at step 120; continue it with: {command}"
     assert missing(workspace.run) == missing(begun.record) == workspace.unfinished() == message
 
 
@@ -189,8 +189,20 @@ def test_two_processes_do_not_train_the_same_run(begun):
             pass
 
 
-def test_a_finished_training_or_a_search_is_not_unfinished(workspace, run, begun):
+def test_a_finished_run_that_was_stopped_while_it_trained_further_is_named(workspace, begun):
+    begun.write_record(RECORD)
+    assert workspace.unfinished() == ""
+    begun.config_file.write_text(load(None, ["training.epochs=1000"]).model_dump_json())
+    assert workspace.unfinished().startswith("Run 2a3b stopped at step 120; continue it with: ")
+
+
+def test_a_stopped_search_is_named_with_the_command_that_continues_it(workspace, run, begun):
     (begun.trials / "trial-00001").mkdir(parents=True)
+    assert workspace.unfinished() == "The search 2a3b stopped before its first trial; run `tune` again."
+    begun.ray.mkdir()
+    (begun.ray / "tuner.pkl").touch()
+    assert workspace.unfinished().startswith("The search 2a3b stopped; continue it with: sat2map tune --resume 2a3b ")
+    begun.search_file.touch()
     assert workspace.unfinished() == begun.unfinished() == run.unfinished() == ""
 
 

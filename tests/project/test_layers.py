@@ -28,6 +28,7 @@ LEVELS = {
     "pipelines": [
         {"metrics"},
         {"config"},
+        {"run_record"},
         {"workspace"},
         {"data"},
         {"tracking"},

@@ -25,7 +25,8 @@ from pipelines.data.indexing import index_folder
 from pipelines.data.pairs import PairIndex
 from pipelines.evaluation.evaluate import load_held_out
 from pipelines.export import export
-from pipelines.workspace import RunRecord, Workspace
+from pipelines.run_record import RunRecord
+from pipelines.workspace import Workspace
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 

@@ -7,7 +7,10 @@ import subprocess
 import sys
 
 import mlflow
+import psutil
 import pytest
+
+from tests.fixtures.trainings import leftovers
 
 SETTINGS = (
     "training.epochs=4 training.sheet_every=1000 tune.trials=3 tune.grace_epochs=1 tune.reduction=2 tune.width=[2,4] "
@@ -43,24 +46,29 @@ def check(found):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", ["kill", "term"])
-def test_killed_or_stopped_search_is_resumed_and_reports_the_best_trial(prepared, end):
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_killed_or_stopped_search_is_resumed_and_reports_the_best_trial(prepared, temporary, end):
     running = prepared.start("--set", SETTINGS, verb="tune")
     running.wait_for_step(4)
-    if end == "kill":
+    family = running.family()
+    if end == signal.SIGKILL:
         running.kill_everything()
     else:
-        os.killpg(running.process.pid, signal.SIGTERM)
+        # As a terminal, a container or a batch system sends it.
+        os.killpg(running.process.pid, end)
         errors = running.end()
         assert running.process.returncode == 130, errors
         assert "Stopped the search. Resume with: sat2map tune --resume " in errors and "Traceback" not in errors
         assert {run.info.status for run in mlflow.search_runs(output_format="list", experiment_names=["sat2map"])} == {
             "KILLED"
         }
+        _, living = psutil.wait_procs(family, timeout=10)
+        assert not living and not leftovers(prepared, temporary)
     (search,) = (prepared.folder / "workspace/runs").iterdir()
     done = prepared.sat2map("tune", "--resume", search.name, "--json")
     assert done.returncode == 0, done.stderr
     check(json.loads(done.stdout))
+    assert not leftovers(prepared, temporary)
 
 
 @pytest.mark.slow
