@@ -9,6 +9,8 @@ from typing import IO
 
 from model.errors import DataError
 
+MAX_PAGES = 1000
+"""Maximum number of pages read from a TIFF."""
 MAX_TAGS = 4096
 """Maximum number of tags read from a page; GeoTIFFs have a few dozen."""
 MAX_VALUES = 64
@@ -20,7 +22,10 @@ MAX_BOX = 2**20
 GEOTIFF_BOX = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
 """UUID of the box that holds a georeference as a GeoTIFF (OGC 05-047r3 names it GeoJP2)."""
 PIXEL_SCALE, TIE_POINTS, TRANSFORMATION, GEO_KEYS = 33550, 33922, 34264, 34735
-COMPRESSION, ORIENTATION, EXTRA_SAMPLES = 259, 274, 338
+PAGE_KIND, OLD_PAGE_KIND, COMPRESSION, ORIENTATION, SUB_PAGES, EXTRA_SAMPLES = 254, 255, 259, 274, 330, 338
+REDUCED, MASK = 1, 4
+"""Bits of the kind of a page (NewSubfileType)."""
+OLD_REDUCED = 2
 _NUMBERS = {3: "H", 4: "I", 16: "Q"}
 Tags = dict[int, tuple[int, ...]]
 """The numbers of tags, with their values."""
@@ -71,9 +76,18 @@ def _holds_location(file: IO[bytes], kind: bytes, begin: int, end: int) -> bool:
 
 
 def read_tags(file: IO[bytes]) -> Tags:
-    """Return the tags of a TIFF's first page with their integers (TIFF 6.0, section 2, or BigTIFF).
+    """Return the tags of a TIFF's first page; for anything but a TIFF the result is empty.
 
-    Tags of other types, or with more than `MAX_VALUES`, have none. For anything but a TIFF the result is empty.
+    Raises:
+        struct.error, ValueError: As `read_pages`.
+    """
+    return next(read_pages(file), {})
+
+
+def read_pages(file: IO[bytes]) -> Iterator[Tags]:
+    """Yield the tags of each page of a TIFF with their integers (TIFF 6.0, section 2, or BigTIFF).
+
+    Tags of other types, or with more than `MAX_VALUES`, have none.
 
     Raises:
         struct.error: The file is truncated.
@@ -83,13 +97,23 @@ def read_tags(file: IO[bytes]) -> Tags:
     order = {b"II": "<", b"MM": ">"}.get(start[:2])
     version = struct.unpack(f"{order}H", start[2:4])[0] if order else None
     if version not in (42, 43):
-        return {}
-    # The types of the page's offset and of its number of tags, and the length of each entry.
+        return
+    # The types of a page's offset and of its number of tags, and the length of each entry.
     address, number, length = (("I", "H", 12), ("Q", "Q", 20))[version - 42]
     (offset,) = struct.unpack_from(f"{order}{address}", start, struct.calcsize(address))
-    file.seek(offset)
-    (count,) = struct.unpack(f"{order}{number}", file.read(struct.calcsize(number)))
-    entries = file.read(min(count, MAX_TAGS) * length)
+    for _ in range(MAX_PAGES):
+        file.seek(offset)
+        (count,) = struct.unpack(f"{order}{number}", file.read(struct.calcsize(number)))
+        entries = file.read(min(count, MAX_TAGS) * length)
+        file.seek(offset + struct.calcsize(number) + count * length)
+        following = file.read(struct.calcsize(address))
+        yield _read_entries(file, entries, order=order or "", address=address, length=length)
+        offset = struct.unpack(f"{order}{address}", following)[0]
+        if not offset:
+            return
+
+
+def _read_entries(file: IO[bytes], entries: bytes, *, order: str, address: str, length: int) -> Tags:
     tags: Tags = {}
     for at in range(0, len(entries) - length + 1, length):
         tag, kind, values = struct.unpack_from(f"{order}HH{address}", entries, at)
@@ -102,6 +126,21 @@ def read_tags(file: IO[bytes]) -> Tags:
                 content = file.read(struct.calcsize(form))
             tags[tag] = struct.unpack_from(form, content)
     return tags
+
+
+def find_full_page(file: IO[bytes]) -> int | None:
+    """Return the number of the first page of a TIFF, from 1, that is neither reduced nor a mask; None if there is none.
+
+    Raises:
+        struct.error, ValueError: As `read_pages`.
+    """
+    pages = enumerate(read_pages(file), 1)
+    return next((number for number, tags in pages if not _is_partial(tags)), None)
+
+
+def _is_partial(tags: Tags) -> bool:
+    kind = (tags.get(PAGE_KIND) or (0,))[0]
+    return bool(kind & (REDUCED | MASK)) or tags.get(OLD_PAGE_KIND) == (OLD_REDUCED,)
 
 
 def read_boxes(file: IO[bytes], size: int) -> Iterator[tuple[bytes, int, int]]:

@@ -20,7 +20,14 @@ from serving.geo.grid import Grid, find_gap
 from serving.geo.headers import EXTRA_SAMPLES, ORIENTATION
 from serving.geo.opacity import Opacity
 from serving.geo.orientation import ORIENTATIONS, UPRIGHT, Orientation
-from serving.geo.raster import MAX_PIXELS, MAX_SIDE, open_raster, read_header
+from serving.geo.raster import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    check_first_page,
+    count_pages,
+    open_raster,
+    read_header,
+)
 from serving.geo.reflection import reflect
 from serving.geo.sidecars import find_sidecars
 
@@ -207,9 +214,9 @@ def open_imagery(
     """
     name = short_name(path)
     with open_raster(path, content=content) as dataset:
+        check_first_page(path, content)
         with metadata_errors(path):
-            # The first reading of the list of pages, which reports a broken one.
-            pages = len(dataset.subdatasets)
+            pages = count_pages(dataset)
             chosen = choose_bands(dataset, name, bands)
             header = read_header(path, content)
             number = (header.get(ORIENTATION) or (1,))[0]
@@ -222,6 +229,10 @@ def open_imagery(
                 opacity=opacity,
                 orientation=UPRIGHT if _is_located(dataset) else ORIENTATIONS.get(number, UPRIGHT),
             )
+            if number not in (1, *ORIENTATIONS) and not _is_located(dataset):
+                imagery.warnings.append(
+                    f"{name} has an Orientation of {number}, which means nothing; it is not turned."
+                )
             if pages:
                 imagery.warnings.append(f"{name} has {pages} pages; the first is drawn.")
             if isinstance(path, Path):

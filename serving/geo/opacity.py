@@ -1,6 +1,8 @@
 """Opacity of a scene's pixels: its alpha band, its mask, and the nodata values of the bands that are drawn.
 
 A pixel is empty where alpha or the mask is 0, and where all drawn bands are nodata, whatever other bands hold there.
+In a file with a mask, GDAL ignores nodata; here they are combined, and then values are not interpolated, because GDAL
+would mix nodata with others.
 
 The value of an alpha band that means opaque does not follow from its type: 12 bits are stored as 16, and 8 bits as
 floats. It is found once for the whole scene, from the largest value of the band: 1 or 255 if no value is larger (of
@@ -54,7 +56,10 @@ class Opacity:
     ) -> None:
         """Find the sources of opacity of a scene of which `bands` are drawn; the alpha band may be read completely.
 
-        `extra_samples` is TIFF's tag for the last bands (TIFF 6.0, section 18): with 1, colours are multiplied by it.
+        Args:
+            dataset: The scene.
+            bands: Numbers of the drawn bands.
+            extra_samples: TIFF's tag for the last bands (TIFF 6.0, section 18): with 1, colours are multiplied by it.
         """
         from rasterio.enums import MaskFlags
 
@@ -66,6 +71,7 @@ class Opacity:
         flags = [dataset.mask_flag_enums[band - 1] for band in bands]
         self._masked = MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]
         self._nodata = not self._masked and all(MaskFlags.nodata in found for found in flags)
+        self._hidden_nodata = dataset.nodata if self._masked else None
         self.exists = self.band is not None or self._masked or self._nodata
         self.range = Range(255.0, 255.0) if self.band is None else _find_range(dataset, self.band)
         self._full = self.range.full
@@ -88,17 +94,27 @@ class Opacity:
             shape = (len(self._bands), *selection["out_shape"])
             masks = self._dataset.read_masks(list(self._bands), **selection | {"out_shape": shape})
             alpha[~masks.any(axis=0)] = 0
+        if self._hidden_nodata is not None:
+            values = self._read_drawn(selection)
+            alpha[(values == np.array(self._hidden_nodata).astype(values.dtype)).all(axis=0)] = 0
         return alpha
 
     def read_values(self, **selection: Any) -> NDArray[Any]:  # noqa: ANN401
         """Return the values of the drawn bands (bands, h, w) in a selection, not multiplied by alpha."""
-        shape = (len(self._bands), *selection["out_shape"])
-        values: NDArray[Any] = self._dataset.read(list(self._bands), **selection | {"out_shape": shape})
+        values = self._read_drawn(selection)
         if not self._premultiplied:
             return values
         alpha = self._dataset.read(self.band, **selection).astype(np.float64).clip(0, self._full)
         divided = values * np.divide(self._full, alpha, out=np.zeros_like(alpha), where=alpha > 0)
         return np.asarray(np.rint(divided.clip(0, 255)).astype(np.uint8) if values.dtype == np.uint8 else divided)
+
+    def _read_drawn(self, selection: dict[str, Any]) -> NDArray[Any]:
+        from rasterio.enums import Resampling
+
+        nearest = {} if self._hidden_nodata is None else {"resampling": Resampling.nearest}
+        shape = (len(self._bands), *selection["out_shape"])
+        values: NDArray[Any] = self._dataset.read(list(self._bands), **selection | {"out_shape": shape} | nearest)
+        return values
 
     def _scale(self, levels: NDArray[Any]) -> NDArray[np.uint8]:
         """Convert alpha to 8 bits; NaN and negative values become 0."""
@@ -110,15 +126,13 @@ class Opacity:
 
 
 def _find_range(dataset: Any, band: int) -> Range:  # noqa: ANN401
-    """Return the range of an alpha band. Of 8 bits, it may be read up to a value of 2 only."""
+    """Return the range of an alpha band. Of 8 bits or fewer, it is read up to a value that is not faint."""
     kind = np.dtype(dataset.dtypes[band - 1])
     bits = int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 0)) if kind.kind in "iu" else 0
     limit = float(2**bits - 1 if bits else np.iinfo(kind).max if kind.kind in "iu" else np.inf)
-    if limit < 255:
-        return Range(limit, limit)
-    if limit == 255:
-        # Only the range of 0 and 1 is an exception.
-        return Range(1, 1) if _find_largest(dataset, band, enough=2) <= 1 else Range(255, 255)
+    if limit <= 255:
+        largest = _find_largest(dataset, band, enough=max(2, FAINT * limit))
+        return Range(1 if largest <= 1 else limit, largest)
     largest = _find_largest(dataset, band, enough=limit)
     return Range(_choose_full(largest, limit, stated=bits > 0), largest)
 

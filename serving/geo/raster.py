@@ -1,6 +1,7 @@
 """GeoTIFF and JPEG 2000 files, opened with GDAL's drivers for these two formats only."""
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from model.errors import DataError
 from model.io.formats import BEGIN, JPEG_2000, TIFF, UNKNOWN, identify
 from model.io.images import short_name
 from serving.geo.gdal import check_path, forget_errors, gdal_errors, metadata_errors, reason
-from serving.geo.headers import COMPRESSION, Tags, check_codestream, read_tags
+from serving.geo.headers import COMPRESSION, SUB_PAGES, Tags, check_codestream, find_full_page, read_tags
 
 MAX_PIXELS = 4_000_000_000
 MAX_SIDE = 100_000
@@ -36,6 +37,8 @@ _CODECS = {
     52546: "JPEG XL",
 }
 """The compressions of TIFF that not every GDAL can read."""
+_HARMLESS = re.compile(r'Bad value \S+ for "(Orientation|ResolutionUnit|XResolution|YResolution)" tag')
+"""Errors about tags that don't change the pixels."""
 
 
 @contextmanager
@@ -78,6 +81,44 @@ def read_header(path: PurePath, content: bytes | None = None) -> Tags:
             return read_tags(file)
     except (struct.error, OverflowError, ValueError):
         return {}
+
+
+def check_first_page(path: PurePath, content: bytes | None = None) -> None:
+    """Check that the first page of a TIFF, which is drawn, is no reduced image of another.
+
+    Raises:
+        DataError: It is one.
+    """
+    tags = read_header(path, content)
+    try:
+        with _open_file(path, content) as (file, _):
+            full = find_full_page(file)
+    except (struct.error, OverflowError, ValueError):
+        return
+    begins = f"{short_name(path)} begins with a reduced image"
+    if full is None and SUB_PAGES in tags:
+        raise DataError(f"{begins}, as raw photos of cameras do; export it as a TIFF in full size.")
+    if full is not None and full > 1:
+        raise DataError(
+            f"{begins}; extract the full one, page {full} (gdal_translate GTIFF_DIR:{full}:IN.tif OUT.tif)."
+        )
+
+
+def count_pages(dataset: Any) -> int:  # noqa: ANN401
+    """Return the number of pages of an opened file if it has several, apart from overviews and masks; else 0.
+
+    Raises:
+        rasterio's errors: The list of pages is broken.
+    """
+    pages = len(dataset.subdatasets)
+    try:
+        # The first call that raises what GDAL found in the list.
+        _ = dataset.colorinterp
+    except gdal_errors() as error:
+        if not _HARMLESS.search(str(error)):
+            raise
+        forget_errors()
+    return pages
 
 
 @contextmanager
@@ -159,6 +200,7 @@ def _explain(path: PurePath, content: bytes | None, error: Exception) -> str:
 
 def _clear_missing_transform(dataset: Any) -> None:  # noqa: ANN401
     """Set the transform of a JPEG 2000 file that has none to the identity; from rasterio 1.4 it is a random one."""
+    import rasterio
     import rasterio.shutil
 
     with rasterio.MemoryFile(ext=".vrt") as description:

@@ -64,11 +64,25 @@ def test_the_range_is_that_of_the_whole_band(make_scene, monkeypatch):
         assert (imagery.alpha(0, 0, 20, 20) == 1).all() and imagery.alpha(60, 70, 4, 10)[-1, -1] == 255
 
 
-@pytest.mark.parametrize(("kind", "level", "faint"), [(np.uint16, 10000, True), (np.uint16, 40000, False)])
-def test_an_alpha_band_far_below_opaque_is_reported(make_scene, kind, level, faint):
-    path = make_scene(with_alpha((0, level), kind), photometric="RGB", alpha="YES")
+@pytest.mark.parametrize(
+    ("kind", "level", "full", "faint", "layout"),
+    [
+        (np.uint16, 10000, 65535, True, {}),
+        (np.uint16, 40000, 65535, False, {}),
+        (np.uint8, 100, 255, True, {}),
+        (np.uint8, 2, 255, True, {}),
+        (np.uint8, 130, 255, False, {}),
+        (np.uint8, 1, 1, False, {}),
+        (np.uint8, 5, 15, True, {"nbits": 4}),
+        (np.int8, 60, 127, True, {}),
+        (np.float32, 100, 255, True, {}),
+        (np.float32, 0.3, 1, True, {}),
+    ],
+)
+def test_an_alpha_band_far_below_opaque_is_reported(make_scene, kind, level, full, faint, layout):
+    path = make_scene(with_alpha((0, level), kind), photometric="RGB", alpha="YES", **layout)
     warnings = read_scene(path)[2].warnings
-    assert [f"reaches {level} where 65535 is opaque" in warning for warning in warnings] == [True] * faint
+    assert [f"reaches {level} where {full} is opaque" in warning for warning in warnings] == [True] * faint
 
 
 def test_grey_and_alpha_of_16_bits(make_scene):
@@ -147,6 +161,25 @@ def test_alpha_and_nodata_are_combined(make_scene):
     bands[3, 40:] = 0
     alpha = read_scene(make_scene(bands, photometric="RGB", alpha="YES", nodata=0))[1]
     assert not alpha[:20].any() and (alpha[20:40] == 200).all() and not alpha[40:].any()
+
+
+@pytest.mark.parametrize("resolution", [None, 0.35, 1])
+@pytest.mark.parametrize(("kind", "nodata"), [(np.uint8, 0), (np.int16, -32768), (np.float32, -9999)])
+def test_a_mask_and_nodata_are_combined(make_scene, kind, nodata, resolution):
+    bands = (noise(3) // 2 + 9).astype(kind)
+    bands[:, :20] = nodata
+    bands[0, 20:30] = nodata
+    path = make_scene(bands, photometric="RGB", nodata=nodata)
+    mask = np.full((64, 80), 255, np.uint8)
+    mask[40:] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
+        file.write_mask(mask)
+    photo, alpha, imagery = read_scene(path, resolution=resolution)
+    rows = imagery.height / 64
+    assert not alpha[: int(20 * rows)].any() and not alpha[int(40 * rows) + 1 :].any()
+    assert (alpha[int(20 * rows) + 1 : int(40 * rows)] == 255).all() and imagery.masked
+    # Nodata is not mixed with colours.
+    assert photo[..., 1:].min() >= (9 if kind is np.uint8 else 0)
 
 
 def test_a_mask_counts_whatever_bands_are_drawn(make_scene):

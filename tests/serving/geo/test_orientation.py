@@ -69,3 +69,18 @@ def test_a_scene_with_a_location_keeps_its_grid(make_turned):
     bands = noise(3)
     photo, _, imagery = read_scene(make_turned(bands, 6))
     assert np.array_equal(photo, as_photo(bands)) and (imagery.height, imagery.width) == (64, 80)
+
+
+@pytest.mark.parametrize("number", [0, 9, 65535])
+def test_an_orientation_that_means_nothing_is_upright_and_reported(make_turned, number):
+    bands = noise(3)
+    photo, _, imagery = read_scene(make_turned(bands, number, **PLAIN))
+    assert np.array_equal(photo, as_photo(bands))
+    assert [f"has an Orientation of {number}, which means nothing" in text for text in imagery.warnings] == [
+        False,
+        True,
+    ]
+
+
+def test_an_orientation_that_means_nothing_has_no_effect_on_a_scene_with_a_location(make_turned):
+    assert read_scene(make_turned(noise(3), 0))[2].warnings == []

@@ -131,3 +131,51 @@ def test_the_first_of_several_pages_is_read(tmp_path):
 def test_file_names_may_have_spaces_and_any_letters(make_scene):
     bands = noise(3)
     assert np.array_equal(read_scene(make_scene(bands, name="zdjęcie łąki #1?.tif"))[0], as_photo(bands))
+
+
+# Pages
+
+
+def add_pages(path, *kinds, tag=254):
+    """Write pages of 20x16 pixels, but the last of 80x64, with a kind each (NewSubfileType)."""
+    bands = noise(1)[0]
+    images = [Image.fromarray(bands if kind == kinds[-1] else bands[::4, ::4]) for kind in kinds]
+    for image, kind in zip(images, kinds, strict=True):
+        image.encoderinfo = {"tiffinfo": {tag: kind}}
+    images[0].save(path, "TIFF", save_all=True, append_images=images[1:], tiffinfo={tag: kinds[0]})
+    return path
+
+
+@pytest.mark.parametrize(("kinds", "tag", "page"), [((1, 0), 254, 2), ((1, 4, 0), 254, 3), ((2, 1), 255, 2)])
+def test_a_reduced_first_page_is_refused_with_the_command_that_extracts_the_full_one(tmp_path, kinds, tag, page):
+    path = add_pages(tmp_path / "pages.tif", *kinds, tag=tag)
+    assert opening_error(path).endswith(
+        f"pages.tif begins with a reduced image; extract the full one, page {page} "
+        f"(gdal_translate GTIFF_DIR:{page}:IN.tif OUT.tif)."
+    )
+    with gdal(), rasterio.open(f"GTIFF_DIR:{page}:{path}") as full:
+        assert full.shape == (64, 80)
+    with gdal(), pytest.raises(DataError, match="reduced"), open_imagery(path, content=path.read_bytes()):
+        pass
+
+
+def test_a_reduced_image_with_the_full_one_in_a_sub_page_is_refused(tmp_path):
+    Image.fromarray(noise(1)[0]).save(tmp_path / "raw.tif", tiffinfo={254: 1, 330: 8})
+    assert opening_error(tmp_path / "raw.tif").endswith(
+        "raw.tif begins with a reduced image, as raw photos of cameras do; export it as a TIFF in full size."
+    )
+
+
+def test_a_reduced_image_that_is_the_only_one_is_drawn(tmp_path):
+    assert read_scene(add_pages(tmp_path / "page.tif", 1))[0].shape == (64, 80, 3)
+
+
+@pytest.mark.parametrize(("tag", "value"), [(274, 0), (296, 9)])
+def test_bad_values_of_tags_that_pixels_do_not_depend_on_are_no_reason_to_refuse_a_file(tmp_path, tag, value):
+    Image.fromarray(noise(1)[0]).save(tmp_path / "odd.tif", tiffinfo={tag: 1})
+    content = (tmp_path / "odd.tif").read_bytes()
+    assert content.count(struct.pack("<HHIH", tag, 3, 1, 1)) == 1
+    (tmp_path / "odd.tif").write_bytes(
+        content.replace(struct.pack("<HHIH", tag, 3, 1, 1), struct.pack("<HHIH", tag, 3, 1, value))
+    )
+    assert np.array_equal(read_scene(tmp_path / "odd.tif")[0][..., 0], noise(1)[0])
