@@ -12,32 +12,32 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from model.bundle import Bundle
 from pipelines.config import next_commands
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
 from pipelines.data import prepared
 from pipelines.data.pairs import PairIndex
-from pipelines.flow import FlowResult
 from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS, SUMMARY_METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, headline
-from pipelines.registry.register import RegisteredVersion
-from pipelines.report import page as report_page
 from pipelines.run_record import RunRecord
-from pipelines.tracking import mlflow_pages
 from pipelines.workspace import REPORT_FILE, RunFolder, Workspace
 
 if TYPE_CHECKING:
+    from model.bundle import Bundle
+    from pipelines.flow import FlowResult
     from pipelines.registry.promotion import Promotion, Rollback
+    from pipelines.registry.register import RegisteredVersion
     from pipelines.training.tune import TuneResult
 
 SHORT_ID = 8
 """Characters of a run's id in a table."""
 
 
-def flow(folder: RunFolder, result: FlowResult) -> None:
+def flow(folder: RunFolder, result: "FlowResult") -> None:
     """Print the results of the complete flow."""
+    from pipelines.tracking import mlflow_pages
+
     out = _console()
     record, version = result.record, result.version
     out.print("\nThe model is trained, evaluated and registered\n", style="bold")
@@ -102,7 +102,7 @@ def search(config: RunConfig, found: "TuneResult") -> None:
     _next(out, {"train with its settings": _train(with_settings(config, best.settings))})
 
 
-def bundle(folder: RunFolder, exported: Bundle) -> None:
+def bundle(folder: RunFolder, exported: "Bundle") -> None:
     """Print the variants of a bundle, their differences from TensorFlow and fp32, and those left out."""
     out = _console()
     manifest = exported.manifest
@@ -139,6 +139,8 @@ def scores(folder: RunFolder, measured: Scores) -> None:
 
 def comparison(folder: Path, found: Comparison) -> None:
     """Print the scores of several runs on the same pairs, and what each gains over the first."""
+    from pipelines.report.page import conclusion
+
     out = _console()
     title = f"Scores on {found.pairs} held-out pairs, ± half a 95 % confidence interval"
     _table(out, title, {run[:SHORT_ID]: scores for run, scores in found.scores.items()})
@@ -146,11 +148,11 @@ def comparison(folder: Path, found: Comparison) -> None:
         changes = [f"{METRICS[name].title} {_gain(name, gains[name])}" for name in SUMMARY_METRICS if name in gains]
         out.print(f"Gains of {run[:SHORT_ID]} over {found.runs[0][:SHORT_ID]}: {', '.join(changes)}")
     out.print("A positive gain is better in every score; in brackets, its 95 % confidence interval over the pairs.")
-    out.print(report_page.conclusion(found))
+    out.print(conclusion(found))
     _facts(out, {"Page": _relative(folder)})
 
 
-def version(config: RunConfig, registered: RegisteredVersion) -> None:
+def version(config: RunConfig, registered: "RegisteredVersion") -> None:
     """Print the name, version and alias of a registered model."""
     out = _console()
     if registered.new:
@@ -166,6 +168,8 @@ def version(config: RunConfig, registered: RegisteredVersion) -> None:
 
 def promotion(config: RunConfig, done: "Promotion") -> None:
     """Print the new champion, and the results of the gates."""
+    from pipelines.tracking import mlflow_pages
+
     out = _console()
     forced = " (forced)" if done.decision == "forced" else ""
     out.print(f"{done.name} version {done.version} is now the champion{forced}.")
@@ -189,7 +193,7 @@ def rollback(done: "Rollback") -> None:
     out.print(f"{done.name} version {done.version} is the champion again, in place of version {done.rolled_back}.")
 
 
-def pulled(fetched: Bundle) -> None:
+def pulled(fetched: "Bundle") -> None:
     """Print the folder of a pulled model."""
     out = _console()
     _facts(out, {"Bundle": _relative(fetched.folder), "sha256": fetched.manifest.sha256})

@@ -252,6 +252,13 @@ def test_help_loads_the_command_line_alone(words):
     assert "pydantic" not in loaded or len(words) > 1
 
 
+def test_preparing_pairs_loads_nothing_of_the_training(tmp_path):
+    tiny = "network.image_size=32 network.depth=3 data.sample.train=3 data.sample.val=3"
+    loaded, shown = modules_after(HELP.format(words=["-C", str(tmp_path), "prepare", "--set", tiny]))
+    assert "3 training pairs" in shown
+    assert loaded & {"tensorflow", "keras", "ray", "mlflow", "onnx", "onnxruntime", "matplotlib", "pandas"} == set()
+
+
 def test_a_wrong_setting_is_refused_before_anything_heavy_is_loaded():
     program = HELP.format(words=["train", "--set", "sed=3"]).replace("not stop.code", "stop.code == 2")
     loaded, _ = modules_after(program)
