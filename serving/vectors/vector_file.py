@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, DataError
-from model.io.files import check_writable, new_file
+from model.io.files import check_writable, new_file, scratch_folder
 from model.spec import Frozen, Palette
 from serving.geo.antimeridian import DIGITS
 from serving.geo.gdal import check_path, reason
@@ -61,16 +61,19 @@ def vector_driver(out: Path) -> str:
     """
     driver = FORMATS.get(out.suffix.lower())
     if driver is None:
-        raise ConfigError(f"Polygons can't be written as {out.name!r}; name a file that ends in .gpkg or .geojson.")
+        raise ConfigError(
+            f"Polygons can't be written as {out.name or str(out)!r}; name a file that ends in .gpkg or .geojson."
+        )
     return driver
 
 
-def check_vector_file(out: Path) -> None:
-    """Check that polygons can be written to `out`, before long work.
+def check_vector_file(out: Path, crs: Any = DEGREES) -> None:  # noqa: ANN401 - a text or rasterio's
+    """Check that polygons in a coordinate system can be written to `out`, before long work.
 
     Raises:
         ConfigError: The name doesn't end in .gpkg or .geojson.
-        DataError: The folder or the file can't be written, or is a GeoPackage that can't take the layer.
+        DataError: The folder or the file can't be written, is a GeoPackage that can't take the layer or a GeoJSON file
+            of something else; or GDAL can't write such files.
     """
     driver = vector_driver(out)
     check_path(out)
@@ -83,6 +86,26 @@ def check_vector_file(out: Path) -> None:
         check_geopackage(out, LAYER, FIELDS)
     elif out.exists() and not _is_own(out):
         raise DataError(f"{out} exists and holds something else than the polygons of a map; name another file.")
+    _try_driver(driver, DEGREES if driver == "GeoJSON" else crs)
+
+
+def _try_driver(driver: str, crs: Any) -> None:  # noqa: ANN401
+    """Write a file without features; the drivers may be switched off or lack their data.
+
+    Raises:
+        DataError: GDAL can't write it.
+    """
+    import pyogrio
+
+    suffix = next(ending for ending, known in FORMATS.items() if known == driver)
+    try:
+        with scratch_folder() as folder:
+            nothing = np.array([], object)
+            _write(folder / f"try{suffix}", nothing, {name: nothing for name in FIELDS}, driver, crs)
+    except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.CRSError) as error:
+        switched = [name for name in ("OGR_SKIP", "GDAL_SKIP") if driver.lower() in os.environ.get(name, "").lower()]
+        advice = f"unset {switched[0]}, which switches {driver} off" if switched else "name a file of the other format"
+        raise DataError(f"GDAL can't write {suffix} files here ({reason(error)}); {advice}.") from error
 
 
 def _is_own(geojson: Path) -> bool:
@@ -111,23 +134,11 @@ def write_features(features: Mapping[str, Features], palette: Palette, out: Path
     }
     driver = vector_driver(out)
     mode = out.stat().st_mode if out.exists() else None
-    # The polygons are cut at the antimeridian already.
-    geojson = {"RFC7946": "YES", "COORDINATE_PRECISION": str(DIGITS), "WRAPDATELINE": "NO"}
+    shapes = np.concatenate([found.shapes for found in features.values()])
     try:
-        with new_file(out) as draft, _layer_in(draft, out, driver), warnings.catch_warnings():
-            # GDAL warns of what it doesn't know in the other tables.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            pyogrio.raw.write(
-                draft,
-                np.concatenate([found.shapes for found in features.values()]),
-                list(fields.values()),
-                list(fields),
-                layer=LAYER,
-                driver=driver,
-                geometry_type="Polygon" if driver == "GPKG" else "Unknown",
-                crs=crs,
-                **(geojson if driver == "GeoJSON" else {}),
-            )
+        with new_file(out) as draft:
+            with _layer_in(draft, out, driver) as layer:
+                _write(draft, shapes, fields, driver, crs, layer=layer)
             stored = read_crs(draft)
         if mode is not None:
             out.chmod(mode)
@@ -138,20 +149,57 @@ def write_features(features: Mapping[str, Features], palette: Palette, out: Path
         ) from error
 
 
+def _write(
+    file: Path,
+    shapes: NDArray[np.object_],
+    fields: Mapping[str, NDArray[Any]],
+    driver: str,
+    crs: Any,  # noqa: ANN401
+    *,
+    layer: str = LAYER,
+) -> None:
+    """Write a layer into a file that may have others."""
+    import pyogrio
+
+    # The polygons are cut at the antimeridian already.
+    geojson = {"RFC7946": "YES", "COORDINATE_PRECISION": str(DIGITS), "WRAPDATELINE": "NO"}
+    with _no_warnings():
+        pyogrio.raw.write(
+            file,
+            shapes,
+            list(fields.values()),
+            list(fields),
+            layer=layer,
+            driver=driver,
+            geometry_type="Polygon" if driver == "GPKG" else "Unknown",
+            crs=crs if isinstance(crs, str) else crs.to_wkt(),
+            **(geojson if driver == "GeoJSON" else {}),
+        )
+
+
 def read_crs(file: Path) -> str:
     """Return the coordinate system of a file's layer: its code, or well-known text."""
     import pyogrio
     from rasterio.crs import CRS
 
-    return str(CRS.from_user_input(pyogrio.read_info(file, layer=LAYER)["crs"]).to_string())
+    with _no_warnings():
+        return str(CRS.from_user_input(pyogrio.read_info(file, layer=LAYER)["crs"]).to_string())
 
 
 @contextmanager
-def _layer_in(draft: Path, out: Path, driver: str) -> Iterator[Any]:
-    """Prepare the draft of `out` for a new layer."""
+def _no_warnings() -> Iterator[None]:
+    """Ignore GDAL's warnings of what it doesn't know in the other tables of a GeoPackage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+@contextmanager
+def _layer_in(draft: Path, out: Path, driver: str) -> Iterator[str]:
+    """Prepare the draft of `out` for a new layer, and yield the layer's name there."""
     if driver == "GPKG":
-        with copy_of(out, draft, LAYER):
-            yield
+        with copy_of(out, draft, LAYER) as layer:
+            yield layer
     else:
         draft.unlink()
-        yield
+        yield LAYER

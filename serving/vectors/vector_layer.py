@@ -16,9 +16,10 @@ from model.spec import Frozen, Palette
 from serving.geo.antimeridian import DIGITS
 from serving.geo.footprint import Footprint
 from serving.geo.gdal import gdal, metadata_errors
-from serving.geo.grid import Raster
+from serving.geo.grid import Raster, crs_name
 from serving.geo.raster import open_raster
 from serving.vectors.classes import BACKGROUND, BLOCK, Codes, read_classes, remove_blur, remove_small_areas, windows
+from serving.vectors.ground import Ground, find_ground, find_plane
 from serving.vectors.polygons import Polygons, dissolve, touches_edge, trace
 from serving.vectors.vector_file import (
     DEGREES,
@@ -68,8 +69,9 @@ def check_vectors(raster: Raster, name: str, out: Path, palette: Palette, classe
         DataError: The map is too large or has no usable georeference, or `out` can't be written.
     """
     _choose_classes(palette, classes)
-    check_vector_file(out)
-    _find_footprint(raster, name, vector_driver(out))
+    driver = vector_driver(out)
+    _find_ground(raster, name, driver)
+    check_vector_file(out, raster.crs)
 
 
 def write_vectors(
@@ -89,9 +91,9 @@ def write_vectors(
     features. Memory: 1.5 GB for 20,000 x 20,000 pixels, 700,000 polygons.
 
     The layer, `map`, has the attributes `class`, `colour` (the class's first colour in the palette) and `area_m2` (on
-    the ellipsoid, so correct in Web Mercator too). A GeoPackage keeps the map's coordinate system, and all other layers
-    and tables that it already has; an earlier layer `map` with these attributes is replaced. GeoJSON is in degrees of
-    WGS 84, with counterclockwise shells, and is cut at the antimeridian into MultiPolygons (RFC 7946).
+    the ellipsoid, so correct in Web Mercator too). A GeoPackage has the map's coordinate system, on whatever body; in
+    one that exists, only the features of the layer are replaced. GeoJSON is in degrees of WGS 84, with counterclockwise
+    shells, and is cut at the antimeridian into MultiPolygons (RFC 7946).
 
     Args:
         map_file: A GeoTIFF of the colours, uint8 RGB, or RGB and alpha, of at most 600 million pixels.
@@ -113,14 +115,14 @@ def write_vectors(
         with open_raster(map_file) as dataset:
             with metadata_errors(map_file):
                 _check_bands(dataset, map_file)
-            check_vector_file(out)
-            crs, footprint = dataset.crs, _find_footprint(dataset, short_name(map_file), driver)
+            crs, ground = dataset.crs, _find_ground(dataset, short_name(map_file), driver)
+            check_vector_file(out, crs)
             codes = read_classes(dataset, map_file, palette, progress=progress)
-        min_pixels = MIN_PIXELS if min_area is None else math.ceil(min(min_area / footprint.pixel.area, MAX_PIXELS))
+        min_pixels = MIN_PIXELS if min_area is None else math.ceil(min(min_area / ground.pixel.area, MAX_PIXELS))
         with progress.working("Removing blurred borders and small areas"):
             remove_blur(codes, palette)
             remove_small_areas(codes, min_pixels)
-        to_features = partial(_to_features, footprint=footprint, in_degrees=driver == "GeoJSON")
+        to_features = partial(_to_features, ground=ground, in_degrees=driver == "GeoJSON")
         features = _trace_map(codes, chosen, tolerance=tolerance, to_features=to_features, progress=progress)
     with progress.working(f"Writing {out.name}"):
         stored = write_features(features, palette, out, DEGREES if driver == "GeoJSON" else crs.to_wkt())
@@ -165,15 +167,22 @@ def _check_bands(dataset: Any, path: Path) -> None:  # noqa: ANN401 - a rasterio
         )
 
 
-def _find_footprint(raster: Raster, name: str, driver: str) -> Footprint:
-    """Return the footprint of a map, if polygons can be made of it."""
+def _find_ground(raster: Raster, name: str, driver: str) -> Ground:
+    """Return the ground of a map, if polygons can be made of it."""
     if raster.width * raster.height > MAX_PIXELS:
         raise DataError(
             f"{name} has {raster.width}x{raster.height} pixels; maps of at most {MAX_PIXELS} can become polygons: draw "
             "the scene in parts or at a coarser resolution."
         )
+    if driver != "GeoJSON":
+        return find_ground(raster, name)
+    if find_plane(raster, name):
+        raise DataError(
+            f"{name} is in {crs_name(raster.crs)}, which can't be converted to the degrees of GeoJSON; name a .gpkg "
+            "file."
+        )
     footprint = Footprint(raster, name)
-    if driver == "GeoJSON" and footprint.pixel.area < MIN_PIXEL_SIZE**2:
+    if footprint.pixel.area < MIN_PIXEL_SIZE**2:
         raise DataError(
             f"{name} has pixels of {footprint.pixel.mean:.3g} m, too fine for GeoJSON with {DIGITS} decimals; name a "
             ".gpkg file."
@@ -216,11 +225,11 @@ def _window_with_margin(codes: Codes, top: int, left: int) -> Codes:
     return window
 
 
-def _to_features(polygons: Polygons, *, footprint: Footprint, in_degrees: bool) -> Features:
+def _to_features(polygons: Polygons, *, ground: Ground, in_degrees: bool) -> Features:
     """Convert polygons from pixel coordinates to those of the file, and measure their areas."""
     import shapely
 
-    areas = footprint.areas(polygons)
-    if in_degrees:
-        return Features(shapely.to_wkb(footprint.polygons_to_degrees(polygons)), areas)
-    return Features(shapely.to_wkb(shapely.orient_polygons(shapely.transform(polygons, footprint.to_map))), areas)
+    areas = ground.areas(polygons)
+    if in_degrees and isinstance(ground, Footprint):
+        return Features(shapely.to_wkb(ground.polygons_to_degrees(polygons)), areas)
+    return Features(shapely.to_wkb(shapely.orient_polygons(shapely.transform(polygons, ground.to_map))), areas)

@@ -68,6 +68,63 @@ def read_layer_named(file):
     return about, shapely.from_wkb(shapes), fields
 
 
+OWN = """
+    CREATE TABLE gone (fid INTEGER);
+    CREATE TRIGGER remember AFTER DELETE ON map BEGIN INSERT INTO gone VALUES (OLD.fid); END;
+    CREATE INDEX by_class ON map (class);
+    CREATE VIEW parks AS SELECT * FROM map WHERE class = 'park';
+    CREATE TABLE visits (id INTEGER PRIMARY KEY, place INTEGER REFERENCES map (fid));
+    INSERT INTO visits VALUES (1, 1);
+    CREATE TRIGGER rename AFTER INSERT ON visits BEGIN UPDATE map SET class = 'x' WHERE fid = NEW.place; END;
+    CREATE TABLE my_styles (f_table_name TEXT, style TEXT);
+    INSERT INTO my_styles VALUES ('map', 'mine');
+    INSERT INTO gpkg_extensions VALUES ('map', 'class', 'my_extension', 'https://example.org', 'read-write');
+    UPDATE gpkg_contents SET identifier = 'Street map', description = 'of a town' WHERE table_name = 'map';
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Layer map relies on the 'my_extension'")
+def test_what_belongs_to_the_layer_stays(project, paint):
+    with closing(sqlite3.connect(project)) as database, database:
+        database.executescript(OWN)
+
+    def parts():
+        with closing(sqlite3.connect(project)) as database:
+            schema = database.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+            named = [
+                database.execute(f"SELECT * FROM {table} WHERE {column} = 'map' ORDER BY 1, 2, 3").fetchall()
+                for table, column in (("layer_styles", "f_table_name"), ("gpkg_extensions", "table_name"))
+            ]
+            about = database.execute("SELECT identifier, description FROM gpkg_contents").fetchall()
+            return schema, named, about, database.execute("SELECT * FROM gone").fetchall()
+
+    before = parts()
+    # In another coordinate system, and then in the first one.
+    for crs in ("EPSG:32632", "EPSG:32633", "EPSG:3857"):
+        write_vectors(paint(town(), crs=crs), project, PALETTE)
+        about, shapes, fields = read_layer_named(project)
+        assert (about["crs"], len(shapes), sorted(fields[0])) == (crs, 4, ["building", "park", "road", "water"])
+        assert parts() == before
+        with closing(sqlite3.connect(project)) as database:
+            assert database.execute("SELECT count(*) FROM parks").fetchone() == (1,)
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            (west, south, east, north, count), _ = database.execute(
+                "SELECT min_x, min_y, max_x, max_y, feature_count FROM gpkg_contents JOIN gpkg_ogr_contents USING "
+                "(table_name) WHERE table_name IN ('map', 'roads') ORDER BY table_name"
+            )
+        assert ((west, south, east, north), count) == (tuple(shapely.total_bounds(shapes)), 4)
+    # The spatial index finds the lake alone.
+    assert pyogrio.raw.read(project, layer="map", bbox=(500020, 5539990, 500021, 5539991))[3][0].tolist() == ["water"]
+
+
+def test_a_unique_index_is_refused(project):
+    with closing(sqlite3.connect(project)) as database, database:
+        database.execute("CREATE UNIQUE INDEX one_of_each ON map (class)")
+    assert refusal(project) == (
+        " has the unique index one_of_each, which new features may not fit; drop it, or name another file."
+    )
+
+
 def test_the_layer_is_added_to_a_package_without_one(tmp_path, paint):
     add_layer(tmp_path / "mine.gpkg", "parcels", "name")
     write_vectors(paint(town()), tmp_path / "mine.gpkg", PALETTE)
@@ -78,7 +135,7 @@ def test_a_failure_leaves_the_package_as_it_was(project, paint, monkeypatch):
     before = project.read_bytes()
 
     def fail(file, **_):
-        assert pyogrio.list_layers(file)[:, 0].tolist()[:3] == ["roads", "parcels", "map"]
+        assert pyogrio.list_layers(file)[:, 0].tolist()[:3] == ["roads", "map", "parcels"]
         raise OSError("the disk is full")
 
     monkeypatch.setattr(vector_file, "read_crs", fail)

@@ -1,5 +1,6 @@
 """Errors of writing polygons: what is refused leaves earlier files as they were."""
 
+import os
 import subprocess
 import sys
 
@@ -21,10 +22,19 @@ def refusal(kind, map_file, out, **options):
     return str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["map.shp", "map", "map.json", "gpkg"])
+@pytest.mark.parametrize("name", ["map.shp", "map", "map.json", "gpkg", ".."])
 def test_other_formats_are_refused(paint, tmp_path, name):
     message = refusal(ConfigError, paint(town()), tmp_path / name)
     assert message == f"Polygons can't be written as {name!r}; name a file that ends in .gpkg or .geojson."
+
+
+@pytest.mark.parametrize(("name", "driver"), [("map.gpkg", "GPKG"), ("map.geojson", "GeoJSON")])
+def test_a_driver_that_is_switched_off_is_reported_before_the_drawing(tmp_path, name, driver):
+    check = "import sys; from pathlib import Path; from serving.vectors.vector_file import check_vector_file as check; "
+    command = [sys.executable, "-c", f"{check}check(Path(sys.argv[1]))", tmp_path / name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"OGR_SKIP": driver})
+    assert done.stderr.splitlines()[-1].endswith(f"; unset OGR_SKIP, which switches {driver} off.")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
