@@ -1,8 +1,8 @@
 """Image files as upright RGB pixels, with limits on the format, the bytes and the pixels.
 
-EXIF orientation is applied, transparent pixels are blended with white, grey is repeated in three channels, 16 bits are
-reduced to the upper 8, and CMYK becomes RGB without a colour profile. Other depths than 1, 8 and 16 bits are
-rejected, because the range of their values is unknown.
+EXIF orientation is applied, grey is repeated in three channels, 16 bits are reduced to the upper 8, and CMYK becomes RGB
+without a colour profile. Transparent pixels are blended with white, or their alpha is returned. Other depths than 1, 8
+and 16 bits are rejected, because the range of their values is unknown.
 """
 
 import errno
@@ -140,7 +140,7 @@ def check_format(path: PurePath, content: bytes, allowed: Sequence[Format]) -> F
 def decode(
     path: PurePath, content: bytes, *, formats: Sequence[Format] = PHOTOS, max_pixels: int | None = None
 ) -> Image.Image:
-    """Decode a file completely into an upright RGB image.
+    """Decode a file completely into an upright RGB image, blended with white where it is transparent.
 
     Args:
         path: Path of the file, for messages.
@@ -152,6 +152,21 @@ def decode(
         TooLarge: The image has more pixels.
         DataError: The image is broken, of another format, or one of several in the file.
     """
+    image, alpha = decode_with_alpha(path, content, formats=formats, max_pixels=max_pixels)
+    if alpha is None:
+        return image
+    image.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def decode_with_alpha(
+    path: PurePath, content: bytes, *, formats: Sequence[Format] = PHOTOS, max_pixels: int | None = None
+) -> tuple[Image.Image, Image.Image | None]:
+    """Decode a file as `decode` does, but return its colours as they are, and its alpha (L) if it has any.
+
+    Raises:
+        TooLarge, DataError: As `decode`.
+    """
     found = check_format(path, content, formats)
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     try:
@@ -160,7 +175,7 @@ def decode(
             raise TooLarge(f"{short_name(path)} has {pixel_size(image)} pixels; at most {limit} are allowed")
         if problem := _header_problem(image):
             raise DataError(f"{short_name(path)} {problem}")
-        return _to_rgb(ImageOps.exif_transpose(image))
+        return _split(ImageOps.exif_transpose(image))
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error.
@@ -173,14 +188,15 @@ def decode(
         raise DataError(f"{short_name(path)} is broken or truncated ({error})") from error
 
 
-def find_unused_range(path: PurePath, content: bytes, image: Image.Image) -> str:
-    """Return a warning if a decoded PNG of 16 bits is almost black because its values need fewer; empty otherwise."""
+def find_unused_range(path: PurePath, content: bytes, image: Image.Image, alpha: Image.Image | None = None) -> str:
+    """Return a warning if a PNG of 16 bits, decoded with its alpha, is almost black because its values need fewer.
+
+    Otherwise, the result is empty.
+    """
     if identify(content) != PNG or content[_PNG_DEPTH] != 16:
         return ""
-    if image.info.get("transparency") is not None or content[_PNG_DEPTH + 1] in (4, 6):
-        # Transparent pixels have become white.
-        image = _open(PNG, content).convert("RGBA")
-    highest = max(band[1] for band in image.getextrema()[:3])  # type: ignore[index]
+    # Without the pixels whose alpha is 0.
+    highest = max((level % 256 for level, count in enumerate(image.histogram(alpha)) if count), default=_DIM)
     if highest >= _DIM:
         return ""
     return (
@@ -241,18 +257,18 @@ def _page_problem(image: TiffImageFile) -> str:
     return "has several pages; a single image is needed"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Return the colours (RGB) and the alpha (L) of an image, or None if it has none."""
     if image.mode.startswith("I;16"):
         levels = np.asarray(image)
-        grey = (levels >> 8).astype(np.uint8)
-        # A transparent value becomes white.
-        return Image.fromarray(
-            np.where(levels == image.info.get("transparency", -1), 255, grey).astype(np.uint8)
-        ).convert("RGB")
+        grey = Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
+        if (transparent := image.info.get("transparency")) is None:
+            return grey, None
+        return grey, Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        return image.convert("RGB"), image.getchannel("A")
+    return image.convert("RGB"), None
 
 
 def pixel_size(image: Image.Image) -> str:

@@ -9,7 +9,7 @@ and 98, as GIS viewers usually show 16-bit scenes.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,16 +105,16 @@ def _find_bands(dataset: Any) -> tuple[int, ...]:  # noqa: ANN401
     for colours in (tuple(_NAMES), INKS):
         if set(colours) <= set(kinds):
             return tuple(kinds.index(colour) + 1 for colour in colours)
-    if described := described_bands(dataset):
+    if described := described_bands(dataset.descriptions):
         return described
     others = [number for number, kind in enumerate(kinds, 1) if kind != "alpha"]
     return tuple(others[:3] if len(others) >= 3 else others[:1] or [1])
 
 
-def described_bands(dataset: Any) -> tuple[int, ...] | None:  # noqa: ANN401
-    """Return the numbers of the bands that the file describes as red, green and blue, if it does so for all three."""
-    descriptions = [_shorten(text or "") for text in dataset.descriptions]
-    found = [[number for number, text in enumerate(descriptions, 1) if text in names] for names in _NAMES.values()]
+def described_bands(descriptions: Iterable[str | None]) -> tuple[int, ...] | None:
+    """Return the numbers of the bands that are described as red, green and blue, if all three are."""
+    texts = [_shorten(text or "") for text in descriptions]
+    found = [[number for number, text in enumerate(texts, 1) if text in names] for names in _NAMES.values()]
     return tuple(numbers[0] for numbers in found) if all(found) else None
 
 
@@ -124,7 +124,7 @@ def names_no_colours(dataset: Any) -> bool:  # noqa: ANN401
     names = [_shorten(text or "") for text in dataset.descriptions]
     # "Band 1" is no name.
     own = [name for name in names if any(word not in _FILLERS and not word.isdigit() for word in name.split())]
-    return len(names) >= 3 and len(own) == len(names) and not marked and described_bands(dataset) is None
+    return len(names) >= 3 and len(own) == len(names) and not marked and described_bands(dataset.descriptions) is None
 
 
 def _shorten(description: str) -> str:

@@ -73,10 +73,14 @@ class Grid:
 
         If it can hold neither, the coordinate system stays as it is.
         """
-        if self.crs is None or self.has_system(_store(self.crs), self.crs):
+        if self.crs is None or self.can_store(self.crs):
             return self
         flat = _horizontal(self.crs)
-        return replace(self, crs=flat) if self.has_system(_store(flat), flat) else self
+        return replace(self, crs=flat) if self.can_store(flat) else self
+
+    def can_store(self, crs: Any) -> bool:  # noqa: ANN401 - rasterio's
+        """Return whether a GeoTIFF of this grid can hold a coordinate system."""
+        return self.has_system(_store(crs), crs)
 
     def write_to(self, dataset: Any) -> None:  # noqa: ANN401 - a rasterio dataset
         """Write the georeference into a new GeoTIFF, which holds either a transform or ground control points."""

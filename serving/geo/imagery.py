@@ -29,7 +29,7 @@ from serving.geo.raster import (
     read_header,
 )
 from serving.geo.reflection import reflect
-from serving.geo.sidecars import find_sidecars
+from serving.geo.sidecars import Held, find_sidecars
 
 WARN_SCALE = 2
 """Factor between the ground resolutions of scene and model above which a warning is given."""
@@ -198,6 +198,7 @@ def open_imagery(
     resolution: float | None = None,
     bands: tuple[int, ...] | None = None,
     stretch: tuple[float, float] | None = None,
+    located: bool = True,
 ) -> Iterator[Imagery]:
     """Open a GeoTIFF as a photo, inside `gdal()`.
 
@@ -207,6 +208,7 @@ def open_imagery(
         resolution: Metres on the ground of a pixel of the photo; None for the file's own pixels.
         bands: One or three band numbers, from 1; None for the rule of `serving.geo.bands`.
         stretch: Two percentiles that become black and white; None for the same rule.
+        located: Whether the map could have a location, so that sidecar files with one are named too.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -236,8 +238,7 @@ def open_imagery(
             if pages:
                 imagery.warnings.append(f"{name} has {pages} pages; the first is drawn.")
             if isinstance(path, Path):
-                # A photo in memory becomes a map without a location.
-                imagery.warnings += find_sidecars(path, dataset, located=content is None)
+                imagery.warnings += find_sidecars(path, Held.read(dataset), located=located)
             imagery.warnings += _find_warnings(dataset, name, imagery.colours, opacity, bands=bands, stretch=stretch)
         yield imagery
 
@@ -271,7 +272,7 @@ def _find_warnings(
         yield f"--stretch has no effect on {name}: its colours are those of its palette."
     if bands is None and dataset.colorinterp[colours.bands[0] - 1].name in INKS:
         yield f"{name} has inks for bands; it is drawn from cyan, magenta and yellow, without black: convert it to RGB."
-    described = described_bands(dataset)
+    described = described_bands(dataset.descriptions)
     if bands is None and described and described != colours.bands:
         numbers = ",".join(map(str, described))
         yield (

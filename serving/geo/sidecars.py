@@ -1,4 +1,4 @@
-"""Sidecar files of a scene, which are not read: masks, locations and colours in files next to it."""
+"""Sidecar files of a scene or photo, which are not read: masks, locations and colours in files next to it."""
 
 import html
 import re
@@ -9,10 +9,49 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from model.io.images import short_name
+from serving.geo.bands import described_bands
 from serving.geo.gdal import forget_errors, gdal_errors
+from serving.geo.grid import Grid
 
 MAX_BYTES = 2**20
 """Maximum number of bytes read from a sidecar file."""
+COLOURS = ("red", "green", "blue")
+
+
+class Held(NamedTuple):
+    """The parts of a file that a sidecar file may change.
+
+    Attributes:
+        grid: Its grid.
+        masked: Whether it has a mask, apart from an alpha band.
+        nodata: Its nodata value, or None.
+        kinds: The colour interpretation of each band.
+        descriptions: The description of each band, or None.
+    """
+
+    grid: Grid
+    masked: bool
+    nodata: float | None
+    kinds: tuple[str, ...]
+    descriptions: tuple[str | None, ...]
+
+    @classmethod
+    def read(cls, dataset: Any) -> "Held":  # noqa: ANN401 - a rasterio dataset
+        """Return the parts of an opened raster file."""
+        from rasterio.enums import MaskFlags
+
+        flags = dataset.mask_flag_enums[0]
+        masked = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+        kinds = tuple(kind.name for kind in dataset.colorinterp)
+        return cls(Grid.read(dataset), masked, dataset.nodata, kinds, dataset.descriptions)
+
+    @classmethod
+    def image(cls, width: int, height: int) -> "Held":
+        """Return the parts of a JPEG, PNG or WebP image."""
+        from rasterio import Affine
+
+        return cls(Grid(width, height, None, Affine.identity(), ([], None), None), False, None, COLOURS, (None,) * 3)
 
 
 class Sidecar(NamedTuple):
@@ -22,40 +61,42 @@ class Sidecar(NamedTuple):
         path: The file.
         content: What it holds.
         options: Options of gdal_translate that are needed to put it inside the scene.
+        crs: The coordinate system that it holds, if it is known.
     """
 
     path: Path
     content: str
     options: str = ""
+    crs: Any = None
 
 
-def find_sidecars(
-    scene: Path,
-    dataset: Any,  # noqa: ANN401 - a rasterio dataset
-    *,
-    located: bool = True,
-) -> Iterator[str]:
-    """Yield a warning that names the sidecar files that would change an opened scene, if there are any.
+def find_sidecars(scene: Path, held: Held, *, located: bool = True) -> Iterator[str]:
+    """Yield a warning that names the sidecar files that would change what a file holds, if there are any.
 
     Those with a location only are left out unless the map is `located`.
     """
-    found = [*_masks(scene, dataset), *_metadata(scene, dataset, located=located)]
+    found = [*_masks(scene, held), *_metadata(scene, held, located=located)]
     if located:
-        found += _locations(scene, dataset)
+        found += _locations(scene, held)
     if not found:
         return
     files = " and ".join(f"{sidecar.path.name} ({sidecar.content})" for sidecar in found)
-    options = "".join(sidecar.options for sidecar in found)
-    inside = scene.with_name(f"{scene.stem}_inside.tif")
-    command = f"gdal_translate{options} {shlex.quote(str(scene))} {shlex.quote(str(inside))}"
-    yield f"{scene.name} is drawn without the files next to it: {files}; put them inside with: {command}"
+    paths = f"{shlex.quote(str(scene))} {shlex.quote(str(_free_name(scene)))}"
+    advice = f"put them inside with: gdal_translate{''.join(sidecar.options for sidecar in found)} {paths}"
+    if not all(sidecar.crs is None or held.grid.can_store(sidecar.crs) for sidecar in found):
+        advice = f"a TIFF can't hold that coordinate system, so warp it to another: gdalwarp -t_srs EPSG:CODE {paths}"
+    yield f"{short_name(scene)} is drawn without the files next to it: {files}; {advice}"
 
 
-def _masks(scene: Path, dataset: Any) -> Iterator[Sidecar]:  # noqa: ANN401
-    from rasterio.enums import MaskFlags
+def _free_name(scene: Path) -> Path:
+    """Return a name for the file with everything inside that is not taken."""
+    stem = re.sub(r"_inside\d*$", "", scene.stem)
+    names = (scene.with_name(f"{stem}_inside{number or ''}.tif") for number in (0, *range(2, 100)))
+    return next((name for name in names if not name.exists()), scene.with_name("OUT.tif"))
 
-    flags = dataset.mask_flag_enums[0]
-    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+
+def _masks(scene: Path, held: Held) -> Iterator[Sidecar]:
+    if held.masked:
         return
     if path := _first(scene.with_name(scene.name + suffix) for suffix in _spellings(".msk")):
         yield Sidecar(path, "a mask", " --config GDAL_TIFF_INTERNAL_MASK YES")
@@ -63,63 +104,115 @@ def _masks(scene: Path, dataset: Any) -> Iterator[Sidecar]:  # noqa: ANN401
         yield Sidecar(path, f"a mask, if named {scene.name}.msk", " --config GDAL_TIFF_INTERNAL_MASK YES")
 
 
-def _locations(scene: Path, dataset: Any) -> Iterator[Sidecar]:  # noqa: ANN401
+def _locations(scene: Path, held: Held) -> Iterator[Sidecar]:
     """Yield the file with a location and the one with a coordinate system that a scene lacks."""
-    if dataset.gcps[0] or dataset.rpcs is not None:
+    grid = held.grid
+    if grid.gcps[0] or grid.rpcs is not None:
         return
     kind = scene.suffix[1:]
     suffixes = [f".{kind[:1]}{kind[-1:]}w", f".{kind}w", ".tfw", ".wld", ".tab"]
     system = None
-    if dataset.crs is None:
+    if grid.crs is None:
         system = _first(scene.with_suffix(suffix) for suffix in _spellings(".prj"))
-    if dataset.transform.is_identity:
+    if grid.transform.is_identity:
         path = _first(scene.with_suffix(spelling) for suffix in suffixes for spelling in _spellings(suffix))
         rational = scene.with_name(f"{scene.stem}_RPC.TXT"), scene.with_name(f"{scene.stem}_rpc.txt")
         if found := _first([*rational, *(scene.with_suffix(spelling) for spelling in _spellings(".rpb"))]):
             yield Sidecar(found, "rational polynomial coefficients")
         if path:
-            lacking = dataset.crs is None and not system and path.suffix.lower() != ".tab"
+            lacking = grid.crs is None and not system and path.suffix.lower() != ".tab"
             yield Sidecar(path, "a location without coordinate system" if lacking else "a location")
     if system:
-        yield Sidecar(system, "a coordinate system", f" -a_srs {shlex.quote(str(system))}")
+        crs = _parse_system(_read(system))
+        yield Sidecar(system, "a coordinate system", f" -a_srs {shlex.quote(str(system))}", crs)
 
 
-def _metadata(scene: Path, dataset: Any, *, located: bool) -> Iterator[Sidecar]:  # noqa: ANN401
+def _metadata(scene: Path, held: Held, *, located: bool) -> Iterator[Sidecar]:
     """Yield the file with GDAL's metadata (.aux.xml) if it would change a scene; often it holds statistics only."""
     path = _first(scene.with_name(scene.name + suffix) for suffix in _spellings(".aux.xml"))
-    if path is None:
+    text = _read(path) if path else ""
+    if path is None or not text:
         return
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES).decode(errors="replace")
-    except OSError:  # A file that can't be read can't be put inside either.
-        return
-    kinds = {kind.name for kind in dataset.colorinterp}
+    whole, *bands = re.split(r"<PAMRasterBand\b", text)
+    numbered = {int(number[1]) - 1: band for band in bands if (number := re.match(r'[^>]*band="(\d+)"', band))}
+    bands = [numbered.get(index, "") for index in range(len(held.kinds))]
+    system = re.search(r"<SRS[^>]*>([^<]*)", whole)
+    crs = _parse_system(html.unescape(system[1])) if system else None
+    nodata = [_element(band, "NoDataValue") for band in bands]
     changes = {
-        "a location": located and _moves(text, dataset),
-        "a nodata value": dataset.nodata is None and "<NoDataValue" in text,
-        "colours": not kinds & {"red", "palette"} and re.search(r"<Color(Interp|Table)>", text),
-        "band names": not (any(dataset.descriptions) or "red" in kinds) and "<Description>" in text,
+        "a location": located and _moves(whole, held.grid, crs, named=system is not None),
+        "a nodata value": any(value and not _is_number(value, held.nodata) for value in nodata),
+        "colours": _recolours(bands, held.kinds),
+        "band names": _renames([_element(band, "Description") for band in bands], held),
     }
     if any(changes.values()):
-        yield Sidecar(path, ", ".join(content for content, changed in changes.items() if changed))
+        contents = ", ".join(content for content, changed in changes.items() if changed)
+        yield Sidecar(path, contents, crs=crs if changes["a location"] else None)
 
 
-def _moves(text: str, dataset: Any) -> bool:  # noqa: ANN401
-    """Return whether GDAL's metadata holds another location than a scene."""
+def _moves(text: str, grid: Grid, crs: Any, *, named: bool) -> bool:  # noqa: ANN401
+    """Return whether GDAL's metadata holds another location than a grid; `named` if it holds a system."""
+    if named and (crs is None or crs != grid.crs):
+        return True
+    if found := re.search(r"<GeoTransform>([^<]*)", text):
+        try:
+            values = [float(number) for number in found[1].split(",")]
+            return not np.allclose(values, grid.transform.to_gdal(), rtol=1e-12)
+        except ValueError:
+            return True
+    points = re.search(r"<GCPList|<GeodataXform", text) is not None and not grid.gcps[0]
+    return points or ('domain="RPC"' in text and grid.rpcs is None)
+
+
+def _recolours(bands: list[str], kinds: tuple[str, ...]) -> bool:
+    """Return whether bands of GDAL's metadata have other colours than a file."""
+    marks = [_element(band, "ColorInterp").casefold() for band in bands]
+    marked = any(mark not in ("", "undefined", kind) for mark, kind in zip(marks, kinds, strict=True))
+    return marked or (any("<ColorTable" in band for band in bands) and "palette" not in kinds)
+
+
+def _renames(names: list[str], held: Held) -> bool:
+    """Return whether names of bands in GDAL's metadata choose others than a file does."""
+    if not any(names):
+        return False
+    if set(COLOURS) <= set(held.kinds):
+        marked = tuple(held.kinds.index(colour) + 1 for colour in COLOURS)
+        return described_bands(names) not in (None, marked)
+    return any(name and name != own for name, own in zip(names, held.descriptions, strict=True))
+
+
+def _element(text: str, name: str) -> str:
+    """Return the text of the first XML element of a name, or an empty one."""
+    found = re.search(rf"<{name}\b[^>]*>([^<]*)", text)
+    return html.unescape(found[1]).strip() if found else ""
+
+
+def _is_number(text: str, value: float | None) -> bool:
+    try:
+        return value is not None and bool(np.isclose(float(text), value, rtol=1e-6, atol=0, equal_nan=True))
+    except ValueError:
+        return False
+
+
+def _parse_system(text: str) -> Any:  # noqa: ANN401
+    """Return the coordinate system of a text in WKT, or None if it can't be read."""
     from rasterio.crs import CRS
 
     unreadable: tuple[type[Exception], ...] = (ValueError, *gdal_errors())
-    grid = re.search(r"<GeoTransform>([^<]*)", text)
-    system = re.search(r"<SRS[^>]*>([^<]*)", text)
     try:
-        values = [float(number) for number in grid[1].split(",")] if grid else []
-        moved = bool(grid) and not np.allclose(values, dataset.transform.to_gdal(), rtol=1e-12)
-        renamed = bool(system) and CRS.from_wkt(html.unescape(system[1])) != dataset.crs if system else False
+        return CRS.from_user_input(text)
     except unreadable:
         forget_errors()
-        return True
-    return moved or renamed or ("<GCPList" in text and not dataset.gcps[0])
+        return None
+
+
+def _read(path: Path) -> str:
+    """Return the text of a sidecar file; one that can't be read, and so not be put inside either, is empty."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _spellings(suffix: str) -> tuple[str, str, str]:

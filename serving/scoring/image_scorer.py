@@ -11,19 +11,16 @@ from PIL import Image
 from model.bundle import Origin
 from model.errors import ConfigError, DataError, StorageError
 from model.io import files, images
-from model.io.formats import JPEG_2000, TIFF
 from model.io.images import PHOTOS, TooLarge
 from model.pixels import Pixels
 from model.translator import Translator
 from serving.encoding import encode
 from serving.geo.headers import is_georeferenced
-from serving.geo.photo import RasterPhoto, read_photo
+from serving.geo.photo import RASTERS, read_photo
 from serving.inference.tiling import draw_large
 from serving.scoring.manifest import Row
 from serving.scoring.tasks import Outcome, ScoreSettings, Task
 
-RASTERS = (TIFF, JPEG_2000)
-"""Formats that are read by the rules of scenes."""
 _SCENE_ADVICE = " (a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
 _SIZE_ADVICE = "; with --format tiff, TIFFs of any size are drawn"
 _BYTES_PER_PIXEL = 3
@@ -183,13 +180,14 @@ class ImageScorer:
         row = replace(self._row, source=str(location), source_sha256=sha256, settings=settings)
         if kept := find_kept(task, row):
             return kept._replace(georeferenced=georeferenced)
-        if format in RASTERS:
-            reading = self._raster_reading
-            photo = read_photo(content, path, bands=reading.bands, stretch=reading.stretch, max_pixels=max_pixels)
-        else:
-            image = images.decode(path, content, max_pixels=max_pixels)
-            warning = images.find_unused_range(path, content, image)
-            photo = RasterPhoto(np.asarray(image), None, (warning,) if warning else ())
+        photo = read_photo(
+            content,
+            path,
+            bands=self._raster_reading.bands,
+            stretch=self._raster_reading.stretch,
+            max_pixels=max_pixels,
+            located=self._settings.format == "tiff",
+        )
         pixels = self._scaled(photo.pixels)
         alpha = None if photo.alpha is None else self._scaled(photo.alpha)
         outcome = Outcome(

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from model.io.images import find_unused_range
+from model.io.images import decode_with_alpha, find_unused_range
 from tests.fixtures.image_files import FILE, encoded, picture, pixels, rejection
 
 GREY, COLOURS = np.asarray(picture("L")), np.asarray(picture())
@@ -70,7 +70,7 @@ def test_a_transparent_value_of_16_bits_is_white():
 
 
 def warning(content):
-    return find_unused_range(FILE, content, Image.fromarray(pixels(content).astype(np.uint8)))
+    return find_unused_range(FILE, content, *decode_with_alpha(FILE, content))
 
 
 @pytest.mark.parametrize("levels", [GREY, COLOURS])
@@ -86,7 +86,7 @@ def test_12_bits_in_a_png_of_16_give_a_warning(levels):
 def test_transparent_pixels_do_not_hide_that_others_are_dark():
     levels = np.full((4, 5, 4), 4000, np.uint16)
     levels[..., 3] = 65535
-    levels[0, :, 3] = 0
+    levels[0] = 65535, 65535, 65535, 0
     assert "all values are below 4096" in warning(imagecodecs.png_encode(levels))
 
 

@@ -1,10 +1,12 @@
-"""TIFFs in memory as photos, read by the same rules as scenes."""
+"""Photos in memory: TIFFs are read by the same rules as scenes, and images have their alpha."""
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePath
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from model.errors import DataError
 from serving.geo import photo
@@ -63,3 +65,54 @@ def test_a_photo_without_valid_pixels_is_reported(make_scene):
     read = read_photo(make_scene(np.zeros((3, 40, 40), np.uint16), nodata=0).read_bytes(), NAME)
     assert not read.alpha.any() and not read.pixels.any()
     assert read.warnings[-1].startswith("photos/scene.tif holds no valid pixel")
+
+
+# Images
+
+
+def encoded(image, kind="PNG", **options):
+    target = io.BytesIO()
+    image.save(target, kind, **options)
+    return target.getvalue()
+
+
+def partly_transparent(alpha):
+    """Return an image of noise with alpha (h, w)."""
+    image = Image.fromarray(as_photo(noise(3)))
+    image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {"lossless": True, "exact": True})])
+def test_transparent_images_are_read_as_tiffs_of_the_same_pixels(make_scene, monkeypatch, kind, options):
+    monkeypatch.setattr(photo, "ROWS", 32)
+    alpha = np.full((64, 80), 255, np.uint8)
+    alpha[:, :30] = 0
+    alpha[40:] = 0
+    alpha[:10, 40:] = 128
+    read = read_photo(encoded(partly_transparent(alpha), kind, **options), NAME)
+    bands = np.concatenate([noise(3), alpha[None]])
+    tiff = read_photo(make_scene(bands, photometric="RGB", alpha="YES").read_bytes(), NAME)
+    assert np.array_equal(read.alpha, alpha) and np.array_equal(tiff.alpha, alpha)
+    assert np.array_equal(read.pixels, tiff.pixels)
+
+
+def test_a_transparent_colour_is_empty():
+    levels = np.repeat(np.arange(40, dtype=np.uint8)[:, None], 30, axis=1)
+    palette = Image.fromarray(levels).convert("P")
+    for image, kind in ((palette, {"transparency": 7}), (Image.fromarray(levels.astype(np.uint16) * 256), None)):
+        read = read_photo(encoded(image, **(kind or {"transparency": 7 * 256})), NAME)
+        assert not read.alpha[7].any() and (np.delete(read.alpha, 7, axis=0) == 255).all()
+
+
+def test_images_without_transparent_pixels_have_no_alpha():
+    opaque = np.full((64, 80), 255, np.uint8)
+    for image in (Image.fromarray(as_photo(noise(3))), partly_transparent(opaque)):
+        read = read_photo(encoded(image), NAME)
+        assert read.alpha is None and np.array_equal(read.pixels, as_photo(noise(3))) and read.warnings == ()
+
+
+def test_an_image_without_visible_pixels_is_reported():
+    read = read_photo(encoded(partly_transparent(np.zeros((64, 80), np.uint8))), NAME)
+    assert not read.alpha.any() and not read.pixels.any()
+    assert [text.startswith("photos/scene.tif holds no valid pixel") for text in read.warnings] == [True]

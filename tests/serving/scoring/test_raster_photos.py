@@ -62,6 +62,19 @@ def test_empty_pixels_of_a_jpeg_are_white(bundle, partly_empty, maps):
     assert pixels(maps / "part.jpg")[: EMPTY_ROWS - 2].min() > 220
 
 
+@pytest.mark.parametrize(("name", "kind"), [("part.png", "PNG"), ("part.webp", "WEBP")])
+@pytest.mark.parametrize("format", ["png", "tiff"])
+def test_maps_of_transparent_images_are_transparent(bundle, photos, maps, name, kind, format):
+    image = noise(1)
+    image.putalpha(255)
+    image.paste((9, 9, 9, 0), (0, 0, image.width, EMPTY_ROWS))
+    image.save(photos / name, kind, lossless=True)
+    draw(bundle, photos, maps, format=format)
+    found = as_photo(read_bands(next(maps.glob("part.*"))))
+    assert not found[:EMPTY_ROWS].any() and (found[EMPTY_ROWS:, :, 3] == 255).all()
+    assert np.array_equal(found[EMPTY_ROWS:, :, :3], negative(noise(1))[EMPTY_ROWS:])
+
+
 def test_a_scaled_photo_has_a_scaled_alpha(bundle, partly_empty, maps):
     draw(bundle, partly_empty, maps, resize=True)
     with Image.open(maps / "part.png") as drawn:

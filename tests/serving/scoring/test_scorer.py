@@ -9,12 +9,12 @@ from PIL import Image
 
 from model.bundle import Bundle, RegisteredModel
 from model.errors import DataError
-from model.io import images
 from model.io.locations import Location
 from model.spec import NetworkConfig, signature
 from serving.encoding import encode
+from serving.geo.photo import read_photo
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER
-from serving.scoring.tasks import file_format
+from serving.scoring.targets import file_format
 from tests.fixtures.project import PROJECT
 from tests.fixtures.scored_folders import (
     SIDE,
@@ -224,7 +224,7 @@ def test_photos_too_large_to_wait_are_drawn_one_at_a_time(bundle, photos, maps, 
         return call
 
     monkeypatch.setattr("serving.scoring.scorer.WAITING_PIXELS", 4 * SIDE * SIDE - 1)
-    monkeypatch.setattr(images, "decode", traced(images.decode, "read"))
+    monkeypatch.setattr("serving.scoring.image_scorer.read_photo", traced(read_photo, "read"))
     monkeypatch.setattr("serving.scoring.image_scorer.encode", traced(encode, "written"))
     assert draw(bundle, photos, maps).drawn == 3
     assert events == ["read", "written"] * 3
