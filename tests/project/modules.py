@@ -15,8 +15,13 @@ FILES = {
 
 
 @cache
+def parsed(path):
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def tree(module):
-    return ast.parse(FILES[module].read_text(encoding="utf-8"))
+    return parsed(FILES[module])
 
 
 def imports(nodes, module):
@@ -29,14 +34,16 @@ def imports(nodes, module):
             assert not node.level, f"{module} imports relatively in line {node.lineno}"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in FILES else node.module for name in names}
-    return found
+    return frozenset(found)
 
 
+@cache
 def all_imports(module):
     """Return every import of a module, those inside functions too."""
     return imports(ast.walk(tree(module)), module)
 
 
+@cache
 def import_time(module):
     """Return what is imported as soon as the module is: neither inside functions nor only for type checkers."""
 

@@ -4,10 +4,8 @@ import ast
 import re
 from collections import Counter
 
-import pytest
-
 from tests.fixtures.project import PROJECT
-from tests.project.modules import FILES, tree
+from tests.project.modules import FILES, parsed, tree
 
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "tools", "shared", "core"}
 PRIVATE_MODULES = {
@@ -29,11 +27,13 @@ BEGINNINGS = {
 }
 """Forbidden beginnings of docstrings: modules and classes name the thing, functions begin with an imperative."""
 MAX_MODULES, MAX_FILE, MAX_FUNCTION = 14, 300, 60
-TEST_FILES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "tests").rglob("*.py"))
+EVERYTHING = [*FILES.values(), *sorted((PROJECT / "tests").rglob("*.py"))]
+"""The files of the packages and the tests."""
 
 
-def relative(path):
-    return str(path.relative_to(PROJECT))
+def offenders(find, paths=EVERYTHING):
+    """Return what a function finds wrong in files, by their names."""
+    return {str(path.relative_to(PROJECT)): found for path in paths if (found := find(path))}
 
 
 def test_module_names_are_unique_across_the_packages():
@@ -51,26 +51,25 @@ def test_no_module_has_its_old_private_name():
     assert not {module for module in FILES if module.rpartition(".")[2] in PRIVATE_MODULES}
 
 
-@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=relative)
-def test_no_name_is_private_language(path):
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [getattr(node, field, None) for field in ("name", "id", "arg", "attr", "asname")]
-        found |= {name for name in names if isinstance(name, str)}
-    words = {name: set(re.findall(r"[A-Z]?[a-z]+", name)) for name in found - ALLOWED if not name.startswith("test_")}
-    assert {name for name, parts in words.items() if {part.lower() for part in parts} & PRIVATE_WORDS} == set()
+def test_no_name_is_private_language():
+    def private_names(path):
+        found = set()
+        for node in ast.walk(parsed(path)):
+            names = [getattr(node, field, None) for field in ("name", "id", "arg", "attr", "asname")]
+            found |= {name for name in names if isinstance(name, str) and not name.startswith("test_")}
+        words = {name: {part.lower() for part in re.findall(r"[A-Z]?[a-z]+", name)} for name in found - ALLOWED}
+        return {name for name, parts in words.items() if parts & PRIVATE_WORDS}
+
+    assert offenders(private_names) == {}
 
 
-@pytest.mark.parametrize("path", [*FILES.values(), *(PROJECT / name for name in TEST_FILES)], ids=relative)
-def test_docstrings_name_the_thing_or_what_is_done(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    wrong = {
-        ast.get_docstring(node).splitlines()[0]
-        for node in ast.walk(tree)
-        for kind, pattern in BEGINNINGS.items()
-        if isinstance(node, kind) and re.match(pattern, ast.get_docstring(node) or "")
-    }
-    assert wrong == set()
+def test_docstrings_name_the_thing_or_what_is_done():
+    def wrong_docstrings(path):
+        documented = [node for node in ast.walk(parsed(path)) if isinstance(node, tuple(BEGINNINGS))]
+        texts = [(ast.get_docstring(node) or "", BEGINNINGS[type(node)]) for node in documented]
+        return {text.splitlines()[0] for text, pattern in texts if re.match(pattern, text)}
+
+    assert offenders(wrong_docstrings) == {}
 
 
 def test_a_folder_holds_few_modules():
@@ -78,38 +77,37 @@ def test_a_folder_holds_few_modules():
     assert {folder: count for folder, count in counts.items() if count > MAX_MODULES} == {}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_file_can_be_read_at_a_sitting(module):
-    assert len(FILES[module].read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+def test_a_file_can_be_read_at_a_sitting():
+    def too_long(path):
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        return lines if lines > MAX_FILE else None
+
+    assert offenders(too_long) == {}
 
 
-@pytest.mark.parametrize("name", TEST_FILES)
-def test_a_test_file_can_be_read_at_a_sitting(name):
-    assert len((PROJECT / name).read_text(encoding="utf-8").splitlines()) <= MAX_FILE
+def test_a_function_fits_on_a_screen():
+    def long_functions(path):
+        functions = [
+            node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        return {node.name for node in functions if node.end_lineno - node.lineno >= MAX_FUNCTION}
+
+    assert offenders(long_functions, FILES.values()) == {}
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_a_function_fits_on_a_screen(module):
-    lengths = {
-        node.name: node.end_lineno - node.lineno + 1
-        for node in ast.walk(tree(module))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-    assert {name: length for name, length in lengths.items() if length > MAX_FUNCTION} == {}
+def test_an_init_file_holds_one_sentence():
+    for module, path in FILES.items():
+        if path.name == "__init__.py":
+            [sentence] = tree(module).body
+            assert re.fullmatch(r"[A-Z].*\.", ast.get_docstring(tree(module))), module
+            assert sentence.lineno == sentence.end_lineno, module
 
 
-@pytest.mark.parametrize("module", FILES)
-def test_an_init_file_holds_one_sentence(module):
-    if FILES[module].name == "__init__.py":
-        [sentence] = tree(module).body
-        assert re.fullmatch(r"[A-Z].*\.", ast.get_docstring(tree(module))) and sentence.lineno == sentence.end_lineno
+def test_nothing_is_caught_unnamed():
+    def bare(path):
+        return [node.lineno for node in ast.walk(parsed(path)) if isinstance(node, ast.ExceptHandler) and not node.type]
 
-
-@pytest.mark.parametrize("module", FILES)
-def test_nothing_is_caught_unnamed(module):
-    assert not [
-        node.lineno for node in ast.walk(tree(module)) if isinstance(node, ast.ExceptHandler) and node.type is None
-    ]
+    assert offenders(bare, FILES.values()) == {}
 
 
 def test_the_scale_of_pixels_stands_in_one_place():
