@@ -1,8 +1,8 @@
 """Image files as upright RGB pixels, with limits on the format, the bytes and the pixels.
 
-EXIF orientation is applied, grey is repeated in three channels, 16 bits are reduced to the upper 8, and CMYK becomes RGB
-without a colour profile. Transparent pixels are blended with white, or their alpha is returned. Other depths than 1, 8
-and 16 bits are rejected, because the range of their values is unknown.
+EXIF orientation is applied, grey is repeated in three channels, 16 bits are reduced to the upper 8, and CMYK becomes
+RGB without a colour profile. Transparent pixels are blended with white, or their alpha is returned. Other depths than
+1, 8 and 16 bits are rejected, because the range of their values is unknown.
 """
 
 import errno
