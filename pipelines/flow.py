@@ -10,7 +10,7 @@ from pipelines.export.export import to_bundle
 from pipelines.metrics.scores import Scores
 from pipelines.registry.register import RegisteredVersion, register
 from pipelines.run_record import RunRecord
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_server
 from pipelines.training.train import fit
 from pipelines.workspace import RunFolder
 
@@ -26,7 +26,7 @@ class FlowResult(Frozen):
 def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     """Run all steps, from pairs to a registered model; each writes its results to the workspace."""
     config = locate(config)
-    mlflow_runs.connect()
+    mlflow_server.connect()
     with stage("Preparing pairs"):
         pairs = prepare(config)
     with stage(f"Training on {len(pairs.train)} pairs for {config.training.epochs} epochs"):

@@ -152,3 +152,12 @@ def refuse_password(text: str) -> None:
 def hide_passwords(text: str) -> str:
     """Return a text without anything that may be the user and password of an address."""
     return re.sub(r"://[^\s'\"]*@", "://", text)
+
+
+def one_line(message: object, *, longest: int = 300) -> str:
+    """Return the text of an error or of a library's message in one line, without passwords and without a full stop.
+
+    The middle of a longer text is left out.
+    """
+    text = " ".join(hide_passwords(str(message)).split()).rstrip(".")
+    return text if len(text) <= longest else f"{text[: longest // 2]}...{text[-longest // 2 :]}"

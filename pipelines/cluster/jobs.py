@@ -24,12 +24,12 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from model import provenance
 from model.errors import ClusterError, ConfigError
-from model.io.addresses import hide_passwords, is_address
+from model.io.addresses import hide_passwords, is_address, one_line
 from pipelines.cluster import connection, environment
 from pipelines.cluster.signals import STOPPED
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_server
 
 CODE = ("model", "pipelines", "serving")
 PATIENCE_SECONDS = 60.0
@@ -77,23 +77,23 @@ def check(config: RunConfig, arguments: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: MLflow, the workspace, the pairs or an argument of the verb are on this machine only.
     """
-    mlflow_runs.check_shared()
+    mlflow_server.check_shared()
     paths = [(name, value) for name, value in arguments.items() if isinstance(value, Path)]
     paths += [(name, Path(text)) for name, text in _score_locations(arguments) if not is_address(text)]
-    paths.append(("workspace", config.workspace))
-    named = {
+    settings = {
+        "workspace": str(config.workspace),
         "data.source": "" if config.data.source == "sample" else config.data.source,
         "evaluation.inception_weights": config.evaluation.inception_weights,
         "evaluation.lpips_weights": config.evaluation.lpips_weights,
         "promotion.pairs": config.promotion.pairs,
     }
-    paths += [(name, Path(text)) for name, text in named.items() if text and not is_address(text)]
+    paths += [(name, Path(text)) for name, text in settings.items() if text and not is_address(text)]
     for name, path in paths:
         if not path.is_absolute():
             raise ConfigError(
                 f"{name} is {str(path)!r}, which is relative to the job's working directory: other nodes don't see it, "
-                f"and it is removed with the job. Use a folder that every node sees under the same path "
-                f"({name}=/SHARED/FOLDER)."
+                "and it is removed with the job. Use one that every node sees under the same path"
+                f"{f' ({name}=/SHARED/FOLDER)' if name in settings else ''}."
             )
 
 
@@ -135,7 +135,7 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
     except AuthenticationError as error:
         raise connection.token_error(address) from error
     except CLIENT_ERRORS as error:
-        raise ClusterError(f"The cluster at {hide_passwords(address)} rejected the job: {_message(error)}") from error
+        raise ClusterError(f"The cluster at {hide_passwords(address)} rejected the job: {one_line(error)}.") from error
     return Job(address, job_id)
 
 
@@ -193,7 +193,7 @@ def follow(job: Job) -> int:
             if time.monotonic() - away_since > PATIENCE_SECONDS:
                 raise ClusterError(
                     f"The cluster at {hide_passwords(job.address)} has been unreachable for {PATIENCE_SECONDS:.0f} s "
-                    f"({_message(error)}); job {job.id} may still be running. When it is back, {job.how_to}"
+                    f"({one_line(error)}); job {job.id} may still be running. When it is back, {job.how_to}"
                 ) from error
         time.sleep(0.5)
 
@@ -202,7 +202,7 @@ def _exit_code(info: JobDetails) -> int:
     if info.status == JobStatus.STOPPED:
         return STOPPED
     if info.driver_exit_code is None:
-        raise ClusterError(f"Job {info.submission_id} ended without an exit code: {_message(info.message)}")
+        raise ClusterError(f"Job {info.submission_id} ended without an exit code: {one_line(info.message)}.")
     # The exit code of a process ended by a signal is the negative number of the signal.
     return info.driver_exit_code if info.driver_exit_code >= 0 else 128 - info.driver_exit_code
 
@@ -256,9 +256,5 @@ def _client(address: str) -> JobSubmissionClient:
     except CLIENT_ERRORS as error:
         raise ClusterError(
             f"No Ray dashboard answers at {hide_passwords(address)}; set --address to the cluster's dashboard, by "
-            f"default http://HEAD:8265. The error was: {_message(error)}"
+            f"default http://HEAD:8265. The error was: {one_line(error)}."
         ) from error
-
-
-def _message(error: object) -> str:
-    return " ".join(str(error).split())[:300]

@@ -14,6 +14,7 @@ from ray.train import ScalingConfig
 from ray.util import placement_group_table
 
 from model.errors import ClusterError, ConfigError
+from model.io.addresses import one_line
 from pipelines.cluster import connection, signals
 from pipelines.config import telemetry
 from pipelines.config.held_variables import HeldVariables
@@ -68,7 +69,7 @@ def joined() -> Iterator[None]:
                 with signals.kept_handlers():
                     ray.init(address=head, runtime_env={"env_vars": telemetry.chosen()}, **quiet)
             except (ConnectionError, RuntimeError, RayError) as error:
-                raise ClusterError(f"The Ray cluster at {head} can't be joined: {_in_one_line(error)}") from error
+                raise ClusterError(f"The Ray cluster at {head} can't be joined: {one_line(error)}.") from error
         else:
             # Ray's HTTP agents then listen on this machine only; its gRPC servers have no such setting (Ray 2.60).
             quiet |= {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
@@ -83,7 +84,7 @@ def joined() -> Iterator[None]:
                 # Ray has no common class for them, and raises a plain Exception if the machine is too busy.
                 _leave()
                 raise ClusterError(
-                    f"Ray can't be started on this machine ({_in_one_line(error)}); stop other programs, or set "
+                    f"Ray can't be started on this machine ({one_line(error)}); stop other programs, or set "
                     "RAY_TMPDIR to a folder that you may write to."
                 ) from error
         stack.callback(_leave)
@@ -93,10 +94,6 @@ def joined() -> Iterator[None]:
 def _leave() -> None:
     with signals.kept_handlers():
         ray.shutdown()
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".")
 
 
 def divide(training: TrainingConfig) -> WorkerResources:

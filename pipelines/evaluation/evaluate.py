@@ -27,7 +27,7 @@ from pipelines.report import description, page
 from pipelines.report.description import EVALUATION, PICTURE_FILE, PICTURE_ROWS
 from pipelines.report.page import Evaluation
 from pipelines.report.sheets import comparison, first_rows
-from pipelines.tracking import mlflow_runs, run_page
+from pipelines.tracking import mlflow_runs, mlflow_server, run_page
 from pipelines.tracking.loss_curve import LossCurve
 from pipelines.workspace import REPORT_FILE, SCORES_FILE, SHEET_FILE, TABLE_FILE, RunFolder
 
@@ -215,12 +215,12 @@ def evaluate(run: RunFolder, settings: EvaluationConfig) -> Scores:
 def _log(active: mlflow_runs.Run, run: RunFolder, measured: Measured, config: RunConfig, pairs: PairIndex) -> None:
     """Log an evaluation: the model's scores as metrics, and all other numbers as files."""
     scores = measured.scores
-    with mlflow_runs.server_errors(large_files=True):
+    with mlflow_server.errors(large_files=True):
         for name in (REPORT_FILE, SCORES_FILE, TABLE_FILE, SHEET_FILE):
             active.log_file(run.evaluation / name, EVALUATION)
         card = first_rows(_sheet(measured), PICTURE_ROWS, side=config.network.image_size)
         active.log_image(card, f"{EVALUATION}/{PICTURE_FILE}")
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         active.log_metrics(scores.metrics())
         active.set_tags(_tags(scores))
         run_page.describe(run.run_id, description.of_run(run.run_id, config, pairs, scores))

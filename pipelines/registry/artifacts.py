@@ -16,7 +16,7 @@ from mlflow.utils.request_utils import augmented_raise_for_status
 from mlflow.utils.rest_utils import http_request
 
 from model.errors import BundleError, TrackingError
-from model.io.addresses import hide_passwords
+from model.io.addresses import hide_passwords, one_line
 from model.io.progress import quiet_stderr
 from pipelines.config.held_variables import HeldVariables
 
@@ -104,7 +104,7 @@ def transfer(failure: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise TrackingError(f"{failure}: {hide_passwords(' '.join(str(error).split()))[:300]}") from error
+        raise TrackingError(f"{failure}: {one_line(error)}.") from error
 
 
 def _check_location(location: str) -> None:

@@ -23,7 +23,7 @@ from pipelines.registry import versions as registry
 from pipelines.registry.promotion_lock import hold_lock
 from pipelines.registry.pull import fetch_bundle, fetch_pairs
 from pipelines.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_server
 from pipelines.workspace import Workspace
 
 GateCheck = Callable[..., GateReport]
@@ -88,7 +88,7 @@ def promote(
     if force and not reason.strip():
         raise ConfigError('A forced promotion needs a reason, which is recorded; add --reason "...".')
     name, which = references.parse(version, name=config.tracking.model_name)
-    mlflow_runs.connect_to_existing()
+    mlflow_server.connect_to_existing()
     challenger = registry.find(name, which)
     champion = _champion(name)
     if champion is not None and champion.number == challenger.number:
@@ -120,7 +120,7 @@ def rollback(config: RunConfig) -> Rollback:
         MissingStepError: There is no previous champion.
         TrackingError: MLflow does not answer, or another promotion holds the lock.
     """
-    mlflow_runs.connect_to_existing()
+    mlflow_server.connect_to_existing()
     name = config.tracking.model_name
     with hold_lock(name) as lock:
         found = registry.aliases(name)

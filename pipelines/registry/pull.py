@@ -21,7 +21,7 @@ from pipelines.data.pairs import PairIndex
 from pipelines.registry import references, versions
 from pipelines.registry.artifacts import Artifacts
 from pipelines.registry.versions import FILES_FOLDER, ONNX_FILE, PAIRS_FILE, Version, variant_path
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_server
 from pipelines.workspace import REPORT_FILE, SCORES_FILE
 
 FLAVOURS_FILE = "MLmodel"
@@ -53,7 +53,7 @@ def pull(name: str, which: str | int, out: Path) -> Bundle:
     name, which = references.parse(which, name=name)
     _check_replaceable(out)
     check_writable(out)
-    mlflow_runs.connect_to_existing()
+    mlflow_server.connect_to_existing()
     version = versions.find(name, which)
     with new_folder(out) as draft:
         fetch_bundle(version, draft, extras=True)

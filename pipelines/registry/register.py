@@ -35,7 +35,7 @@ from pipelines.registry.versions import (
 )
 from pipelines.report.description import PICTURE_FILE, PICTURE_ROWS
 from pipelines.report.sheets import first_rows
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_runs, mlflow_server
 from pipelines.workspace import GENERATOR_FILE, REPORT_FILE, SCORES_FILE, SHEET_FILE, RunFolder
 
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime")
@@ -136,7 +136,7 @@ def _known_version(known: versions.Version) -> RegisteredVersion:
 def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) -> str:
     """Store the model with all files that belong to it; return its id in MLflow."""
     client = mlflow.MlflowClient()
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         experiment = client.get_run(run_id).info.experiment_id
         logged = client.create_logged_model(experiment, name="model", source_run_id=run_id)
     with scratch_folder() as scratch:
@@ -151,7 +151,7 @@ def _upload(run_id: str, bundle: Bundle, photos: Pixels, own_files: list[Path]) 
             raise TrackingError(
                 f"MLflow's artifact store altered {ONNX_FILE} of run {run_id}; nothing was registered. Check the store."
             )
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
@@ -184,7 +184,7 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
 
 def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:
     # MLflow prints what it has created.
-    with mlflow_runs.server_errors(), quiet_stderr():
+    with mlflow_server.errors(), quiet_stderr():
         number = int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
         client = mlflow.MlflowClient()
         # Keep a description that a person has written.

@@ -46,10 +46,10 @@ def _open_registered(model: str, config: "RunConfig") -> OpenedModel:
     """Fetch a version, unless the cache holds it; the registry is always asked, as an alias may have moved."""
     reference = parse_uri(model)
     from pipelines.registry import pull, versions
-    from pipelines.tracking import mlflow_runs
+    from pipelines.tracking import mlflow_server
     from pipelines.workspace import Workspace
 
-    mlflow_runs.connect_to_existing()
+    mlflow_server.connect_to_existing()
     version = versions.find(reference.name, reference.which)
     origin = RegisteredModel(reference.name, version.number)
     if not _SHA256.fullmatch(version.bundle_sha256):

@@ -13,7 +13,7 @@ from model.bundle import FP32, variant_file
 from model.errors import MissingStepError
 from model.spec import Frozen
 from pipelines.registry.artifacts import Artifacts
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_server
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ONNX_FILE = "model.onnx"
@@ -63,7 +63,7 @@ class Version(Frozen):
 
     def artifacts(self) -> Artifacts:
         """Open the version's files."""
-        with mlflow_runs.server_errors():
+        with mlflow_server.errors():
             location = mlflow.MlflowClient().get_model_version_download_uri(self.name, str(self.number))
         return Artifacts(location)
 
@@ -83,7 +83,7 @@ def find(name: str, which: str | int) -> Version:
     client, requested = mlflow.MlflowClient(), str(which)
     known = aliases(name)
     number = int(requested) if requested.isdecimal() else known.get(requested)
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         try:
             if number is not None:
                 return _read(client.get_model_version(name, str(number)))
@@ -99,7 +99,7 @@ def find(name: str, which: str | int) -> Version:
 
 def find_registered(run_id: str, name: str, tags: Mapping[str, str]) -> Version | None:
     """Return the newest version of a model that was registered from a run with these tags, or None."""
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         found = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
     versions = [_read(version) for version in found if version.name == name]
     same = [version for version in versions if tags.items() <= version.tags.items()]
@@ -113,7 +113,7 @@ def aliases(name: str) -> dict[str, int]:
         MissingStepError: There is no such model.
         TrackingError: MLflow does not answer.
     """
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         try:
             found = mlflow.MlflowClient().get_registered_model(name).aliases
         except MlflowException as error:
@@ -128,7 +128,7 @@ def aliases(name: str) -> dict[str, int]:
 def set_alias(name: str, alias: str, number: int | None) -> None:
     """Point an alias at a version, or delete it if `number` is None."""
     client = mlflow.MlflowClient()
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         if number is None:
             client.delete_registered_model_alias(name, alias)
         else:
@@ -137,13 +137,13 @@ def set_alias(name: str, alias: str, number: int | None) -> None:
 
 def set_description(name: str, number: int, text: str) -> None:
     """Set the description of a version, Markdown that MLflow's page shows."""
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         mlflow.MlflowClient().update_model_version(name, str(number), text)
 
 
 def set_tags(version: Version, tags: Mapping[str, str]) -> None:
     """Set tags of a version."""
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         for key, value in tags.items():
             mlflow.MlflowClient().set_model_version_tag(version.name, str(version.number), key, value)
 
@@ -153,7 +153,7 @@ def log_decision(version: Version, text: str) -> str:
     # Unique, because two decisions may be made in the same second.
     when = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}"
     path = f"promotion/version-{version.number}-{when}.json"
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         mlflow.MlflowClient().log_text(version.run_id, text, path)
     return path
 

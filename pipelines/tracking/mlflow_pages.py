@@ -7,7 +7,7 @@ import mlflow
 from mlflow.utils.file_utils import path_to_local_sqlite_uri
 
 from model.io.addresses import hide_passwords
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_server
 
 SERVERS = ("http://", "https://")
 LOCAL = "http://127.0.0.1:5000"
@@ -19,11 +19,11 @@ SERVING_PORT = 5001
 def address(run_id: str) -> str:
     """Return the address of a run's page, in the view of model training; a local database needs `mlflow ui` for it."""
     uri = mlflow.get_tracking_uri()
-    server = hide_passwords(uri).rstrip("/") if uri.startswith(SERVERS) else LOCAL
-    with mlflow_runs.server_errors():
+    pages = hide_passwords(uri).rstrip("/") if uri.startswith(SERVERS) else LOCAL
+    with mlflow_server.errors():
         experiment = mlflow.MlflowClient().get_run(run_id).info.experiment_id
     # Without it, MLflow 3.17 opens its view of LLM applications, whatever the experiment's tags are.
-    return f"{server}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
+    return f"{pages}/#/experiments/{experiment}/runs/{run_id}?workflowType=machine_learning"
 
 
 def of_run(run_id: str) -> str:

@@ -1,8 +1,7 @@
-"""MLflow runs: one run from training to registration, with errors that separate an outage from a rejection."""
+"""MLflow runs: one run from training to registration."""
 
 import contextlib
 import json
-import logging
 import os
 import platform
 import time
@@ -18,35 +17,19 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import LifecycleStage, Metric
 from mlflow.exceptions import MlflowException
 from PIL import Image
-from sqlalchemy.exc import SQLAlchemyError
 
-from model.errors import ConfigError, Stopped, TrackingError
+from model.errors import Stopped, TrackingError
 from model.io.addresses import hide_passwords
 from model.provenance import git_revision
 from model.spec import LOSSES
-from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.tracking import database, project_run, run_page
+from pipelines.tracking import mlflow_server, project_run, run_page
 from pipelines.tracking.loss_curve import StepLosses
 
 PACKAGES = ("tensorflow", "keras", "ray", "mlflow", "tf2onnx", "onnx", "numpy", "scipy", "pillow")
 BATCH = 150 * len(LOSSES)
 """Metrics in one request, which MLflow logs completely or not at all; its own limit is 1000."""
-LOG_LEVELS = {
-    "alembic": logging.WARNING,
-    "mlflow": logging.WARNING,
-    # It logs the traceback of every error of the database, which is raised as well.
-    "mlflow.store.db.utils": logging.CRITICAL,
-    "urllib3": logging.ERROR,
-}
-SHORT_TIMEOUTS = HeldVariables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"})
-"""Settings with which requests fail within seconds. MLflow's own retries take minutes, and its client reads both
-settings only from the environment, at every request."""
-
-
-class ServerUnavailableError(TrackingError):
-    """MLflow did not answer or was not able to; the request can be repeated."""
 
 
 @dataclass(frozen=True)
@@ -89,71 +72,12 @@ class Run:
             mlflow.MlflowClient().set_tag(self.id, key, value)
 
 
-def connect() -> str:
-    """Check that MLflow answers, and make its SQLite database if there is none; return its address.
-
-    The address is from then on the same for every process that this one starts, whatever its working directory.
-
-    Raises:
-        ConfigError: The run is on a cluster, and MLflow would write to a local file.
-        TrackingError: The server does not answer, or rejects the request; or the database can't be used.
-    """
-    for name, level in LOG_LEVELS.items():
-        logging.getLogger(name).setLevel(level)
-    if os.environ.get("RAY_ADDRESS", "") not in ("", "local"):
-        check_shared()
-    uri = os.environ["MLFLOW_TRACKING_URI"] = database.absolute(mlflow.get_tracking_uri())
-    if "MLFLOW_REGISTRY_URI" in os.environ:
-        os.environ["MLFLOW_REGISTRY_URI"] = database.absolute(os.environ["MLFLOW_REGISTRY_URI"])
-    if hide_passwords(uri) != uri:
-        # MLflow would print the run's address with the password in it, at any time until this process ends.
-        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
-    with SHORT_TIMEOUTS.held(), database.ready(uri):
-        try:
-            mlflow.MlflowClient().search_experiments(max_results=1)
-        except ImportError as error:
-            raise TrackingError(
-                f"MLflow needs the Python package {error.name} for {hide_passwords(uri)}; install it, or change "
-                "MLFLOW_TRACKING_URI."
-            ) from error
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise TrackingError(
-                f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
-                f"a running one (unset it for a local SQLite file). The error was: {_message(error)}"
-            ) from error
-    return uri
-
-
-def connect_to_existing() -> str:
-    """Connect like `connect`, but never create a database: for commands that need a run or a model that exists.
-
-    Raises:
-        MissingStepError: There is no database.
-        Sat2mapError: As for `connect`.
-    """
-    database.check_exists(mlflow.get_tracking_uri())
-    return connect()
-
-
-def check_shared() -> None:
-    """Check that MLflow can track a run on a Ray cluster.
-
-    Raises:
-        ConfigError: MLflow's address is SQLite or a folder, as it is by default if MLFLOW_TRACKING_URI is not set.
-    """
-    uri = mlflow.get_tracking_uri()
-    # A bare word such as `databricks` names a service; a bare path is a folder.
-    if uri.startswith(("sqlite:", "file:", "/", ".")):
-        raise ConfigError(
-            f"MLflow would write to {uri}, and a run on a cluster can't be tracked in a local file: other nodes can't "
-            "write to it, and in a job's working directory it is lost with the job. Set MLFLOW_TRACKING_URI to an "
-            "MLflow server that the cluster can reach (http:// or https://)."
-        )
-
-
 @contextmanager
 def new_run(config: RunConfig, pairs: PairIndex) -> Iterator[Run]:
-    """Begin a run, or continue the one begun by `mlflow run`; log its settings and data. Call `connect` first."""
+    """Begin a run, or continue the one begun by `mlflow run`; log its settings and data.
+
+    Call `mlflow_server.connect` first.
+    """
     with _run_status(project_run.begin(config.tracking.experiment)) as run:
         run_page.show_as_training(run.id)
         # `mlflow run` has logged its own parameters, such as `workspace`; parameters can't be changed.
@@ -173,7 +97,7 @@ def trial_run(parent: str, name: str, run_id: str | None, config: RunConfig) -> 
         with _existing_run(run_id) as run:
             yield run
         return
-    connect()
+    mlflow_server.connect()
     # Of the process that has started this worker: MLflow would continue that run.
     os.environ.pop("MLFLOW_RUN_ID", None)
     experiment = mlflow.get_run(parent).info.experiment_id
@@ -203,7 +127,7 @@ def resumed_run(run_id: str, changes: Mapping[str, str]) -> Iterator[Run]:
 @contextmanager
 def continue_run(run_id: str) -> Iterator[Run]:
     """Add to a run whose training has ended; its status stays as it is, whatever happens in the block."""
-    uri = connect_to_existing()
+    uri = mlflow_server.connect_to_existing()
     with _unknown_run(run_id, uri):
         found = mlflow.get_run(run_id).info
         if found.lifecycle_stage == LifecycleStage.DELETED:
@@ -214,32 +138,8 @@ def continue_run(run_id: str) -> Iterator[Run]:
 
 
 @contextmanager
-def server_errors(*, large_files: bool = False) -> Iterator[None]:
-    """Translate the errors of requests to MLflow, which fail within seconds.
-
-    Args:
-        large_files: Keep MLflow's own timeouts and retries: a server may take long to store an upload.
-
-    Raises:
-        ServerUnavailableError: The server did not answer, or was not able to.
-        TrackingError: It rejected the request.
-    """
-    uri = mlflow.get_tracking_uri()
-    with contextlib.nullcontext() if large_files else SHORT_TIMEOUTS.held():
-        try:
-            yield
-        except MlflowException as error:
-            status = error.get_http_status_code()  # type: ignore[no-untyped-call]
-            if status >= 500 or status == 429:
-                raise ServerUnavailableError(_unavailable(error, uri)) from error
-            raise TrackingError(f"MLflow at {hide_passwords(uri)} rejected the request: {_message(error)}") from error
-        except (SQLAlchemyError, OSError) as error:
-            raise ServerUnavailableError(_unavailable(error, uri)) from error
-
-
-@contextmanager
 def _existing_run(run_id: str, *, log_system_metrics: bool = False) -> Iterator[Run]:
-    uri = connect_to_existing()
+    uri = mlflow_server.connect_to_existing()
     with _unknown_run(run_id, uri):
         active = mlflow.start_run(run_id=run_id, log_system_metrics=log_system_metrics or None)
     with _run_status(active) as run:
@@ -264,20 +164,11 @@ def _run_status(active: mlflow.ActiveRun) -> Iterator[Run]:
         yield Run(active.info.run_id)
     except BaseException as error:
         # An unreachable server must not hide the error.
-        with contextlib.suppress(ServerUnavailableError), server_errors():
+        with contextlib.suppress(mlflow_server.UnavailableError), mlflow_server.errors():
             mlflow.end_run("KILLED" if isinstance(error, Stopped | KeyboardInterrupt | SystemExit) else "FAILED")
         raise
-    with server_errors():
+    with mlflow_server.errors():
         mlflow.end_run("FINISHED")
-
-
-def _unavailable(error: Exception, uri: str) -> str:
-    return f"MLflow at {hide_passwords(uri)} does not answer: {_message(error)}"
-
-
-def _message(error: Exception) -> str:
-    # SQLAlchemy appends the statement and a link.
-    return hide_passwords(" ".join(str(error).partition("[SQL:")[0].split()))[:300]
 
 
 def _log_data(pairs: PairIndex) -> None:

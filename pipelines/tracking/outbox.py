@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from model.errors import TrackingError
-from pipelines.tracking.mlflow_runs import ServerUnavailableError, server_errors
+from pipelines.tracking import mlflow_server
 
 RETRY_SECONDS = 2.0
 
@@ -48,7 +48,8 @@ class Outbox:
             Exception: The server has rejected a request.
         """
         with self._changed:
-            done = self._changed.wait_for(lambda: not self._waiting or self._failure is not None, timeout=patience)
+            timeout = min(patience, threading.TIMEOUT_MAX)
+            done = self._changed.wait_for(lambda: not self._waiting or self._failure is not None, timeout=timeout)
         if self._failure is not None:
             raise self._failure
         if not done:
@@ -76,9 +77,9 @@ class Outbox:
                     return
                 send = self._waiting[0]
             try:
-                with server_errors():
+                with mlflow_server.errors():
                     send()
-            except ServerUnavailableError as error:
+            except mlflow_server.UnavailableError as error:
                 if not unavailable:
                     self._notify(f"{error} Metrics are queued until it does.")
                 unavailable = True

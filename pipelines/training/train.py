@@ -14,7 +14,7 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
-from model.errors import ConfigError, DataError, Stopped, TrainingError
+from model.errors import ConfigError, Stopped, TrainingError
 from model.io.files import sha256, write_text
 from model.io.progress import quiet_stderr
 from pipelines.cluster import environment, signals
@@ -25,12 +25,13 @@ from pipelines.data.dataset import steps_per_epoch
 from pipelines.data.pairs import PairIndex
 from pipelines.report import description
 from pipelines.run_record import RunRecord
-from pipelines.tracking import mlflow_runs, run_page
+from pipelines.tracking import mlflow_runs, mlflow_server, run_page
 from pipelines.training.channel import ActorChannel
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import last_steps
 from pipelines.training.monitor import TrainingMonitor
+from pipelines.training.preconditions import check_steps
 from pipelines.workspace import RunFolder, Workspace
 
 
@@ -38,16 +39,16 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
     """Train the networks, track the run in MLflow, and write generator and record into the run's folder.
 
     Raises:
-        ConfigError: The cluster has too few CPUs or GPUs for the workers.
+        ConfigError: The cluster has too few CPUs or GPUs for the workers, or there are too many steps.
         DataError: There are fewer training pairs than one batch needs.
         TrackingError: MLflow does not answer.
         TrainingError: The workers failed.
         Stopped: The user stopped the training.
     """
-    _check_batch(config, pairs)
+    check_steps(config, pairs)
     workspace = Workspace(config.workspace)
     workspace.check_writable()
-    mlflow_runs.connect()
+    mlflow_server.connect()
     remove_leftovers(workspace)
     with cluster.joined():
         resources = cluster.divide(config.training)
@@ -75,10 +76,10 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
     """
     began, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     config = settings_of.change(began, changes, verb="train --resume", file=file)
-    _check_batch(config, pairs)
+    check_steps(config, pairs)
     _check_unfinished(folder, config)
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
-    mlflow_runs.connect()
+    mlflow_server.connect()
     remove_leftovers(Workspace(config.workspace))
     with folder.training(), cluster.joined():
         resources = cluster.divide(config.training)
@@ -107,14 +108,6 @@ def start_worker(
     from pipelines.training.worker import train_loop
 
     train_loop(job, channel)
-
-
-def _check_batch(config: RunConfig, pairs: PairIndex) -> None:
-    if len(pairs.train) < config.training.batch_size:
-        raise DataError(
-            f"{len(pairs.train)} training pairs don't fill one batch of {config.training.batch_size}; "
-            "lower training.batch_size or add pairs."
-        )
 
 
 def _check_unfinished(folder: RunFolder, config: RunConfig) -> None:
@@ -147,7 +140,7 @@ def _train(
     monitor: TrainingMonitor,
 ) -> None:
     """Run the workers to the end, and record the finished training."""
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         run_page.describe(run.id, description.of_run(run.id, config, pairs))
     channel = ActorChannel.open()
 
@@ -189,9 +182,9 @@ def _train(
         resumed_after=monitor.resumed_after,
         generator_sha256=sha256(folder.generator),
     )
-    with mlflow_runs.server_errors(large_files=True):
+    with mlflow_server.errors(large_files=True):
         run.log_file(folder.generator, "keras")
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
     folder.write_record(record)
     Workspace(config.workspace).set_latest(folder)

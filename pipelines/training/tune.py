@@ -17,9 +17,10 @@ from pipelines.cluster import environment, resources
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import BEST_IS_LOWEST, RunConfig
 from pipelines.data.pairs import PairIndex
-from pipelines.tracking import mlflow_runs
+from pipelines.tracking import mlflow_runs, mlflow_server
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import WorkerJob
+from pipelines.training.preconditions import check_candidates, check_steps
 from pipelines.training.trial import EPOCHS, NAME, Setting, run_trial
 from pipelines.workspace import RunFolder, Workspace
 
@@ -50,14 +51,17 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
     """Run a new search.
 
     Raises:
-        ConfigError: The cluster has too few CPUs for a trial.
+        ConfigError: The cluster has too few CPUs for a trial, a candidate is impossible, or there are too many steps.
+        DataError: There are fewer training pairs than one batch needs.
         TrackingError: MLflow does not answer.
         TrainingError: No trial reached a score.
         Stopped: The user stopped the search.
     """
+    check_steps(config, pairs)
+    check_candidates(config)
     workspace = Workspace(config.workspace)
     workspace.check_writable()
-    mlflow_runs.connect()
+    mlflow_server.connect()
     remove_leftovers(workspace)
     with resources.joined(), mlflow_runs.new_run(config, pairs) as run:
         folder = workspace.new_run(run.id)
@@ -101,7 +105,7 @@ def resume(folder: RunFolder) -> TuneResult:
         )
     if not ray_tune.Tuner.can_restore(str(folder.ray)):
         raise MissingStepError(f"The search {folder.run_id} stopped before its first trial; run `tune` again.")
-    mlflow_runs.connect()
+    mlflow_server.connect()
     remove_leftovers(Workspace(config.workspace))
     with resources.joined(), mlflow_runs.resumed_run(folder.run_id, {}) as run:
         tuner = ray_tune.Tuner.restore(
@@ -155,7 +159,7 @@ def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: ml
     trials.sort(key=lambda trial: trial.score, reverse=not BEST_IS_LOWEST[score])
     result = TuneResult(run_id=folder.run_id, score=score, trials=tuple(trials))
     write_text(folder.search_file, result.model_dump_json(indent=2))
-    with mlflow_runs.server_errors():
+    with mlflow_server.errors():
         mlflow_runs.end_trials(run.id, [trial.name for trial in trials if trial.epochs == config.training.epochs])
         run.log_file(folder.search_file)
         run.log_metrics({f"best_{score}": trials[0].score})
@@ -169,7 +173,7 @@ def _run(tuner: ray_tune.Tuner, folder: RunFolder, run: mlflow_runs.Run) -> ray_
         with folder.training(), NO_SIGNAL_HANDLER.held(), contextlib.redirect_stdout(sys.stderr):
             return tuner.fit()
     except KeyboardInterrupt as error:
-        with contextlib.suppress(TrackingError), mlflow_runs.server_errors():
+        with contextlib.suppress(TrackingError), mlflow_server.errors():
             mlflow_runs.end_trials(run.id, finished=())
         raise Stopped(f"Stopped the search. Resume with: {folder.command('tune --resume', folder.run_id)}") from error
 

@@ -3,7 +3,7 @@
 import pytest
 
 from model.errors import ConfigError, DataError
-from model.io.addresses import Address, hide_passwords, is_address, parse
+from model.io.addresses import Address, hide_passwords, is_address, one_line, parse
 from pipelines.config.loading import load
 
 
@@ -139,3 +139,8 @@ def test_addresses_without_passwords_are_accepted_by_the_configuration():
 def test_possible_passwords_are_hidden_in_any_text():
     assert hide_passwords(f"see s3://KEY:{SECRET}/x@bucket/a and b@c") == "see s3://bucket/a and b@c"
     assert hide_passwords("s3://bucket/a") == "s3://bucket/a"
+
+
+def test_messages_of_libraries_become_one_line_whose_middle_may_be_missing():
+    assert one_line("No route\n  to http://me:secret@host.\n") == "No route to http://host"
+    assert one_line(ValueError("begin" + 500 * "-" + "end."), longest=20) == "begin-----...-------end"

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pipelines.config.held_variables import HeldVariables
-from pipelines.tracking.mlflow_runs import SHORT_TIMEOUTS
+from pipelines.tracking.mlflow_server import SHORT_TIMEOUTS
 
 SET, UNSET, REMOVED = "S2M_SET", "S2M_UNSET", "S2M_REMOVED"
 BEFORE = {SET: "before", UNSET: None, REMOVED: "before"}

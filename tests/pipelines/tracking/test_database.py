@@ -11,10 +11,10 @@ import mlflow
 import pytest
 
 from model.errors import TrackingError
-from pipelines.tracking import database, mlflow_runs
+from pipelines.tracking import database, mlflow_runs, mlflow_server
 from tests.fixtures.project import PROJECT
 
-CONNECT = "from pipelines.tracking import mlflow_runs; print(mlflow_runs.connect())"
+CONNECT = "from pipelines.tracking import mlflow_server; print(mlflow_server.connect())"
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def copy(complete, tmp_path, monkeypatch):
 
 def refusal():
     with pytest.raises(TrackingError) as refused:
-        mlflow_runs.connect()
+        mlflow_server.connect()
     return str(refused.value)
 
 
@@ -94,7 +94,7 @@ def test_a_relative_address_is_absolute_for_other_processes(copy, monkeypatch):
     monkeypatch.chdir(copy.parent)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "sqlite:///mlflow.db")
-    mlflow_runs.connect()
+    mlflow_server.connect()
     assert os.environ["MLFLOW_TRACKING_URI"] == os.environ["MLFLOW_REGISTRY_URI"] == f"sqlite:///{copy}"
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from model.errors import TrackingError
 from pipelines.tracking import outbox as outbox_module
-from pipelines.tracking.mlflow_runs import ServerUnavailableError
+from pipelines.tracking.mlflow_server import UnavailableError
 from pipelines.tracking.outbox import Outbox
 
 
@@ -26,7 +26,7 @@ class Server:
         def send():
             self.requests += 1
             if self.requests <= self.unavailable:
-                raise ServerUnavailableError("it does not answer:")
+                raise UnavailableError("it does not answer:")
             self.accepted.append(content)
 
         return send
@@ -46,7 +46,8 @@ def test_failed_request_is_repeated_before_later_ones():
     outbox = Outbox(notify=messages.append)
     for number in range(10):
         outbox.put(server.request(number))
-    outbox.close(patience=5)
+    # More seconds than a thread can wait.
+    outbox.close(patience=1e12)
     assert server.accepted == list(range(10)) and server.requests == 17
     assert messages == [
         "it does not answer: Metrics are queued until it does.",

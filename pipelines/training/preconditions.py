@@ -1,0 +1,46 @@
+"""Checks of settings against the pairs, before anything is started for them."""
+
+from itertools import product
+
+from model.errors import ConfigError, DataError
+from pipelines.config.loading import with_settings
+from pipelines.config.schema import RunConfig
+from pipelines.data.dataset import steps_per_epoch
+from pipelines.data.pairs import PairIndex
+
+MAX_STEPS = 10**8 - 1
+"""Most steps of a training: the names of its checkpoints, by which they are sorted, have eight digits."""
+
+
+def check_steps(config: RunConfig, pairs: PairIndex) -> None:
+    """Check that the pairs fill a batch, and that the steps of all epochs can be counted.
+
+    Raises:
+        DataError: There are fewer training pairs than one batch needs.
+        ConfigError: There are more than MAX_STEPS steps.
+    """
+    training = config.training
+    if len(pairs.train) < training.batch_size:
+        raise DataError(
+            f"{len(pairs.train)} training pairs don't fill one batch of {training.batch_size}; "
+            "lower training.batch_size or add pairs."
+        )
+    steps = training.epochs * steps_per_epoch(len(pairs.train), training.batch_size)
+    if steps > MAX_STEPS:
+        raise ConfigError(
+            f"{training.epochs} epochs of {len(pairs.train)} training pairs are {steps} steps, and a training has at "
+            f"most {MAX_STEPS}; lower training.epochs."
+        )
+
+
+def check_candidates(config: RunConfig) -> None:
+    """Check that every candidate of a search makes a valid network.
+
+    Raises:
+        ConfigError: One of them does not.
+    """
+    for width, norm in product(config.tune.width, config.tune.norm):
+        try:
+            with_settings(config, {"network.width": width, "network.norm": norm})
+        except ConfigError as error:
+            raise ConfigError(f"A trial with width {width} and norm {norm} is impossible: {error}") from error
