@@ -71,6 +71,19 @@ def measure_pixel(raster: Raster) -> PixelSize | None:
     return size if all(0 < value < math.inf for value in size) else None
 
 
+def has_degrees(crs: Any) -> bool:  # noqa: ANN401 - rasterio's
+    """Return whether a coordinate system can be converted to degrees; a local one has no relation to them."""
+    from rasterio._err import CPLE_NotSupportedError
+    from rasterio.warp import transform
+
+    try:
+        transform(crs, DEGREES, [0], [0])
+    except gdal_errors() as error:
+        forget_errors()
+        return not isinstance(error, CPLE_NotSupportedError)
+    return True
+
+
 class Footprint:
     """The ground covered by a georeferenced raster.
 
@@ -229,6 +242,8 @@ class Footprint:
             source = source or self._crs
             found = np.concatenate([np.array(rasterio.warp.transform(source, target, *part.T)).T for part in parts])
         except gdal_errors() as error:
+            if has_degrees(self._crs):
+                raise self._outside() from error
             raise DataError(
                 f"The coordinate system of {self._name}, {crs_name(self._crs)}, can't be converted to degrees; check "
                 "its georeference."
@@ -238,7 +253,11 @@ class Footprint:
         return found
 
     def _outside(self) -> DataError:
-        return DataError(f"{self._name} lies outside the valid area of its coordinate system; check its georeference.")
+        system = crs_name(self._crs)
+        return DataError(
+            f"{self._name} reaches beyond the area in which its coordinate system, {system}, is valid; cut it to that "
+            "area, or check its georeference."
+        )
 
 
 def _equal_area(lon: float, lat: float) -> str:

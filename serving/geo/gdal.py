@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path, PurePath
 
 from model.errors import DataError
@@ -23,15 +24,19 @@ _OPTIONS = {
     "PROJ_NETWORK": "OFF",
 }
 _REPLACEMENTS = {
-    # GDAL begins with the name of the file, which the caller gives too.
+    # GDAL begins with the name of the file, which the caller gives too, or of a function.
     r"^[^:]*\.\w+[:,] ?(?=\S)": "",
     r":/[^:]*\.\w+: ?(?=\S)": ": ",
+    r"^_?[A-Za-z]\w*: ?(?=\S)": "",
+    r"^(Error in )?\w+\(\)( failed\.?$)?:? ?": "",
     r"^'.*' not recognized as being in a supported file format.*": "its header can't be read",
+    r"^Unrecognized error$": "",
     # PROJ adds complete definitions of the two systems, and numbers of its own to errors.
     r"Cannot find coordinate operations from .*": "no conversion to another coordinate system is known",
     r"Reprojection failed, err = \d+.*": "it is not valid at this location",
     r" ?\(?\berr(or|no)? ?= ?-?\d+\)?": "",
     r" ?\{.*": "",
+    r"^\s*$": "its data can't be decoded",
 }
 
 
@@ -42,23 +47,31 @@ def gdal() -> Iterator[None]:
     The variables PROJ_DATA, PROJ_LIB and GDAL_DATA have no effect: they often name the data of another installation,
     such as QGIS or conda, whose version may differ.
     """
-    # A drawing waited forever for the threads of OpenJPEG; without them, the thread that reads decodes too.
-    os.environ.setdefault("OPJ_NUM_THREADS", "0")
+    own_gdal, own_proj = _find_data("gdal_data"), _find_data("proj_data")
+    if own_proj and os.environ.get("PROJ_DATA") != own_proj:
+        # Parts of GDAL ask PROJ on their own, which prints a line if it finds no data; the variable is read once.
+        os.environ["PROJ_DATA"] = own_proj
     import rasterio
-    from rasterio.env import GDALDataFinder, PROJDataFinder, set_proj_data_search_path, setenv
+    from rasterio.env import set_proj_data_search_path, setenv
 
     # Imagery reports missing georeferences itself, and reads alpha and nodata separately. The filters stay,
     # because restoring them is not safe while other threads set theirs.
     for expected in (rasterio.errors.NotGeoreferencedWarning, rasterio.errors.NodataShadowWarning):
         warnings.simplefilter("ignore", expected)
     with rasterio.Env(**_OPTIONS):
-        # After rasterio, which follows the variables when an environment begins. From conda, for instance, it has no
-        # data of its own and finds them by a path that is built in.
-        if own_gdal := GDALDataFinder().search_wheel():
+        # After rasterio, which follows the variables when an environment begins.
+        if own_gdal:
             setenv(GDAL_DATA=own_gdal)
-        if own_proj := PROJDataFinder().search_wheel():
+        if own_proj:
             set_proj_data_search_path(own_proj)
         yield
+
+
+def _find_data(name: str) -> str | None:
+    """Return a folder of data in rasterio's package; from conda, for instance, it has none and finds them elsewhere."""
+    package = find_spec("rasterio")
+    folders = [Path(folder) / name for folder in (package and package.submodule_search_locations) or ()]
+    return next((str(folder) for folder in folders if folder.is_dir()), None)
 
 
 def check_path(path: Path) -> None:

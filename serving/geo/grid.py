@@ -172,8 +172,11 @@ def find_gap(raster: Raster, name: str) -> Gap | None:
     if raster.crs is not None and not raster.transform.is_identity:
         return None
     if points := len(raster.gcps[0]):
-        found = f"{name} has {points} ground control point{'s' * (points > 1)} and no transform"
-        return Gap(found, "warp it first (gdalwarp -t_srs EPSG:CODE IN OUT)", kept=True)
+        found = f"{name} has {points} ground control point{'s' * (points > 1)}"
+        if raster.gcps[1]:
+            return Gap(f"{found} and no transform", "warp it first (gdalwarp -t_srs EPSG:CODE IN OUT)", kept=True)
+        advice = "warp it first (gdalwarp -s_srs EPSG:CODE_OF_POINTS -t_srs EPSG:CODE IN OUT)"
+        return Gap(f"{found} in an unknown coordinate system and no transform", advice, kept=True)
     if raster.rpcs is not None:
         advice = "warp it first (gdalwarp -rpc -t_srs EPSG:CODE IN OUT)"
         return Gap(f"{name} has RPCs, which describe its camera, and no transform", advice, kept=True)

@@ -14,7 +14,7 @@ from model.errors import ConfigError, DataError
 from model.io.images import short_name
 from model.pixels import Pixels
 from serving.geo.bands import INKS, Colours, choose_bands, choose_colours, described_bands, names_no_colours
-from serving.geo.footprint import PixelSize, measure_pixel
+from serving.geo.footprint import PixelSize, has_degrees, measure_pixel
 from serving.geo.gdal import gdal_errors, metadata_errors, reason
 from serving.geo.grid import Grid, find_gap
 from serving.geo.headers import EXTRA_SAMPLES, ORIENTATION
@@ -160,9 +160,10 @@ class Imagery:
             self.warnings.append(f"{gap.found}, and its map has none either.")
         pixel = measure_pixel(self._dataset)
         if pixel is None and not gap:
-            self.warnings.append(
-                f"The ground resolution of {self._name} is unknown: its coordinates can't be converted to degrees."
-            )
+            found = "can't be converted to degrees"
+            if has_degrees(self._dataset.crs):
+                found = "lie outside the valid area of its coordinate system"
+            self.warnings.append(f"The ground resolution of {self._name} is unknown: its coordinates {found}.")
         return pixel
 
     def _steps(self, resolution: float | None) -> tuple[float, float]:

@@ -191,7 +191,9 @@ def test_a_raster_without_georeference_is_refused(footprint_of, crs, transform, 
 
 
 def test_latitudes_beyond_the_poles_are_refused(footprint_of):
-    with pytest.raises(DataError, match=r"a\.tif lies outside the valid area of its coordinate system"):
+    with pytest.raises(
+        DataError, match=r"a\.tif reaches beyond the area in which its coordinate system, EPSG:4326, is "
+    ):
         footprint_of("EPSG:4326", Affine(0.5, 0, 0, 0, -0.5, 95))
 
 
@@ -209,9 +211,20 @@ def test_the_advice_names_what_is_missing(footprint_of, crs, transform, advice):
     assert str(refused.value).endswith(f"; georeference it first ({advice}).")
 
 
-def test_coordinates_off_the_earth_are_refused(footprint_of):
-    with pytest.raises(DataError, match="check its georeference"):
-        footprint_of("EPSG:32633", Affine(0.5, 0, 5e9, 0, -0.5, 5e9))
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:32633", Affine(0.5, 0, 5e9, 0, -0.5, 5e9)),
+        # Maps and views of the whole Earth, whose corners are not on it.
+        ("ESRI:54009", Affine(451_000, 0, -18_040_000, 0, -282_000, 9_020_000)),
+        ("+proj=geos +h=35785831 +lon_0=0 +sweep=y", Affine(137_500, 0, -5.5e6, 0, -171_875, 5.5e6)),
+    ],
+)
+def test_rasters_beyond_the_area_of_their_system_are_refused(footprint_of, crs, transform):
+    with pytest.raises(DataError) as refused:
+        footprint_of(crs, transform)
+    assert str(refused.value).startswith("a.tif reaches beyond the area in which its coordinate system, ")
+    assert str(refused.value).endswith(", is valid; cut it to that area, or check its georeference.")
 
 
 def test_pixels_of_no_size_are_refused(footprint_of):

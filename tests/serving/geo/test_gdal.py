@@ -49,6 +49,22 @@ def test_data_of_another_installation_are_not_used(tmp_path, variable):
     assert run(LOCATE, **{variable: str(tmp_path)}) == ("19.0 53.265 True\n" * 4, "")
 
 
+OPEN = """
+from pathlib import Path
+from serving.geo.gdal import gdal
+from serving.geo.imagery import open_imagery
+with gdal(), open_imagery(Path("SCENE")) as imagery:
+    print(round(imagery.pixel.mean, 6))
+"""
+
+
+@pytest.mark.parametrize("variables", [{}, {"PROJ_DATA": "/nowhere"}])
+def test_units_of_a_coordinate_system_need_no_data_that_are_not_found(tmp_path, variables):
+    system = rasterio.CRS.from_proj4("+proj=laea +lat_0=52 +lon_0=10 +units=km +ellps=GRS80")
+    path = write_scene(tmp_path / "scene.tif", noise(3), crs=system, transform=rasterio.Affine(1e-3, 0, 0, 0, -1e-3, 0))
+    assert run(OPEN.replace("SCENE", str(path)), **variables) == ("1.0\n", "")
+
+
 READ = """
 from threading import Thread
 from pathlib import Path
@@ -91,8 +107,12 @@ def test_reason_is_the_innermost_cause():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("/tmp/a b/x.tif: TIFFReadDirectory:Failed", "TIFFReadDirectory:Failed"),
-        ("_TIFFVSetField:/tmp/a b/x.tif: Bad value 0", "_TIFFVSetField: Bad value 0"),
+        ("/tmp/a b/x.tif: TIFFReadDirectory:Failed", "Failed"),
+        ("_TIFFVSetField:/tmp/a b/x.tif: Bad value 0", "Bad value 0"),
+        ("ZSTDDecode:/tmp/x.tif: Error in ZSTD_decompressStream(): Data corruption", "Data corruption"),
+        ("LERCPreDecode:lerc_decode() failed", "its data can't be decoded"),
+        ("TIFFReadEncodedStrip() failed.", "its data can't be decoded"),
+        ("WebPDecode:Unrecognized error", "its data can't be decoded"),
         ("/vsimem/1f/1f.tif, band 1:\n  IReadBlock failed.", "band 1: IReadBlock failed"),
         ("Reprojection failed, err = 2050, further errors will be suppressed", "it is not valid at this location"),
         ("'/a b/x.tif' not recognized as being in a supported file format.", "its header can't be read"),

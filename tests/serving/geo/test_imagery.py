@@ -210,6 +210,28 @@ def test_ground_control_points_give_the_ground_resolution(make_scene):
     )
 
 
+def test_points_in_an_unknown_system_need_to_be_told_theirs(make_scene):
+    points = [GroundControlPoint(row, col, 11 + col, 48 - row) for row, col in ((0, 0), (0, 80), (64, 0))]
+    *_, imagery = read_scene(located_by(make_scene, gcps=(points, rasterio.crs.CRS())))
+    assert imagery.warnings[0].endswith(
+        "has 3 ground control points in an unknown coordinate system and no transform; its map keeps them. To "
+        "georeference it, warp it first (gdalwarp -s_srs EPSG:CODE_OF_POINTS -t_srs EPSG:CODE IN OUT)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("crs", "left", "why"),
+    [
+        ('LOCAL_CS["site",UNIT["metre",1]]', 0, "can't be converted to degrees"),
+        ("EPSG:32633", 1e9, "lie outside the valid area of its coordinate system"),
+    ],
+)
+def test_an_unknown_ground_resolution_is_explained(make_scene, crs, left, why):
+    path = make_scene(noise(3), crs=crs, transform=rasterio.Affine(1, 0, left, 0, -1, 0))
+    (warning,) = read_scene(path)[2].warnings
+    assert warning.endswith(f"The ground resolution of {path.parent.name}/scene.tif is unknown: its coordinates {why}.")
+
+
 def test_points_on_a_line_give_no_ground_resolution(make_scene):
     points = [GroundControlPoint(0, col, 11 + col / 1e5, 48) for col in (0, 40, 80)]
     *_, imagery = read_scene(located_by(make_scene, gcps=(points, rasterio.crs.CRS.from_epsg(4326))), resolution=4.0)
