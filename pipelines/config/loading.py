@@ -13,7 +13,7 @@ from model.errors import ConfigError
 from model.io.addresses import hide_passwords, is_address, parse, refuse_password
 from pipelines.config import yaml_files
 from pipelines.config.explanations import explain, unknown
-from pipelines.config.schema import RunConfig
+from pipelines.config.schema import RunConfig, default_model_name
 
 TRAINED = ("seed", "data.", "network.", "training.")
 """Settings that a training uses, with sections by their prefix."""
@@ -28,6 +28,8 @@ CHANGEABLE: dict[str, tuple[str, ...]] = {
 }
 """Settings of a trained run that a verb can change."""
 
+SOURCE_BOUND = ("workspace", "data.source", "data.resolution", "data.sample.", "evaluation.palette", "promotion.pairs")
+"""Settings that fit only one source, with sections by their prefix."""
 MAX_EXPERIMENT_NAME = 500
 """Longest name of an experiment in MLflow."""
 _QUOTED_OR_GAP = re.compile(
@@ -73,9 +75,10 @@ def parse_changes(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def follow(prepared: RunConfig, file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
-    """Read settings as `load` does, but start from those of prepared pairs unless a source is named.
+    """Read settings as `load` does, but start from those of prepared pairs.
 
-    Without a file, all settings of the pairs are kept; a file replaces them, apart from those of `data` that it does
+    Another source brings its own shipped configuration, and what was set on top of that of the earlier source stays,
+    apart from SOURCE_BOUND. A file replaces all settings; if it names no source, only those of `data` stay that it does
     not name. The workspace is never that of the pairs.
 
     Args:
@@ -88,11 +91,24 @@ def follow(prepared: RunConfig, file: str | Path | None = None, overrides: Itera
         DataError: As for `load`.
     """
     given = {**_in_file(file), **parse_changes(overrides)}
-    if "data.source" in given:
-        return load(file, overrides)
     tree = prepared.model_dump(mode="json")
-    start = tree if file is None else {"data": tree["data"]}
+    is_other = given.get("data.source", prepared.data.source) != prepared.data.source
+    if is_other and file is not None:
+        return load(file, overrides)
+    if is_other:
+        start = yaml_files.read(yaml_files.find(default_file(given)))
+        given = {**set_on_top(prepared), **given}
+    else:
+        start = tree if file is None else {"data": tree["data"]}
     return _build(start, {"workspace": str(workspace_of(file, overrides)), **given})
+
+
+def set_on_top(config: RunConfig) -> dict[str, Any]:
+    """Return the settings that differ from the shipped configuration of their source, apart from SOURCE_BOUND."""
+    given = dict(leaves(config.model_dump(mode="json")))
+    shipped = dict(leaves(load(None, [f"data.source={json.dumps(config.data.source)}"]).model_dump(mode="json")))
+    shipped["tracking.model_name"] = default_model_name(config.data.direction)
+    return {key: value for key, value in given.items() if value != shipped[key] and not key.startswith(SOURCE_BOUND)}
 
 
 def read_each(file: str | Path | None, overrides: Iterable[str]) -> RunConfig:

@@ -1,8 +1,8 @@
 """The prepared pairs of a workspace with their settings, and the pairs and settings that a training uses.
 
-`prepare` writes its settings next to the pairs. `train` and `tune` start from them unless a source is named on the
-command line or in the YAML file; a named source starts from its own configuration, as everywhere. If the pairs that
-result are not those in the workspace, they are prepared first.
+`prepare` writes its settings next to the pairs. `train` and `tune` start from them. Another source on the command line
+brings its own configuration, `default` or `sample`, and what was set for the earlier source stays on top. If the pairs
+that result are not those in the workspace, they are prepared first.
 
 | in the workspace | options of `train` or `tune`       | settings                           | pairs               |
 |------------------|------------------------------------|------------------------------------|---------------------|
@@ -11,14 +11,15 @@ result are not those in the workspace, they are prepared first.
 | pairs of P       | none                               | those that P was prepared with     | P                   |
 | pairs of P       | --set training.epochs=5            | those of P, with this one          | P                   |
 | pairs of P       | --set network.image_size=64        | those of P, with this one          | P, prepared again   |
-| pairs of P       | --set data.source=X                | `default` (`sample` for painted)   | X, prepared         |
-| pairs of P       | --set data.source=P                | `default` (`sample` for painted)   | P, again if needed  |
+| pairs of P       | --set data.source=X                | those of X, with what was set of P | X, prepared         |
+| pairs of P       | --set data.source=P                | those that P was prepared with     | P, again if needed  |
 | pairs of P       | --config C that names X            | those of C                         | X, prepared         |
 | pairs of P       | --config C that names no source    | those of C, and of P for `data`    | P, again if needed  |
 
 "If needed": if a setting of DETERMINING differs. `prepare` and `main` always prepare the pairs of their own options.
 """
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from model.io.addresses import is_address
 from model.io.files import write_text
 from model.io.locations import Location
 from model.spec import Frozen
-from pipelines.config import loading
+from pipelines.config import loading, next_commands
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.workspace import Workspace
@@ -95,11 +96,14 @@ def plan(file: str | None, overrides: Iterable[str]) -> Plan:
     used = _read(workspace, pairs)
     # Pairs of an earlier version: only their source is known.
     start = used or _configure(pairs.source)
+    named = loading.parse_changes(overrides).get("data.source")
+    if isinstance(named, str) and _normal(named) == _normal(start.data.source):
+        overrides.append(f"data.source={json.dumps(start.data.source)}")
     config = locate(loading.follow(start, file, overrides))
     if used is None:
         return Plan(config, None, f"those in {config.workspace} have no record of their settings ({PREPARED_FILE})")
     if reason := _difference(used, config):
-        return Plan(config, None, reason)
+        return Plan(config, None, reason + _kept(used, config, is_file=file is not None))
     return Plan(loading.with_settings(config, {"data.source": pairs.source}), pairs, "")
 
 
@@ -131,10 +135,22 @@ def _difference(used: RunConfig, config: RunConfig) -> str:
     return ""
 
 
+def _kept(used: RunConfig, config: RunConfig, *, is_file: bool) -> str:
+    """Return the settings that were set for another source and stay; empty if there are none."""
+    if is_file or used.data.source == config.data.source:
+        return ""
+    flat = dict(loading.leaves(config.model_dump(mode="json")))
+    kept = {key: value for key, value in loading.set_on_top(used).items() if flat[key] == value}
+    return f"; {' '.join(next_commands.set_options(kept)[1:])} stays" if kept else ""
+
+
 def _identify(config: RunConfig) -> dict[str, str]:
-    """Return all settings, with the same source for different spellings of a path or of an address."""
-    source = config.data.source
-    if source != SAMPLE and not source.startswith("kaggle://"):
-        location = Location.parse(source)
-        source = str(location if location.is_remote else location.path.resolve())
-    return config.flat() | {"data.source": source}
+    return config.flat() | {"data.source": _normal(config.data.source)}
+
+
+def _normal(source: str) -> str:
+    """Return the same text for different spellings of a path or of an address."""
+    if source == SAMPLE or source.startswith("kaggle://"):
+        return source
+    location = Location.parse(source)
+    return str(location if location.is_remote else location.path.resolve())

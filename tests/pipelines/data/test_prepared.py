@@ -75,18 +75,28 @@ def test_settings_of_painted_scenes_do_not_matter_for_a_folder(here):
     assert planned("seed=3 data.sample.train=9")[2]
 
 
-def test_another_source_is_prepared_with_its_own_configuration(here):
+def test_another_source_is_prepared_with_its_own_configuration_and_what_was_set(here):
     reason = f"those in workspace are of {here / 'mine'}"
-    assert planned("data.source=other") == (str(here / "other"), 64, False, reason)
-    assert planned("data.source=sample") == ("sample", 16, False, reason)
+    kept = f"data.direction=map_to_photo network.image_size={SIDE} network.width=24 network.depth=4"
+    assert planned("data.source=other") == (str(here / "other"), 24, False, f"{reason}; {kept} stays")
+    assert plan(None, ["data.source=sample"]).config.training == load("sample").training
+    assert planned("data.source=sample network.width=12")[:3] == ("sample", 12, False)
     assert planned("data.source=other", file="sample") == (str(here / "other"), 16, False, reason)
+
+
+def test_the_narrow_network_of_the_sample_is_not_that_of_another_source(here):
+    prepare(load(None, [f"{SAMPLE} training.batch_size=2 data.resolution=0.5"]))
+    config = plan(None, ["data.source=mine"]).config
+    assert config.network == load(None, ["data.source=mine", NETWORK]).network
+    assert (config.training.batch_size, config.training.epochs, config.data.resolution) == (2, 40, None)
 
 
 @pytest.mark.parametrize("spelling", ["mine", "./mine", "other/../mine", "{here}/mine", "file://{here}/mine", "link"])
 def test_every_spelling_of_the_prepared_source_names_it(here, spelling):
     (here / "link").symlink_to("mine")
-    _, width, there, _ = planned(f"data.source={spelling.format(here=here)} {NETWORK}")
-    assert there and width == 64
+    prepare(load(None, [f"data.source=mine data.resolution=0.5 {NETWORK}"]))
+    found = plan(None, [f"data.source={spelling.format(here=here)}"])
+    assert found.pairs is not None and (found.config.data.resolution, found.config.network.depth) == (0.5, 4)
 
 
 def test_the_same_relative_path_in_another_folder_is_another_source(here, monkeypatch):
@@ -175,7 +185,7 @@ def test_a_source_that_does_not_exist_stops_before_anything_is_written(here, ver
     done = sat2map(here, verb, "--set", "data.source=/does/not/exist")
     assert (done.returncode, done.stdout) == (2, "")
     first, second = done.stderr.splitlines()
-    assert first == f"Preparing pairs of /does/not/exist first: those in workspace are of {here / 'mine'}."
+    assert first.startswith(f"Preparing pairs of /does/not/exist first: those in workspace are of {here / 'mine'}; ")
     assert second == "Error: There is no folder /does/not/exist."
     assert PairIndex.load(here / "workspace" / "pairs.json") == before and not (here / "workspace/runs").exists()
 
