@@ -87,7 +87,7 @@ def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "Si
     score_options.check_scene_options(request)
     settings = score_options.scene_settings(request)
     model = open_model(request.model, request.run, config)
-    source, out = Location.parse(request.sources[0]).path, Location.parse(request.out).path
+    source, out = Location.parse(request.sources[0]).absolute().path, request.target.path
     out = follow(out) if os.path.islink(out) else out
     manifest = score_scene(model, source, out, settings, variant=request.variant, progress=Terminal())
     score_output.print_warnings(manifest.warnings)
@@ -111,19 +111,17 @@ def _draw_photos(request: score_options.ScoreRequest, config: "RunConfig") -> "S
 
 def _draw_here(request: score_options.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome") -> "ScoreReport":
     """Draw photos on this machine."""
-    from model.io.locations import Location
     from model.io.progress import Terminal
     from pipelines.registry.resolve import open_model
     from serving.scoring.scene_products import describer
     from serving.scoring.scorer import score as draw
 
-    out = Location.parse(request.out)
-    settings = score_options.score_settings(request, out)
+    settings = score_options.score_settings(request)
     model = open_model(request.model, request.run, config)
     return draw(
         model,
         request.sources,
-        out,
+        request.target,
         settings=settings,
         variant=request.variant,
         describe=describer(model),
@@ -136,17 +134,15 @@ def _draw_on_cluster(
     request: score_options.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome"
 ) -> "ScoreReport":
     """Draw photos with a pool of actors on a Ray cluster."""
-    from model.io.locations import Location
     from model.io.progress import Terminal
     from pipelines.cluster.distributed_scoring import score_distributed
     from pipelines.registry.resolve import open_model
 
-    out = Location.parse(request.out)
-    settings = score_options.score_settings(request, out)
+    settings = score_options.score_settings(request)
     return score_distributed(
         open_model(request.model, request.run, config),
         request.sources,
-        out,
+        request.target,
         settings=settings,
         variant=request.variant,
         actors=request.actors,

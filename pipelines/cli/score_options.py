@@ -4,7 +4,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -98,7 +98,6 @@ Resolution = Annotated[
     float | None,
     typer.Option(
         "--resolution",
-        min=1e-3,
         metavar="METRES",
         help="Ground size of a pixel in the model's photos; by default as stored with the model.",
         rich_help_panel=SCENES,
@@ -162,15 +161,23 @@ class ScoreRequest:
     vector: str
     classes: str
 
+    @cached_property
+    def target(self) -> "Location":
+        """The folder or file for the maps."""
+        from model.io.images import is_image_name
+        from model.io.locations import Location
+        from serving.scoring.targets import parse_target
+
+        single = len(self.sources) == 1 and is_image_name(Location.parse(self.sources[0]).name_path.name)
+        return parse_target(self.out, single=single)
+
     @property
     def is_scene(self) -> bool:
         """Whether a single TIFF or JPEG 2000 file on this machine becomes a TIFF."""
         from model.io.locations import Location
-        from serving.scoring.sources import Photo
-        from serving.scoring.tasks import Task
+        from serving.scoring.tasks import is_scene
 
-        photo, out = Location.parse(self.sources[0]), Location.parse(self.out)
-        return len(self.sources) == 1 and Task(Photo(photo, ""), out, "").is_scene and photo.type() == "file"
+        return is_scene(Location.parse(self.sources[0]), self.target) and len(self.sources) == 1
 
 
 def split(photos: list[str], maps: str, out: str) -> tuple[list[str], str]:
@@ -225,20 +232,21 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
         raise ConfigError(f"{' and '.join(names)} {has} {reason}; omit {them}.")
 
 
-def score_settings(request: ScoreRequest, out: "Location") -> "ScoreSettings":
+def score_settings(request: ScoreRequest) -> "ScoreSettings":
     """Return how maps are drawn and written; a single map's format is that of its name.
 
     Raises:
         ConfigError: There is no such format, or two are named; or a number can't be read.
     """
     from serving.encoding import SUFFIXES
-    from serving.scoring.tasks import ScoreSettings, file_format
+    from serving.scoring.targets import file_format
+    from serving.scoring.tasks import ScoreSettings
 
     scene = _scene_reading(request)
     formats = sorted(set(SUFFIXES.values()))
     if request.format and request.format not in formats:
         raise ConfigError(f"--format {request.format} is not a format of maps; choose one of: {', '.join(formats)}.")
-    named = file_format(out)
+    named = file_format(request.target)
     if request.format and named and request.format != named:
         raise ConfigError(f"--format {request.format} and {request.out} don't agree; omit one of them.")
     return ScoreSettings(format=named or request.format or "png", resize=request.resize, scene=scene)
@@ -249,10 +257,12 @@ def scene_settings(request: ScoreRequest) -> "SceneSettings":
 
     Raises:
         ConfigError: A number can't be read.
+        DataError: The polygons would not go to a file on a disk.
     """
     from serving.scoring.scene_products import SceneSettings
+    from serving.scoring.targets import parse_file
 
-    vector = Path(request.vector) if request.vector else None
+    vector = parse_file(request.vector) if request.vector else None
     return SceneSettings(_scene_reading(request), vector, tuple(filter(None, request.classes.split(","))) or None)
 
 
@@ -265,8 +275,8 @@ def _scene_reading(request: ScoreRequest) -> "SceneReading":
     bands = _numbers("--bands", request.bands)
     if bands and (len(bands) not in (1, 3) or not all(number >= 1 and number.is_integer() for number in bands)):
         raise ConfigError(f"--bands {request.bands} is not one band number or three; write them as 3,2,1.")
-    if request.resolution is not None and not math.isfinite(request.resolution):
-        raise ConfigError(f"--resolution {request.resolution} is not a size in metres; write a number such as 0.5.")
+    if request.resolution is not None and not 1e-3 <= request.resolution < math.inf:
+        raise ConfigError(f"--resolution {request.resolution:g} is not a size in metres; write a number such as 0.5.")
     return SceneReading(
         resolution=request.resolution,
         bands=tuple(int(number) for number in bands) or None,

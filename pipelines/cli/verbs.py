@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from pipelines.cluster.job_log import marked_result
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
@@ -37,7 +39,10 @@ class Result:
 
 
 class _Help:
-    """Help whose paragraphs the terminal wraps, and that shows no type for flags and arguments."""
+    """Help whose paragraphs the terminal wraps, and that shows no type for flags and arguments.
+
+    An option that takes one value can't be given twice.
+    """
 
     def __init__(self, name: str | None = None, **options: Any) -> None:  # noqa: ANN401 - those of typer's commands
         """Join the lines of each paragraph of the help."""
@@ -50,6 +55,16 @@ class _Help:
             if isinstance(param, TyperArgument) or (isinstance(param, TyperOption) and param.is_flag):
                 param.display_type_rich = _no_type  # type: ignore[method-assign]
         return params
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
+        """Parse the command line."""
+        if not ctx.resilient_parsing:
+            given = self.make_parser(ctx).parse_args(args=[*args])[2]  # type: ignore[attr-defined]
+            for param in given:
+                if isinstance(param, TyperOption) and not (param.is_flag or param.multiple) and given.count(param) > 1:
+                    ctx.fail(f"{max(param.opts, key=len)} is given {given.count(param)} times; give it once.")
+        rest: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        return rest
 
 
 class Described(_Help, TyperCommand):
@@ -77,10 +92,11 @@ class Verb(Described):
         """Run the verb, print its result, and return the exit code."""
         with stdout_to_stderr():
             result: Result = super().invoke(ctx)
-        if result.as_json:
-            print_json(result.value.model_dump(mode="json"))
-        else:
-            result.print_summary()
+        with marked_result():
+            if result.as_json:
+                print_json(result.value.model_dump(mode="json"))
+            else:
+                result.print_summary()
         # Typer and rich exit with 1 if the reader has ended, as `head` does.
         sys.stdout.flush()
         return result.exit_code

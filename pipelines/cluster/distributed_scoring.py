@@ -25,7 +25,8 @@ from pipelines.cluster.scoring_actor import Answer, Batch, ScoringActor, Scoring
 from serving.scoring.manifest import CSV_FILE, JOURNAL_FOLDER, read_rows, seal
 from serving.scoring.scorer import ModelUse, OnOutcome, ScoreReport, remove_stale_drafts, summarise
 from serving.scoring.sources import find_photos
-from serving.scoring.tasks import Outcome, ScoreSettings, Task, file_format, plan
+from serving.scoring.targets import file_format
+from serving.scoring.tasks import Outcome, ScoreSettings, Task, plan
 
 BATCH = 16
 """Maximum number of photos in a batch, which is drawn again if its actor is lost."""

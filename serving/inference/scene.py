@@ -33,7 +33,7 @@ from serving.inference.strip_folder import StripNote, open_strip_folder, read_fi
 from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
 
 SUFFIXES = (".tif", ".tiff")
-_SIDECARS = (".aux.xml", ".ovr", ".msk")
+SIDECARS = (".aux.xml", ".ovr", ".msk")
 """Suffixes of files that GDAL keeps next to a TIFF: those of an earlier map would change the new one."""
 
 
@@ -240,7 +240,7 @@ def _write_map(
         join_strips(strips, draft, grid=grid, bands=4 if imagery.masked else 3, tags=tags)
         with open_raster(draft) as dataset:
             written = Grid.read(dataset)
-        for suffix in _SIDECARS:
+        for suffix in SIDECARS:
             out.with_name(out.name + suffix).unlink(missing_ok=True)
         draft.replace(out)
     return written

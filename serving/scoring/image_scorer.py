@@ -19,9 +19,9 @@ from serving.geo.headers import is_georeferenced
 from serving.geo.photo import RASTERS, read_photo
 from serving.inference.tiling import draw_large
 from serving.scoring.manifest import Row
-from serving.scoring.tasks import Outcome, ScoreSettings, Task
+from serving.scoring.map_files import remove_map_files
+from serving.scoring.tasks import SCENE_ADVICE, Outcome, ScoreSettings, Task
 
-_SCENE_ADVICE = " (a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
 _SIZE_ADVICE = "; with --format tiff, TIFFs of any size are drawn"
 _BYTES_PER_PIXEL = 3
 
@@ -158,6 +158,8 @@ class ImageScorer:
         try:
             content = encode(drawn.pixels, self._settings.format)
             drawn.task.location.write_bytes(content)
+            if self._settings.format == "tiff" and not drawn.task.location.is_remote:
+                remove_map_files(drawn.task.location.path)
         except StorageError:
             raise
         except DataError as error:
@@ -173,8 +175,7 @@ class ImageScorer:
         content = location.read_bytes(limit=max_bytes)
         format, georeferenced = images.check_format(path, content, (*PHOTOS, *RASTERS)), is_georeferenced(content)
         if georeferenced and self._settings.format == "tiff":
-            advice = "" if task.becomes_tiff else "; give it the suffix .tif to draw it as a scene"
-            raise DataError(f"{images.short_name(path)} is georeferenced{advice}")
+            raise DataError(f"{images.short_name(path)} is georeferenced{SCENE_ADVICE}")
         settings = f"{self._settings} {self._raster_reading}" if format in RASTERS else str(self._settings)
         sha256 = hashlib.sha256(content).hexdigest()
         row = replace(self._row, source=str(location), source_sha256=sha256, settings=settings)
@@ -210,9 +211,10 @@ def _failed(task: Task, error: Exception) -> Outcome:
     location = task.photo.location
     # From the file, which may be too large to be read.
     georeferenced = not location.is_remote and is_georeferenced(location.path)
-    advice = _SCENE_ADVICE if task.becomes_tiff else ""
-    if isinstance(error, TooLarge) and not advice:
+    advice = ""
+    if isinstance(error, TooLarge):
         advice = _SIZE_ADVICE if task.may_be_scene else f": convert it to a TIFF{_SIZE_ADVICE}"
+        advice = SCENE_ADVICE if task.becomes_tiff else advice
     return Outcome(Row(source=str(location), error=f"{error}{advice}"), georeferenced=georeferenced)
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from model.bundle import OpenedModel, RegisteredModel
 from model.errors import ConfigError, DataError
-from model.io.files import check_writable, remove_stale_drafts
+from model.io.files import remove_stale_drafts
 from model.io.images import short_name
 from model.io.locations import Location
 from model.io.progress import SILENT, Progress
@@ -14,12 +14,11 @@ from model.spec import Frozen, Palette
 from model.translator import Translator
 from serving.geo.grid import Grid
 from serving.inference.scene import SceneReading, SceneReport, draw_scene
+from serving.scoring.map_files import check_map_files, item_file, manifest_file
 from serving.scoring.scene_scorer import Describe
-from serving.scoring.stac import ModelFacts, item_file, write_item
+from serving.scoring.stac import ModelFacts, write_item
 from serving.vectors.vector_file import vector_driver
 from serving.vectors.vector_layer import VectorReport, check_vectors, write_vectors
-
-MANIFEST_SUFFIX = ".manifest.json"
 
 
 class SceneSettings(NamedTuple):
@@ -69,8 +68,7 @@ def score_scene(
     palette = _find_palette(model, settings.vector) if settings.vector else None
 
     def check(grid: Grid) -> None:
-        for file in (item_file(out), _manifest_file(out)):
-            check_writable(file)
+        check_map_files(out)
         if settings.vector and palette:
             check_vectors(grid, short_name(source), settings.vector, palette, settings.classes)
 
@@ -120,7 +118,9 @@ def _describe(
         # That of an earlier map describes another one.
         item_file(out).unlink(missing_ok=True)
         warnings.append(f"There is no STAC item. {error}")
-    file = _manifest_file(out)
+    file = manifest_file(out)
+    # Should the next one fail, there is none of an earlier map.
+    file.unlink(missing_ok=True)
     manifest = SceneManifest(
         file=file.name,
         origin=str(model.origin),
@@ -132,10 +132,6 @@ def _describe(
     )
     Location(file).write_bytes(f"{manifest.model_dump_json(indent=2)}\n".encode())
     return manifest
-
-
-def _manifest_file(out: Path) -> Path:
-    return out.with_name(out.stem + MANIFEST_SUFFIX)
 
 
 def _find_palette(model: OpenedModel, vector: Path) -> Palette:

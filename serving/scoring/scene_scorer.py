@@ -16,6 +16,7 @@ from model.translator import Translator
 from serving.inference.scene import SceneReport, draw_scene
 from serving.scoring.image_scorer import find_kept, shared_row
 from serving.scoring.manifest import Row
+from serving.scoring.map_files import check_map_files
 from serving.scoring.tasks import Outcome, ScoreSettings, Task
 
 MAX_BYTES = 64 * 2**30
@@ -68,6 +69,7 @@ class SceneScorer:
                 bands=self._reading.bands,
                 stretch=self._reading.stretch,
                 overlap=self._overlap,
+                check=lambda _: check_map_files(out),
                 progress=progress,
             )
             warnings = self._describe(out, report, row.variant or "")

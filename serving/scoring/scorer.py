@@ -21,7 +21,8 @@ from serving.scoring.image_scorer import DrawnMap, ImageScorer, ReadPhoto
 from serving.scoring.manifest import CSV_FILE, Journal, read_rows, seal
 from serving.scoring.scene_scorer import Describe, SceneScorer
 from serving.scoring.sources import find_photos
-from serving.scoring.tasks import Outcome, ScoreSettings, Task, file_format, plan, plan_file
+from serving.scoring.targets import file_format
+from serving.scoring.tasks import Outcome, ScoreSettings, Task, plan, plan_file
 
 THREADS, AHEAD = 2, 4
 """Number of threads to read and to write with, and of photos and maps that wait in memory for the next step."""

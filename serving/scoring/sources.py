@@ -13,6 +13,7 @@ from model.errors import DataError, StorageError
 from model.io.addresses import Address
 from model.io.images import is_image_name
 from model.io.locations import Location
+from serving.geo.gdal import find_name_problem, readable
 
 _MAGIC = re.compile(r"[*?\[]")
 _REMOTE_MAGIC = re.compile(r"[*\[]")
@@ -83,8 +84,9 @@ def _photo(location: Location, folder: Location | None = None) -> Photo:
     """Name the map after the path below `folder`, or after the file if there is no folder."""
     path = PurePosixPath(location.name_path)
     name = path.relative_to(PurePosixPath(folder.name_path)) if folder else PurePosixPath(path.name)
-    if not location.is_remote and (readable := _readable(str(location))) != str(location):
-        return Photo(Location(Path(readable)), "", f"{readable!r} is not a name in UTF-8; rename it")
+    if not location.is_remote and (problem := find_name_problem(str(location))):
+        escaped = readable(str(location))
+        return Photo(Location(Path(escaped)), "", f"{escaped!r} {problem}")
     if not name.name:
         return Photo(location, "", f"{location} is a folder, not a regular file")
     return Photo(location, str(name.with_suffix("")))
@@ -114,7 +116,7 @@ def _in_list(file: Location) -> list[Photo]:
 
 def _listed(line: str) -> Photo:
     """Return the photo that a line of a list names."""
-    if _readable(line) != line:
+    if find_name_problem(line):
         return _photo(Location(Path(line)).absolute())
     try:
         return _photo(Location.parse(line).absolute())
@@ -191,8 +193,3 @@ def _make_names_unique(photos: list[Photo]) -> list[Photo]:
             problem = f"{photo.location} and {first.location} have the same name; draw them into different folders"
         result.append(Photo(photo.location, name, problem))
     return result
-
-
-def _readable(text: str) -> str:
-    """Return a name in which bytes that are not UTF-8 are escaped."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")

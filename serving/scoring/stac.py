@@ -17,7 +17,6 @@ from serving.geo.footprint import Footprint
 from serving.geo.gdal import gdal, metadata_errors
 from serving.geo.raster import open_raster
 
-SUFFIX = ".stac.json"
 EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "https://stac-extensions.github.io/processing/v1.1.0/schema.json",
@@ -45,11 +44,6 @@ class ModelFacts(Frozen):
     """ID of the run that trained the model."""
     software: str
     """Version of sat2map that drew the map."""
-
-
-def item_file(map_file: Path) -> Path:
-    """Return the file for the item of a map: `map.stac.json` next to `map.tif`."""
-    return map_file.with_name(map_file.stem + SUFFIX)
 
 
 def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | None = None) -> Path:

@@ -9,16 +9,22 @@ from typing import NamedTuple
 from pydantic import Field
 
 from model.errors import ConfigError, DataError
+from model.io.formats import BEGIN, identify
+from model.io.images import PHOTOS
 from model.io.locations import Location
 from model.spec import Frozen
-from serving.encoding import OTHER_SUFFIXES, SUFFIXES, Format, suffix
+from serving.encoding import SUFFIXES, Format, suffix
+from serving.geo.headers import is_georeferenced
+from serving.geo.photo import RASTERS
 from serving.inference.scene import SceneReading
 from serving.inference.tiling import MAX_OVERLAP, OVERLAP
 from serving.scoring.manifest import Row
 from serving.scoring.sources import Photo
+from serving.scoring.targets import file_format, suffix_of
 
 SCENE_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf"})
-"""Suffixes of TIFF and JPEG 2000 files, which are scenes if they become TIFFs."""
+"""Suffixes of TIFF and JPEG 2000 files."""
+SCENE_ADVICE = " (a TIFF that is large or georeferenced becomes a TIFF only on a disk: copy it to one, and draw there)"
 _PLAIN_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 
@@ -47,22 +53,19 @@ class Task:
         location: The file of its map.
         output: The map's name in the folder of maps.
         earlier: The row of an earlier map in that file, which may still exist.
+        may_be_scene: Whether the photo is a TIFF or JPEG 2000 file.
     """
 
     photo: Photo
     location: Location
     output: str
     earlier: Row | None = None
-
-    @property
-    def may_be_scene(self) -> bool:
-        """Whether the photo is a TIFF or JPEG 2000 file, by its name."""
-        return _suffix(self.photo.location) in SCENE_SUFFIXES
+    may_be_scene: bool = False
 
     @property
     def becomes_tiff(self) -> bool:
         """Whether such a photo becomes a TIFF, by the map's name."""
-        return self.may_be_scene and SUFFIXES.get(_suffix(self.location)) == "tiff"
+        return self.may_be_scene and SUFFIXES.get(suffix_of(self.location)) == "tiff"
 
     @property
     def is_scene(self) -> bool:
@@ -86,21 +89,32 @@ class Outcome(NamedTuple):
     georeferenced: bool = False
 
 
-def file_format(out: Location) -> Format | None:
-    """Return the format of a map that goes to a file, by its suffix; None if maps go to a folder.
+def is_raster(photo: Location, *, becomes: Format) -> bool:
+    """Return whether a photo is a TIFF or JPEG 2000 file, by its name; on a disk, its first bytes decide for TIFFs."""
+    by_name = suffix_of(photo) in SCENE_SUFFIXES
+    if becomes != "tiff" or photo.is_remote or not os.path.isfile(photo.path):
+        return by_name
+    try:
+        with photo.path.open("rb") as file:
+            found = identify(file.read(BEGIN))
+    except OSError:
+        return by_name
+    return found in RASTERS or (by_name and found not in PHOTOS)
+
+
+def is_scene(photo: Location, out: Location) -> bool:
+    """Return whether a single photo, which may not exist, is a scene that becomes a TIFF on a disk.
 
     Raises:
-        DataError: It has the suffix of a format that is not written, and is not a folder that exists.
+        DataError: As `file_format`; or the TIFF would go to an address, where it has no georeference.
     """
-    ending = _suffix(out)
-    if (ending not in SUFFIXES and ending not in OTHER_SUFFIXES) or out.type() == "folder":
-        return None
-    if ending in OTHER_SUFFIXES:
-        raise DataError(
-            f"{out} can't be written: maps are {', '.join(SUFFIXES)} files. If it is to be a folder of maps, make the "
-            "folder first."
-        )
-    return SUFFIXES[ending]
+    if photo.is_remote or (out.is_remote and SUFFIXES.get(suffix_of(out)) != "tiff"):
+        return False
+    if out.is_remote and is_georeferenced(photo.path):
+        raise DataError(f"{photo} is georeferenced{SCENE_ADVICE}.")
+    if out.is_remote or file_format(out) != "tiff":
+        return False
+    return os.path.isfile(photo.path) and is_raster(photo, becomes="tiff")
 
 
 def plan_file(photos: Sequence[Photo], out: Location, settings: ScoreSettings) -> list[Task]:
@@ -113,7 +127,8 @@ def plan_file(photos: Sequence[Photo], out: Location, settings: ScoreSettings) -
     if len(photos) > 1:
         raise DataError(f"{len(photos)} photos can't go to the file {out}; name a folder for their maps.")
     location = out.absolute()
-    tasks = [Task(photos[0], location, location.name_path.name)]
+    raster = is_raster(photos[0].location, becomes=settings.format)
+    tasks = [Task(photos[0], location, location.name_path.name, may_be_scene=raster)]
     _check_targets(tasks, "name another file")
     check_settings(tasks, settings)
     return tasks
@@ -130,7 +145,8 @@ def plan(photos: Sequence[Photo], out: Location, earlier: list[Row], settings: S
     tasks = []
     for photo in photos:
         output = photo.name + suffix(settings.format)
-        tasks.append(Task(photo, out.join(*output.split("/")), output, rows.get(output)))
+        raster = is_raster(photo.location, becomes=settings.format)
+        tasks.append(Task(photo, out.join(*output.split("/")), output, rows.get(output), raster))
     _check_targets(tasks, "choose another folder for the maps")
     check_settings(tasks, settings)
     return tasks
@@ -154,7 +170,7 @@ def check_settings(tasks: Sequence[Task], settings: ScoreSettings) -> None:
             "2000 file on a disk that becomes a TIFF (--format tiff). Omit it."
         )
     if (settings.scene.bands or settings.scene.stretch) and all(
-        _suffix(task.photo.location) in _PLAIN_SUFFIXES for task in tasks
+        suffix_of(task.photo.location) in _PLAIN_SUFFIXES and not task.may_be_scene for task in tasks
     ):
         raise ConfigError(
             f"Bands or percentiles are given ({settings.scene}), but no photo is a TIFF or JPEG 2000 file; omit them."
@@ -176,9 +192,3 @@ def _check_targets(tasks: Sequence[Task], advice: str) -> None:
 def _real(location: Location) -> Location:
     """Return the location that is written through a link."""
     return location if location.is_remote else Location(Path(os.path.realpath(location.path)))
-
-
-def _suffix(location: Location) -> str:
-    """Return the suffix of a name in lower case; that of `.png` is `.png`."""
-    _, dot, ending = location.name_path.name.rpartition(".")
-    return f"{dot}{ending}".lower() if dot else ""

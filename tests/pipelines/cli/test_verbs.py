@@ -95,6 +95,22 @@ def test_errors_are_json_too(run_here, words, kind, message):
     assert run_here(*words).stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["score", "a.tif", "-o", "b.tif", "--out", "c.tif"], "--out"),
+        (["score", "a.tif", "b.tif", "--vector", "a.gpkg", "--vector", "a.gpkg"], "--vector"),
+        (["train", "--config", "sample", "--config=maps"], "--config"),
+        (["-C", ".", "-C", "..", "settings"], "-C"),
+    ],
+)
+def test_an_option_with_one_value_cannot_be_given_twice(run_here, words, option):
+    done = run_here(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Error: {option} is given 2 times; give it once.")
+    assert run_here("settings", "--set", "training.epochs=1", "--set", "training.epochs=2", "--json", "--json").stdout
+
+
 def test_ctrl_c_is_json_too(run_here, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -102,7 +102,7 @@ def test_mistakes_are_found_before_anything_is_drawn(run_score, scene, make_bund
     refused(run_score(*words, "--classes", "road"), "--classes has no effect without --vector")
     refused(
         run_score("scene.tif", "-o", os.fsdecode(b"m\xfc.tif"), "--model", bundle),
-        r"m\udcfc.tif is not a name in UTF-8",
+        r"m\xfc.tif is not a name in UTF-8; rename it.",
     )
     refused(run_score("scene.tif", "-o", "/vsimem/x.tif", "--model", bundle), "names a virtual file of GDAL")
     refused(run_score(*words, "--bands", "red"), "--bands red is not a list of numbers")
@@ -136,7 +136,12 @@ def test_polygons_that_cannot_be_made_are_refused_before_the_drawing(scene, make
     for source, vector, classes, words in (
         ("plain.tif", "map.gpkg", None, "has no coordinate system, so its location is unknown; georeference it first"),
         ("points.tif", "map.gpkg", None, "warp it first (gdalwarp -t_srs EPSG:CODE IN OUT)"),
-        ("site.tif", "map.geojson", None, "site, can't be converted to degrees"),
+        (
+            "site.tif",
+            "map.geojson",
+            None,
+            "site, which can't be converted to the degrees of GeoJSON",
+        ),
         ("fine.tif", "map.geojson", None, "too fine for GeoJSON"),
         ("scene.tif", "text.gpkg", None, "is not a GeoPackage"),
         ("scene.tif", "mine.geojson", None, "holds something else than the polygons of a map; name another file"),

@@ -18,7 +18,8 @@ from referencing import Registry, Resource
 from model.errors import ConfigError, DataError
 from serving.geo.gdal import gdal
 from serving.inference.scene import draw_scene
-from serving.scoring.stac import ModelFacts, item_file, write_item
+from serving.scoring.map_files import item_file
+from serving.scoring.stac import ModelFacts, write_item
 
 MODEL = ModelFacts(name="sat2map", version="7", sha256="ab" * 32, variant="int8", run_id="1f0c", software="0.1.0")
 TRANSFORM = Affine(0.5, 0, 500000, 0, -0.5, 5540000)
