@@ -43,4 +43,4 @@ def check_candidates(config: RunConfig) -> None:
         try:
             with_settings(config, {"network.width": width, "network.norm": norm})
         except ConfigError as error:
-            raise ConfigError(f"A trial with width {width} and norm {norm} is impossible: {error}") from error
+            raise ConfigError(f"A trial can't have width {width} and norm {norm}. {error}") from error

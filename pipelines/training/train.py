@@ -15,7 +15,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
 from model.errors import ConfigError, Stopped, TrainingError
-from model.io.files import sha256, write_text
+from model.io.files import check_writable, sha256, write_text
 from model.io.progress import quiet_stderr
 from pipelines.cluster import environment, signals
 from pipelines.cluster import resources as cluster
@@ -79,6 +79,7 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
     check_steps(config, pairs)
     _check_unfinished(folder, config)
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
+    check_writable(folder.config_file)
     mlflow_server.connect()
     remove_leftovers(Workspace(config.workspace))
     with folder.training(), cluster.joined():

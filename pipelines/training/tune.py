@@ -11,7 +11,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from model import provenance
 from model.errors import ConfigError, MissingStepError, Stopped, TrackingError, TrainingError
-from model.io.files import write_text
+from model.io.files import check_writable, write_text
 from model.spec import Frozen
 from pipelines.cluster import environment, resources
 from pipelines.config.held_variables import HeldVariables
@@ -105,6 +105,7 @@ def resume(folder: RunFolder) -> TuneResult:
         )
     if not ray_tune.Tuner.can_restore(str(folder.ray)):
         raise MissingStepError(f"The search {folder.run_id} stopped before its first trial; run `tune` again.")
+    check_writable(folder.search_file)
     mlflow_server.connect()
     remove_leftovers(Workspace(config.workspace))
     with resources.joined(), mlflow_runs.resumed_run(folder.run_id, {}) as run:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -122,6 +123,22 @@ def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prep
     for changes in ([], ["--set", "training.epochs=3"]):
         done = prepared.sat2map("train", "--resume", "1f0c", *changes)
         assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_a_full_disk_is_found_before_mlflow_knows_that_a_finished_run_is_resumed(prepared):
+    run = Workspace(prepared.folder / "workspace").new_run("1f0c")
+    run.pairs_file.write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
+    run.config_file.write_text(load(None, [prepared.settings]).model_dump_json())
+    done = subprocess.run(
+        prepared.command("train", "--resume", "1f0c"),
+        cwd=prepared.folder,
+        env=prepared.environment,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY)),
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"Error: {run.config_file} can't be written (File too large): raise the limit")
 
 
 @pytest.mark.parametrize("setting", ["network.width=8", 'data.direction="map_to_photo"', "seed=3"])
