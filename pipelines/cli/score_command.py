@@ -103,9 +103,9 @@ def _draw_photos(request: score_options.ScoreRequest, config: "RunConfig") -> "S
     try:
         report = draw(request, config, printer.print_outcome)
     except NothingDrawn as error:
-        printer.print_warnings(error.report.warnings)
+        printer.finish(error.report.warnings)
         raise
-    printer.print_warnings(report.warnings)
+    printer.finish(report.warnings)
     return report
 
 

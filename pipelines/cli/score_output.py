@@ -1,9 +1,10 @@
 """Output of the `score` verb: errors and warnings on stderr, summaries on stdout."""
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from serving.scoring.scene_report import SingleSceneReport
@@ -11,19 +12,25 @@ if TYPE_CHECKING:
     from serving.scoring.tasks import Outcome
 
 
+NAMED = 3
+"""Number of photos that are named as examples."""
+
+
 class OutcomePrinter:
     """Prints the errors and warnings of photos as they come.
 
-    Errors wait for the first map: if there is none, they are part of the error that ends the command.
+    Errors wait for the first map: if there is none, they are part of the error that ends the command. Of warnings that
+    differ in names and numbers only, the first is printed; the photos of the others are named at the end.
     """
 
     def __init__(self) -> None:
         """Begin with nothing printed."""
-        self._warnings: set[str] = set()
+        self._seen: set[str] = set()
+        self._alike: dict[str, list[_Warned]] = {}
         self._waiting: list[str] | None = []
 
     def print_outcome(self, outcome: "Outcome") -> None:
-        """Print the error and the warnings of a photo."""
+        """Print the error of a photo, and those of its warnings that are new."""
         from serving.scoring.scorer import explain
 
         row, waiting = outcome.row, self._waiting
@@ -33,17 +40,48 @@ class OutcomePrinter:
             self._waiting = None
         else:
             waiting += error
-        self.print_warnings(outcome.warnings)
+        for warning in outcome.warnings:
+            self._seen.add(warning)
+            alike = self._alike.setdefault(_pattern(warning, Path(row.source)), [])
+            if not alike:
+                print_warnings([warning])
+            alike.append(_Warned(row.source, warning))
 
-    def print_warnings(self, warnings: Iterable[str]) -> None:
-        """Print those warnings that were not yet printed."""
-        new = [warning for warning in dict.fromkeys(warnings) if warning not in self._warnings]
-        self._warnings.update(new)
-        print_warnings(new)
+    def finish(self, warnings: Iterable[str]) -> None:
+        """Print which photos have warnings like those printed, and the report's warnings about all photos."""
+        for first, *others in self._alike.values():
+            print_warnings([_summarise(first, others)] if len(others) > 1 else [warned.warning for warned in others])
+        print_warnings(warning for warning in dict.fromkeys(warnings) if warning not in self._seen)
 
     def _print(self, lines: list[str]) -> None:
         for line in lines:
             print(line, file=sys.stderr)
+
+
+class _Warned(NamedTuple):
+    """A photo and its warning."""
+
+    source: str
+    warning: str
+
+
+def _pattern(warning: str, source: Path) -> str:
+    """Return a warning without numbers and without the names of its photo and of the files next to that."""
+    for name in (str(source), f"{source.parent.name}/{source.name}", source.name):
+        warning = warning.replace(name, "*")
+    return re.sub(r"\d+(\.\d+)?", "#", re.sub(rf"(?<![\w-]){re.escape(source.stem)}(?=[._])", "*", warning))
+
+
+def _summarise(first: _Warned, others: list[_Warned]) -> str:
+    """Return a sentence that names some photos whose warnings are like the first."""
+    from model.io.images import short_name
+
+    names = [short_name(Path(warned.source)) for warned in (first, *others)]
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    return (
+        f"{len(others)} other photos have a warning like that of {names[0]}: {', '.join(names[1 : NAMED + 1])}{more}. "
+        "The manifest and --json have all of them."
+    )
 
 
 def print_warnings(warnings: Iterable[str]) -> None:

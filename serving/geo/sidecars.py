@@ -80,12 +80,28 @@ def find_sidecars(scene: Path, held: Held, *, located: bool = True) -> Iterator[
         found += _locations(scene, held)
     if not found:
         return
+    files, advice = _describe(scene, held.grid, found)
+    yield f"{short_name(scene)} is drawn without the files next to it: {files}; {advice}"
+
+
+def locate_by_sidecars(scene: Path, grid: Grid) -> str:
+    """Return a sentence about files next to a scene that hold the location that its grid lacks, or an empty text."""
+    held = Held(grid, masked=True, nodata=None, kinds=(), descriptions=())
+    found = [*_metadata(scene, held, located=True), *_locations(scene, held)]
+    if not found:
+        return ""
+    files, advice = _describe(scene, grid, found)
+    return f"Files next to it are not read: {files}; {advice}"
+
+
+def _describe(scene: Path, grid: Grid, found: list[Sidecar]) -> tuple[str, str]:
+    """Return the names of sidecar files with what they hold, and what to do with them."""
     files = " and ".join(f"{sidecar.path.name} ({sidecar.content})" for sidecar in found)
     paths = f"{shlex.quote(str(scene))} {shlex.quote(str(_free_name(scene)))}"
     advice = f"put them inside with: gdal_translate{''.join(sidecar.options for sidecar in found)} {paths}"
-    if not all(sidecar.crs is None or held.grid.can_store(sidecar.crs) for sidecar in found):
+    if not all(sidecar.crs is None or grid.can_store(sidecar.crs) for sidecar in found):
         advice = f"a TIFF can't hold that coordinate system, so warp it to another: gdalwarp -t_srs EPSG:CODE {paths}"
-    yield f"{short_name(scene)} is drawn without the files next to it: {files}; {advice}"
+    return files, advice
 
 
 def _free_name(scene: Path) -> Path:

@@ -165,7 +165,8 @@ class ImageScorer:
         except DataError as error:
             return outcome._replace(row=Row(source=outcome.row.source, error=str(error)), warnings=())
         sha256 = hashlib.sha256(content).hexdigest()
-        row = replace(outcome.row, output=drawn.task.output, output_sha256=sha256)
+        warnings = " | ".join(outcome.warnings) or None
+        row = replace(outcome.row, output=drawn.task.output, output_sha256=sha256, warnings=warnings)
         return outcome._replace(row=_add_time(row, began))
 
     def _read(self, task: Task, *, max_pixels: int | None = None, max_bytes: int | None = None) -> ReadPhoto | Outcome:

@@ -58,6 +58,8 @@ class Row:
     """Time to read, draw and write; these overlap, as photos are read and written while others are drawn."""
     error: str | None = None
     """The reason why there is no map."""
+    warnings: str | None = None
+    """Sentences about the map, with | between them."""
 
 
 _ROW = TypeAdapter(Row)

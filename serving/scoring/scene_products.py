@@ -12,7 +12,8 @@ from model.io.progress import SILENT, Progress
 from model.provenance import software_version
 from model.spec import Frozen, Palette
 from model.translator import Translator
-from serving.geo.grid import Grid
+from serving.geo.grid import Grid, find_gap
+from serving.geo.sidecars import locate_by_sidecars
 from serving.inference.scene import SceneReading, SceneReport, draw_scene
 from serving.scoring.map_files import check_map_files, item_file, manifest_file
 from serving.scoring.scene_scorer import Describe
@@ -70,6 +71,7 @@ def score_scene(
     def check(grid: Grid) -> None:
         check_map_files(out)
         if settings.vector and palette:
+            _check_location(grid, source)
             check_vectors(grid, short_name(source), settings.vector, palette, settings.classes)
 
     manifest = model.bundle.manifest
@@ -93,6 +95,19 @@ def score_scene(
         return described
     vectors = write_vectors(out, settings.vector, palette, classes=settings.classes, progress=progress)
     return _describe(model, out, scene, translator.variant, vectors=vectors, vector=settings.vector)
+
+
+def _check_location(grid: Grid, source: Path) -> None:
+    """Check that a scene has the location that polygons need; name files next to it that hold one.
+
+    Raises:
+        DataError: It has none.
+    """
+    name = short_name(source)
+    if gap := find_gap(grid, name):
+        sidecars = locate_by_sidecars(source, grid)
+        advice = f". {sidecars}" if sidecars else f"; {gap.advice}."
+        raise DataError(f"{gap.found}, so its location is unknown{advice}")
 
 
 def describer(model: OpenedModel) -> Describe:

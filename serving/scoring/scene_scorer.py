@@ -82,6 +82,7 @@ class SceneScorer:
             row,
             width=report.width,
             height=report.height,
+            warnings=" | ".join(warnings) or None,
             seams=None if report.seams is None else round(report.seams, 4),
             milliseconds=round(1000 * (time.perf_counter() - began), 1),
         )

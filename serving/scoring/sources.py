@@ -73,8 +73,9 @@ def _expand(source: str) -> Iterable[Photo]:
         return _in_folder(location)
     if kind == "file":
         return _in_list(location) if location.name_path.suffix.lower() == ".txt" else [_photo(location)]
-    if is_glob:
-        return _in_glob(location)
+    folder, parts = _split(location) if is_glob else (location, [])
+    if parts:
+        return _in_glob(location, folder, parts)
     if not location.is_remote and os.path.islink(location.path):
         return [_photo(location)]
     raise DataError(f"There is no {source}: name photos, a folder of them, a glob or a list (@LIST).")
@@ -124,8 +125,7 @@ def _listed(line: str) -> Photo:
         return Photo(Location(Path(line)), "", str(error))
 
 
-def _in_glob(pattern: Location) -> list[Photo]:
-    folder, parts = _split(pattern)
+def _in_glob(pattern: Location, folder: Location, parts: list[str]) -> list[Photo]:
     if ".." in parts:
         raise DataError("A glob can't go back up by '..'; write the folder itself.")
     if wrong := next((part for part in parts if "**" in part and part != "**"), None):
@@ -137,14 +137,14 @@ def _in_glob(pattern: Location) -> list[Photo]:
 
 
 def _split(pattern: Location) -> tuple[Location, list[str]]:
-    """Split a glob into the folder before the first magic name, and the names from there on."""
+    """Split a glob into the folder before the first magic name, and the names from there on: none if it is no glob."""
     if isinstance(pattern.target, Address):
         names = pattern.target.path.split("/")
         first = next(number for number, name in enumerate(names) if _REMOTE_MAGIC.search(name))
         return Location(pattern.target._replace(path="/".join(names[:first]))), names[first:]
     names, folder = list(pattern.target.parts), Path()
     # A folder may have the magic letters in its name.
-    while not _MAGIC.search(names[0]) or (len(names) > 1 and (folder / names[0]).is_dir()):
+    while names and (not _MAGIC.search(names[0]) or (len(names) > 1 and (folder / names[0]).is_dir())):
         folder /= names.pop(0)
     return Location(folder), names
 

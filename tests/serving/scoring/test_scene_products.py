@@ -155,6 +155,21 @@ def test_polygons_that_cannot_be_made_are_refused_before_the_drawing(scene, make
         assert sorted(os.listdir(tmp_path)) == before
 
 
+def test_files_with_the_location_are_named_if_polygons_need_it(make_bundle, street_map, tmp_path):
+    bundle = Bundle.open(make_bundle(palette=PALETTE))
+    scene = write_survey(tmp_path / "plain.tif", street_map, crs=None, transform=Affine.identity())
+    (tmp_path / "plain.tfw").write_text("2\n0\n0\n-2\n400000\n5800000\n")
+    (tmp_path / "plain.prj").write_text(rasterio.crs.CRS.from_epsg(32633).to_wkt())
+    with pytest.raises(DataError) as refusal:
+        score_here(bundle, scene, vector=tmp_path / "map.gpkg")
+    prj = tmp_path / "plain.prj"
+    assert str(refusal.value).partition("plain.tif ")[2] == (
+        "has no coordinate system, so its location is unknown. Files next to it are not read: plain.tfw (a location) "
+        f"and plain.prj (a coordinate system); put them inside with: gdal_translate -a_srs {prj} {scene} "
+        f"{tmp_path}/plain_inside.tif"
+    )
+
+
 def test_a_map_is_described_even_if_its_polygons_fail(scene, make_bundle, tmp_path, monkeypatch):
     bundle = Bundle.open(make_bundle(palette=PALETTE))
 

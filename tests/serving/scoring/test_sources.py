@@ -79,6 +79,8 @@ def test_a_glob_works_below_a_folder_whose_name_looks_like_one(photos):
     (photos / "tiles [1]" / "deep" / "x.png").write_bytes(b"photo")
     assert list(names("photos/tiles [1]/*/*.png")) == ["deep/x"]
     assert list(names("photos/*/deep/*.png")) == ["tiles [1]/deep/x"]
+    with pytest.raises(DataError, match=r"There is no photos/tiles \[1\]/nowhere: name photos"):
+        find_photos(["photos/tiles [1]/nowhere"])
 
 
 def test_lines_of_a_list_that_begin_with_a_hash_are_skipped(photos):
