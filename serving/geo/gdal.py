@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,14 +82,26 @@ def check_path(path: Path) -> None:
         DataError: It does not.
     """
     whole = str(path.absolute())
-    try:
-        whole.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{printable(str(path))} is not a name in UTF-8, which scenes and polygons need; rename it."
-        ) from error
+    if problem := find_name_problem(whole):
+        raise DataError(f"{printable(readable(str(path)))} {problem}.")
     if whole.startswith("/vsi"):
         raise DataError(f"{path} names a virtual file of GDAL; choose another folder.")
+
+
+def find_name_problem(name: str) -> str:
+    """Return why the name of a file can't be used, and what to do; empty if it is in UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        if "\\x" in readable(name):
+            return "is not a name in UTF-8; rename it"
+        return f"is a name in UTF-8, but Python reads names as {sys.getfilesystemencoding()} here; set PYTHONUTF8=1"
+    return ""
+
+
+def readable(name: str) -> str:
+    """Return the name of a file in UTF-8, with other bytes escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def gdal_errors() -> tuple[type[Exception], ...]:

@@ -160,3 +160,24 @@ def test_blocks_that_were_decoded_are_kept_for_the_next_windows(tmp_path):
         # Whatever is read from now on comes from the cache.
         os.truncate(path, 0)
         assert np.array_equal(imagery.read(100, 0, 64, 512), as_photo(bands)[100:164])
+
+
+CHECK = """
+import os
+from pathlib import Path
+from model.errors import DataError
+from serving.geo.gdal import check_path
+for name in (b"plain.tif", "\\xfc.tif".encode(), b"\\xfc.tif"):
+    try:
+        check_path(Path(os.fsdecode(name)))
+    except DataError as error:
+        print(ascii(str(error)))
+"""
+LOCALE = r"'\xfc.tif is a name in UTF-8, but Python reads names as ascii here; set PYTHONUTF8=1.'"
+RENAME = r"'\\xfc.tif is not a name in UTF-8; rename it.'"
+
+
+@pytest.mark.parametrize(("utf_8", "expected"), [("0", f"{LOCALE}\n{RENAME}\n"), ("1", f"{RENAME}\n")])
+def test_names_that_python_does_not_read_as_utf_8_are_told_from_those_that_are_none(utf_8, expected):
+    variables = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": utf_8}
+    assert run(CHECK, **variables) == (expected, "")
