@@ -23,6 +23,7 @@ pytest_plugins = [
         "flow",
         "mlflow_servers",
         "object_stores",
+        "painted_scenes",
         "scored_folders",
         "surveys",
         "trainings",

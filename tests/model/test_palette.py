@@ -1,43 +1,18 @@
 """Classes of pixels by the colours of a palette, also in maps compressed by JPEG."""
 
-import io
-
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.ndimage import distance_transform_edt, maximum_filter, minimum_filter
 
 from model.errors import DataError
 from model.palette import classify
 from model.spec import Palette
-from pipelines.data.sample import painter
+from tests.fixtures.painted_scenes import PAINTED, compress, rgb
 
-PAINTED = {
-    "road": (painter.ROAD, painter.PRIMARY, painter.MOTORWAY),
-    "water": (painter.WATER,),
-    "park": (painter.GREEN,),
-    "building": (painter.BUILDING,),
-    "ground": (painter.GROUND, painter.BLOCK),
-}
 PALETTE = Palette(
     classes={name: tuple("#" + bytes(colour).hex() for colour in colours) for name, colours in PAINTED.items()}
 )
 """Classes and colours of the painted scenes."""
-
-
-def rgb(colour):
-    return tuple(bytes.fromhex(colour[1:]))
-
-
-def compress(image, quality=75):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
-
-
-@pytest.fixture(scope="module")
-def painted():
-    return [painter.paint(seed).street_map for seed in range(16)]
 
 
 def test_each_colour_has_its_own_class():

@@ -1,14 +1,15 @@
 """Addresses that can't be used: the error is one sentence, comes in time, and does not blame a file."""
 
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from model.errors import DataError, StorageError
 from model.io import object_store
 from model.io.locations import Location
+from tests.fixtures.http_servers import serve
 from tests.fixtures.object_stores import BUCKET
 from tests.fixtures.pair_folders import index
 
@@ -97,17 +98,13 @@ class Failing(BaseHTTPRequestHandler):
 @pytest.fixture
 def failing():
     """Return a function that starts a server with given answers and returns the address of its folder."""
-    servers = []
+    with ExitStack() as servers:
 
-    def start(**answers):
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), type("Answers", (Failing,), answers)))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"s3://bucket/a?endpoint_override=127.0.0.1:{servers[-1].server_port}&scheme=http"
+        def start(**answers):
+            server = servers.enter_context(serve(type("Answers", (Failing,), answers)))
+            return f"s3://bucket/a?endpoint_override=127.0.0.1:{server.server_port}&scheme=http"
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def test_a_failing_server_stops_the_check_and_no_file_is_rejected(failing):

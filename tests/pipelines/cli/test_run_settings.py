@@ -9,21 +9,11 @@ from pipelines.workspace import Workspace
 from tests.fixtures.runs import configure, make_run
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Make a run of the model `my maps`, without variants, in a workspace whose name has a space."""
-    folder = tmp_path_factory.mktemp("run settings")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        config = configure(folder, "my maps", **{"export.variants": [], "training.epochs": 7})
-        Workspace(config.workspace).set_latest(make_run(config))
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def in_folder(trained, monkeypatch):
-    monkeypatch.chdir(trained)
+@pytest.fixture(scope="module", autouse=True)
+def trained(own_mlflow):
+    """Make a run of the model `my maps`, without variants."""
+    config = configure(own_mlflow, "my maps", **{"export.variants": [], "training.epochs": 7})
+    Workspace(config.workspace).set_latest(make_run(config))
 
 
 def test_register_takes_the_name_of_the_command_line(run_here):

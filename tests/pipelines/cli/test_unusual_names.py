@@ -17,16 +17,13 @@ TINY = "network.image_size=32 network.depth=3 data.sample.train=3 data.sample.va
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(own_mlflow):
     """Make a run of the model MODEL in a folder and a workspace with such names."""
-    folder = tmp_path_factory.mktemp("names") / "[red] [/x] é"
+    folder = own_mlflow / "[red] [/x] é"
     folder.mkdir(parents=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder.parent}/mlflow.db")
-        config = configure(folder, MODEL)
-        Workspace(config.workspace).set_latest(make_run(config))
-        yield folder
+    config = configure(folder, MODEL)
+    Workspace(config.workspace).set_latest(make_run(config))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,8 @@ import re
 import socket
 import subprocess
 import sys
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from PIL import Image
@@ -18,6 +17,7 @@ from model.errors import DataError
 from model.io.locations import Location
 from pipelines.data.indexing import index_folder
 from pipelines.data.kaggle import Address, fetch, find_paired_folder
+from tests.fixtures.http_servers import serve
 from tests.fixtures.project import PROJECT
 
 MAPS = "alincijov/pix2pix-maps"
@@ -102,14 +102,9 @@ class Kaggle(BaseHTTPRequestHandler):
 def kaggle(cache, monkeypatch):
     """Run a fake Kaggle server; tests set its answers."""
     handler = type("Answers", (Kaggle,), {"answers": {}, "calls": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    use_proxy(monkeypatch, server.server_address[1])
-    yield handler
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serve(handler) as server:
+        use_proxy(monkeypatch, server.server_port)
+        yield handler
 
 
 def newest(version):

@@ -1,6 +1,5 @@
 """Palettes found in maps of several styles."""
 
-import io
 import weakref
 
 import numpy as np
@@ -10,15 +9,7 @@ from PIL import Image, ImageDraw
 from model.errors import DataError
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.data.sample import painter
-
-PAINTED = {
-    "road": (painter.ROAD, painter.PRIMARY, painter.MOTORWAY),
-    "water": (painter.WATER,),
-    "park": (painter.GREEN,),
-    "building": (painter.BUILDING,),
-    "ground": (painter.GROUND, painter.BLOCK),
-}
-"""Colours of the painted scenes, the lightest of each class first."""
+from tests.fixtures.painted_scenes import PAINTED, compress, rgb
 
 STYLES = {
     "light buildings": ("#ffffff", "#b1d0fe", "#c9dfad", "#f2f0e9", "#e8e5dd"),
@@ -27,10 +18,6 @@ STYLES = {
 }
 """Colours of road, water, park, building and ground in three styles."""
 NAMES = ["road", "water", "park", "building", "ground"]
-
-
-def rgb(colour):
-    return tuple(bytes.fromhex(colour[1:]))
 
 
 def hexadecimal(colour):
@@ -54,22 +41,6 @@ def draw(style, seed, *, side=128, without=()):
         ends = random.integers(0, side * 3, (2, 2)).ravel().tolist()
         pen.line(ends, fill=colours["road"], width=18)
     return np.asarray(sheet.reduce(3))
-
-
-def compress(image, quality=75):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
-
-
-@pytest.fixture(scope="module")
-def scenes():
-    return [painter.paint(seed) for seed in range(16)]
-
-
-@pytest.fixture(scope="module")
-def painted(scenes):
-    return [scene.street_map for scene in scenes]
 
 
 def test_palette_of_painted_scenes_is_that_of_the_painter(painted):
@@ -174,7 +145,7 @@ def test_noise_has_no_palette():
 
 def test_photos_have_no_palette(scenes):
     with pytest.raises(NoPaletteError, match="not photos"):
-        find_palette(scene.photo for scene in scenes)
+        find_palette(scene.photo for scene in scenes[:16])
 
 
 def test_no_maps_have_no_palette():

@@ -10,7 +10,9 @@ import pytest
 
 from model.bundle import MODEL_FILE
 from pipelines.registry.register import register
+from pipelines.workspace import Workspace
 from tests.fixtures import runs
+from tests.fixtures.mlflow_servers import mlflow_in
 from tests.fixtures.registered_files import set_hash_tags
 
 
@@ -26,16 +28,23 @@ def add(config):
     return lambda factor: register(runs.make_run(config, factor=factor)).version
 
 
-@pytest.fixture(scope="module")
-def registered_run(tmp_path_factory):
-    """Return a run that is version 1 of `sat2map` in a registry of the module's own."""
-    folder = tmp_path_factory.mktemp("pull")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+@pytest.fixture(scope="session")
+def run_and_version(tmp_path_factory, empty_database):
+    """Return a run, the newest of its workspace, that is version 1 of `sat2map` and its challenger."""
+    folder = tmp_path_factory.mktemp("registered")
+    shutil.copy(empty_database, folder)
+    with mlflow_in(folder):
         run = runs.make_run(runs.configure(folder))
+        Workspace(folder / "workspace").set_latest(run)
         register(run)
-        yield run
+    return run
+
+
+@pytest.fixture(scope="module")
+def registered_run(run_and_version):
+    """Return the run, and work in its registry."""
+    with mlflow_in(run_and_version.path.parents[2]):
+        yield run_and_version
 
 
 @pytest.fixture

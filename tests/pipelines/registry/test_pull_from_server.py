@@ -2,15 +2,16 @@
 
 import gzip
 import json
-import threading
 import urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 
 import pytest
 
 from pipelines.registry import artifacts
 from pipelines.registry import pull as pulling
+from tests.fixtures.http_servers import serve
+from tests.fixtures.ray_nodes import wait_until
 from tests.fixtures.registered_files import refusal
 
 
@@ -63,11 +64,9 @@ def server(monkeypatch):
         },
         "mlflow-artifacts/artifacts/1/MLmodel": lambda: [b"flavors: {onnx: {}}"],
     }
-    with ThreadingHTTPServer(("127.0.0.1", 0), MaliciousServer) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
+    with serve(MaliciousServer) as listening:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{listening.server_port}")
         yield MaliciousServer.answers
-        listening.shutdown()
 
 
 def endless():
@@ -79,7 +78,7 @@ def test_a_server_that_sends_more_than_it_lists_is_cut_off(server, tmp_path, mon
     monkeypatch.setattr(pulling, "SMALL", 1 << 18)
     server["mlflow-artifacts/artifacts/1/sat2map/bundle.json"] = endless
     assert "sat2map/bundle.json is larger than 262,144 bytes, the limit for this file" in refusal(tmp_path / "out", 1)
-    assert server["disconnected"]
+    wait_until(lambda: "disconnected" in server, seconds=60, what="the end of the connection")
 
 
 def test_compressed_responses_are_refused(server, tmp_path):

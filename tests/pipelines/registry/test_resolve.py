@@ -6,25 +6,14 @@ import pytest
 from model.bundle import MANIFEST_FILE, MODEL_FILE, RegisteredModel, TrainedRun
 from model.errors import BundleError, ConfigError, MissingStepError
 from pipelines.registry import pull as pulling
-from pipelines.registry import register
 from pipelines.registry import versions as registry
 from pipelines.registry.resolve import open_model
-from pipelines.workspace import Workspace
-from tests.fixtures import runs
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory):
-    """Return the settings of a workspace with one run, registered as version 1 with the alias `challenger`."""
-    folder = tmp_path_factory.mktemp("chosen")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        config = runs.configure(folder)
-        run = runs.make_run(config)
-        Workspace(config.workspace).set_latest(run)
-        register.register(run)
-        yield config
+@pytest.fixture
+def config(registered_run):
+    """Return the settings of the registered run."""
+    return registered_run.record().config
 
 
 @pytest.fixture

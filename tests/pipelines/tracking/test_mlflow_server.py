@@ -1,35 +1,31 @@
 """The MLflow server: whether it answers, and what its refusals mean."""
 
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from model.errors import TrackingError
 from pipelines.tracking import mlflow_server
+from tests.fixtures.http_servers import serve
 
 
 @pytest.fixture
 def answering():
     """Return a function that starts a server which answers every request with a status."""
-    servers = []
+    with ExitStack() as servers:
 
-    def start(status):
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                self.send_error(status)
+        def start(status):
+            class Handler(BaseHTTPRequestHandler):
+                def do_POST(self):
+                    self.send_error(status)
 
-            def log_message(self, *words):
-                pass
+                def log_message(self, *words):
+                    pass
 
-        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
-        Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return f"127.0.0.1:{servers[-1].server_port}"
+            return f"127.0.0.1:{servers.enter_context(serve(Handler)).server_port}"
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def test_unavailable_server_is_reported_without_its_password(monkeypatch):

@@ -6,7 +6,6 @@ import http.server
 import ipaddress
 import socket
 import ssl
-import threading
 import time
 
 import pytest
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from model.errors import DataError
 from pipelines.metrics.pretrained import inception
 from pipelines.metrics.pretrained.inception import OFFICIAL_URL, weights_file
+from tests.fixtures.http_servers import serving
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -137,12 +137,8 @@ def cache(tmp_path, monkeypatch):
 def server(certificate, cache, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
     monkeypatch.setenv("NO_PROXY", "localhost")
-    with Server(certificate) as started:
-        thread = threading.Thread(target=started.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+    with serving(Server(certificate)) as started:
         yield started
-        started.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("path", ["weights", "redirect"])
