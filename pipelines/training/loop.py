@@ -216,11 +216,14 @@ class TrainingLoop:
         except (OSError, StorageError) as error:
             reason = getattr(error, "strerror", None) or error
             failure = f"The checkpoint of step {position.step} could not be written ({reason})"
+            previous, _ = self.store.newest()
             if position.epoch == self.config.training.epochs:
+                again = "train again" if previous is None else "resume from the previous one"
                 raise TrainingError(
-                    f"{failure}, and it is the final one. Free some disk space, then resume from the previous one."
+                    f"{failure}, and it is the final one. Free some disk space, then {again}."
                 ) from error
-            note = f"{failure}. The previous one is kept and training continues."
+            kept = "There is no previous one" if previous is None else "The previous one is kept"
+            note = f"{failure}. {kept}, and training continues."
             self._send(TrainingUpdate(epoch=position.epoch, notes=(note,)))
 
     def _restore(self) -> Position:

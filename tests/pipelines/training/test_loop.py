@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from model.errors import TrainingError
 from model.networks.train_step import build_state, train_step
 from model.spec import LOSSES
 from pipelines.config.loading import load
@@ -102,3 +103,11 @@ def test_resumed_training_keeps_the_scores_of_earlier_checkpoints(trained):
     assert list(scores) == [2, 4, 6] and all(found.keys() == {"val_l1", "val_ssim"} for found in scores.values())
     logged = {update.step: update.metrics for update in updates if "val_l1" in update.metrics}
     assert logged == {4: scores[4], 6: scores[6]}
+
+
+def test_no_earlier_checkpoint_is_promised_if_none_could_be_written(trained, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoints").touch()
+    failed = r"The checkpoint of step 4 could not be written \(Not a directory\), and it is the final one"
+    with pytest.raises(TrainingError, match=rf"{failed}\. Free some disk space, then train again\."):
+        trained()
