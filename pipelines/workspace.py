@@ -273,7 +273,8 @@ class Workspace:
         similar = sorted(name for name in known if len(run_id) >= SHORT_ID and name.startswith(run_id))
         if not similar:
             names = ", ".join(sorted(known)) or "none"
-            raise MissingStepError(f"No run {run_id!r} in {self.root}; known runs: {names}.")
+            few = f" A beginning needs {SHORT_ID} characters." if any(name.startswith(run_id) for name in known) else ""
+            raise MissingStepError(f"No run {run_id!r} in {self.root}; known runs: {names}.{few}")
         if len(similar) > 1:
             raise MissingStepError(f"{run_id!r} is the beginning of several runs: {', '.join(similar)}.")
         return known[similar[0]]

@@ -5,7 +5,6 @@ import hashlib
 import io
 import logging
 import os
-import re
 import shlex
 import sys
 import time
@@ -26,6 +25,7 @@ from model import provenance
 from model.errors import ClusterError, ConfigError
 from model.io.addresses import hide_passwords, is_address, one_line
 from pipelines.cluster import connection, environment
+from pipelines.cluster.job_log import MARK_RESULT, Log
 from pipelines.cluster.signals import STOPPED
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
@@ -41,10 +41,6 @@ VERBOSE_LOGGERS = (
     "ray.dashboard.modules.job.sdk",
 )
 """Ray's loggers that report every upload."""
-RAY_LINE = re.compile(
-    r"\S+ \S+\tINFO job_manager\.py:\d+ -- |Running entrypoint for job |\S*\(raylet\)|\t\(\d\) raylet "
-)
-"""Lines that Ray itself writes into a job's log: before the verb begins, and when a node is lost."""
 CLIENT_ERRORS = (OSError, RuntimeError, ValueError, RayError, requests.RequestException, aiohttp.ClientError)
 """Exceptions of Ray's client for an address that is unreachable, rejects a request, or is not a Ray cluster."""
 GIVEN_ADDRESS = HeldVariables({"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None})
@@ -130,7 +126,10 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
         package = _send(client, _package(config_file))
         job_id = client.submit_job(
             entrypoint=shlex.join(["python", "-m", "pipelines", *words]),
-            runtime_env={"working_dir": package, "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS}},
+            runtime_env={
+                "working_dir": package,
+                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS, MARK_RESULT: "1"},
+            },
         )
     except AuthenticationError as error:
         raise connection.token_error(address) from error
@@ -173,7 +172,7 @@ def _send(client: JobSubmissionClient, package: bytes) -> str:
 
 
 def follow(job: Job) -> int:
-    """Print the job's log as it is written, and return the job's exit code.
+    """Print the job's log as it is written, its result to stdout and the rest to stderr; return its exit code.
 
     Raises:
         ClusterError: The cluster is unreachable for a minute, or the job could not be started.
@@ -210,31 +209,6 @@ def _exit_code(info: JobDetails) -> int:
 def report(job: Job) -> None:
     """Print the job's id and the dashboard's address to stderr."""
     print(f"Submitted job {job.id}; dashboard: {hide_passwords(job.address)}", file=sys.stderr)
-
-
-@dataclass
-class Log:
-    """A job's log on stdout: each line is printed once, although every new connection starts at the beginning."""
-
-    lines: int = 0
-    """Number of lines printed or skipped so far."""
-
-    async def show(self, client: JobSubmissionClient, job_id: str) -> None:
-        """Print new lines up to the log's end, except those that Ray itself adds."""
-        seen, partial = 0, ""
-        async for text in client.tail_job_logs(job_id):
-            *lines, partial = (partial + text).split("\n")
-            for line in lines:
-                seen += 1
-                if seen > self.lines:
-                    self._print(line)
-        if partial and seen >= self.lines:
-            self._print(partial)
-
-    def _print(self, line: str) -> None:
-        self.lines += 1
-        if not RAY_LINE.match(line):
-            print(line, flush=True)
 
 
 def _client(address: str) -> JobSubmissionClient:

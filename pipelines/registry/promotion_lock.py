@@ -77,7 +77,7 @@ def hold_lock(name: str) -> Iterator[PromotionLock]:
 
 def _create(name: str) -> RegisteredModel:
     holder = f"{platform.node()}, process {os.getpid()}"
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         return mlflow.MlflowClient().create_registered_model(
             f"{_prefix(name)}{uuid.uuid4().hex}",
             tags={"holder": holder},
@@ -89,7 +89,7 @@ def _active_locks(name: str, own: RegisteredModel) -> list[RegisteredModel]:
     """Return the active locks of others; if there are none, remove abandoned ones."""
     # In a pattern, `_` matches any character, including quotes, which would end the string.
     pattern = _prefix(name).replace("'", "_").replace('"', "_") + "%"
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         found = mlflow.MlflowClient().search_registered_models(f"name LIKE '{pattern}'", max_results=1000)
     others = [lock for lock in found if lock.name.startswith(_prefix(name)) and lock.name != own.name]
     # Both timestamps are the registry's, in milliseconds.
@@ -101,7 +101,7 @@ def _active_locks(name: str, own: RegisteredModel) -> list[RegisteredModel]:
 
 def _remove(lock: str) -> None:
     # A lock that can't be removed now is removed as abandoned by a later promotion.
-    with contextlib.suppress(TrackingError), mlflow_server.errors():
+    with contextlib.suppress(TrackingError), mlflow_server.errors(registry=True):
         mlflow.MlflowClient().delete_registered_model(lock)
 
 

@@ -184,7 +184,7 @@ def _fill(folder: Path, description: Model, bundle: Bundle, photos: Pixels, own_
 
 def _new_version(name: str, model_id: str, tags: Mapping[str, str]) -> int:
     # MLflow prints what it has created.
-    with mlflow_server.errors(), quiet_stderr():
+    with mlflow_server.errors(registry=True), quiet_stderr():
         number = int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
         client = mlflow.MlflowClient()
         # Keep a description that a person has written.

@@ -63,7 +63,7 @@ class Version(Frozen):
 
     def artifacts(self) -> Artifacts:
         """Open the version's files."""
-        with mlflow_server.errors():
+        with mlflow_server.errors(registry=True):
             location = mlflow.MlflowClient().get_model_version_download_uri(self.name, str(self.number))
         return Artifacts(location)
 
@@ -83,7 +83,7 @@ def find(name: str, which: str | int) -> Version:
     client, requested = mlflow.MlflowClient(), str(which)
     known = aliases(name)
     number = int(requested) if requested.isdecimal() else known.get(requested)
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         try:
             if number is not None:
                 return _read(client.get_model_version(name, str(number)))
@@ -99,7 +99,7 @@ def find(name: str, which: str | int) -> Version:
 
 def find_registered(run_id: str, name: str, tags: Mapping[str, str]) -> Version | None:
     """Return the newest version of a model that was registered from a run with these tags, or None."""
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         found = mlflow.MlflowClient().search_model_versions(f"run_id = '{run_id}'")
     versions = [_read(version) for version in found if version.name == name]
     same = [version for version in versions if tags.items() <= version.tags.items()]
@@ -113,7 +113,7 @@ def aliases(name: str) -> dict[str, int]:
         MissingStepError: There is no such model.
         TrackingError: MLflow does not answer.
     """
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         try:
             found = mlflow.MlflowClient().get_registered_model(name).aliases
         except MlflowException as error:
@@ -128,7 +128,7 @@ def aliases(name: str) -> dict[str, int]:
 def set_alias(name: str, alias: str, number: int | None) -> None:
     """Point an alias at a version, or delete it if `number` is None."""
     client = mlflow.MlflowClient()
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         if number is None:
             client.delete_registered_model_alias(name, alias)
         else:
@@ -137,13 +137,13 @@ def set_alias(name: str, alias: str, number: int | None) -> None:
 
 def set_description(name: str, number: int, text: str) -> None:
     """Set the description of a version, Markdown that MLflow's page shows."""
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         mlflow.MlflowClient().update_model_version(name, str(number), text)
 
 
 def set_tags(version: Version, tags: Mapping[str, str]) -> None:
     """Set tags of a version."""
-    with mlflow_server.errors():
+    with mlflow_server.errors(registry=True):
         for key, value in tags.items():
             mlflow.MlflowClient().set_model_version_tag(version.name, str(version.number), key, value)
 

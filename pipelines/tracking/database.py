@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shlex
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ PATIENCE_SECONDS = 120.0
 INCOMPLETE_SECONDS = 10.0
 """Seconds to wait for a program that makes the tables without the lock, such as `mlflow ui`."""
 POLL_SECONDS = 0.1
+NEW_BYTES = 4 << 20
+"""Space for a database without runs (1 MB) and for its journal."""
 VERSION_TABLE = "alembic_version"
 """The table that holds the version of the schema."""
 _SQLITE = re.compile(r"sqlite:///(?P<path>[^?]+)(\?.*)?")
@@ -99,8 +102,15 @@ def _create(path: Path, uri: str) -> None:
     """Create the database with MLflow under another name and rename it, so that a killed process leaves no part of it.
 
     Raises:
-        TrackingError: The folder can't be written to.
+        TrackingError: The folder can't be written to, or its disk is full.
     """
+    free = shutil.disk_usage(path.parent).free
+    if free < NEW_BYTES:
+        # MLflow would try it again for two minutes.
+        raise TrackingError(
+            f"The MLflow database {path} can't be created: {free:,} bytes are free on its disk, and it needs "
+            f"{NEW_BYTES:,}. Free some space, or change MLFLOW_TRACKING_URI."
+        )
     try:
         with scratch_folder(path.parent) as folder:
             draft = folder / path.name

@@ -96,17 +96,18 @@ def check_shared() -> None:
 
 
 @contextmanager
-def errors(*, large_files: bool = False) -> Iterator[None]:
+def errors(*, registry: bool = False, large_files: bool = False) -> Iterator[None]:
     """Translate the errors of requests to MLflow, which fail within seconds.
 
     Args:
+        registry: The requests go to the model registry, which MLFLOW_REGISTRY_URI can put on another server.
         large_files: Keep MLflow's own timeouts and retries: a server may take long to store an upload.
 
     Raises:
         UnavailableError: The server did not answer, or was not able to.
         TrackingError: It rejected the request.
     """
-    uri = mlflow.get_tracking_uri()
+    uri = mlflow.get_registry_uri() if registry else mlflow.get_tracking_uri()
     with contextlib.nullcontext() if large_files else SHORT_TIMEOUTS.held():
         try:
             yield

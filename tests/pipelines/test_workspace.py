@@ -129,6 +129,7 @@ def test_an_unknown_run_is_refused_with_the_known_ones(workspace, run):
     workspace.new_run("0a")
     (workspace.root / "runs" / "notes.txt").touch()
     assert missing(workspace.run, "9") == f"No run '9' in {workspace.root}; known runs: 0a, 1f0c."
+    assert missing(workspace.run, "1f0").endswith("known runs: 0a, 1f0c. A beginning needs 4 characters.")
     assert "notes.txt" in missing(workspace.run, "notes.txt")
 
 

@@ -12,6 +12,7 @@ import typer
 from model.errors import DataError, PromotionRefused, Sat2mapError, Stopped
 from pipelines.cli.errors import outside
 from pipelines.cli.verbs import print_json
+from pipelines.cluster.job_log import marked_result
 from pipelines.cluster.signals import STOPPED
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def fail(kind: str, message: str, code: int, *, text: str = "", result: "BaseMod
         print(text or message, file=sys.stderr, flush=True)
         if "--json" in sys.argv:
             results = {} if result is None else result.model_dump(mode="json")
-            print_json({"error": {"kind": kind, "message": message, "exit_code": code}} | results)
+            with marked_result():
+                print_json({"error": {"kind": kind, "message": message, "exit_code": code}} | results)
         sys.stdout.flush()
     except OSError:
         # Nobody reads the output, or it goes to a full disk.

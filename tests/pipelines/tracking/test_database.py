@@ -1,6 +1,7 @@
 """MLflow's SQLite database: made by one process at a time, even if one is killed, and refused if it does not fit."""
 
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -60,6 +61,13 @@ def refusal():
     with pytest.raises(TrackingError) as refused:
         mlflow_server.connect()
     return str(refused.value)
+
+
+def test_a_full_disk_is_reported_at_once_and_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr(database, "NEW_BYTES", 1 << 60)
+    assert re.search(f"database {tmp_path}/mlflow.db can't be created: [0-9,]+ bytes are free on its disk", refusal())
+    assert not list(tmp_path.iterdir())
 
 
 def test_commands_that_start_at_once_in_an_empty_folder_share_one_database(connect):
