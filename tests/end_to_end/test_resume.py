@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 
 import mlflow
 import pytest
@@ -81,7 +80,7 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(prep
         assert 195 <= len(set(steps)) == len(steps) <= 200
 
 
-def test_a_verb_on_the_newest_finished_run_names_a_newer_one_that_was_stopped(prepared):
+def test_a_verb_on_the_newest_finished_run_names_a_newer_one_that_was_stopped(prepared, run_prepared):
     workspace = Workspace(prepared.folder / "workspace")
     config = load(None, [prepared.settings])
     for name in ("1f0c", "2a3b"):
@@ -93,13 +92,7 @@ def test_a_verb_on_the_newest_finished_run_names_a_newer_one_that_was_stopped(pr
     finished = workspace.run("1f0c")
     finished.write_record(RunRecord(run_id="1f0c", config=config, steps=8, seconds=2, images_per_second=16))
     workspace.set_latest(finished)
-    done = subprocess.run(
-        [sys.executable, "-m", "pipelines", "export"],
-        cwd=prepared.folder,
-        env=prepared.environment,
-        capture_output=True,
-        text=True,
-    )
+    done = run_prepared("export")
     assert done.returncode == 2
     note, error = done.stderr.splitlines()
     assert note == (
@@ -108,7 +101,7 @@ def test_a_verb_on_the_newest_finished_run_names_a_newer_one_that_was_stopped(pr
     assert error.startswith("Error: ") and "generator.keras is missing" in error
 
 
-def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prepared):
+def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prepared, run_prepared):
     run = prepared.folder / "workspace/runs/1f0c"
     run.mkdir(parents=True)
     (run / "pairs.json").write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
@@ -121,7 +114,7 @@ def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prep
         "sat2map train --resume 1f0c --set training.epochs=8\n"
     )
     for changes in ([], ["--set", "training.epochs=3"]):
-        done = prepared.sat2map("train", "--resume", "1f0c", *changes)
+        done = run_prepared("train", "--resume", "1f0c", *changes)
         assert (done.returncode, done.stderr) == (2, message)
 
 
@@ -142,12 +135,12 @@ def test_a_full_disk_is_found_before_mlflow_knows_that_a_finished_run_is_resumed
 
 
 @pytest.mark.parametrize("setting", ["network.width=8", 'data.direction="map_to_photo"', "seed=3"])
-def test_network_data_and_seed_cannot_change_on_resume(prepared, setting):
+def test_network_data_and_seed_cannot_change_on_resume(prepared, run_prepared, setting):
     run = prepared.folder / "workspace/runs/1f0c"
     run.mkdir(parents=True)
     (run / "pairs.json").write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
     (run / "config.json").write_text('{"network": {"image_size": 32, "depth": 4, "width": 4}}')
-    done = prepared.sat2map("train", "--resume", "1f0c", "--set", setting)
+    done = run_prepared("train", "--resume", "1f0c", "--set", setting)
     assert done.returncode == 2
     key, _, value = setting.partition("=")
     assert f"Error: {key} was " in done.stderr and f"can't become {value};" in done.stderr

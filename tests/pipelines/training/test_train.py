@@ -67,15 +67,15 @@ def test_user_error_in_a_worker_is_one_message_and_leaves_no_finished_run(prepar
     assert run.info.status == "FAILED"
 
 
-def test_batch_larger_than_the_training_set_is_refused(prepared):
-    done = prepared.sat2map("train", "--set", "training.batch_size=12")
+def test_batch_larger_than_the_training_set_is_refused(run_prepared):
+    done = run_prepared("train", "--set", "training.batch_size=12")
     assert done.returncode == 2
     # Nothing is prepared before.
     assert done.stderr.startswith("Error: 10 training pairs don't fill one batch of 12; lower training.batch_size")
 
 
-def test_more_steps_than_can_be_counted_are_refused(prepared):
-    done = prepared.sat2map("train", "--set", "training.epochs=1000000000000")
+def test_more_steps_than_can_be_counted_are_refused(run_prepared):
+    done = run_prepared("train", "--set", "training.epochs=1000000000000")
     assert done.returncode == 2
     found = "Error: 1000000000000 epochs of 10 training pairs are 2000000000000 steps"
     assert done.stderr == f"{found}, and a training has at most 99999999; lower training.epochs.\n"

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import mlflow
 import psutil
@@ -95,7 +93,7 @@ def test_impossible_search_is_refused(prepared, setting, message):
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_only_a_search_is_resumed_as_one(prepared):
+def test_only_a_search_is_resumed_as_one(prepared, run_prepared):
     runs = prepared.folder / "workspace/runs"
     for name in ("train", "tune"):
         (runs / name).mkdir(parents=True)
@@ -107,6 +105,5 @@ def test_only_a_search_is_resumed_as_one(prepared):
         ("train", "tune", "Run tune is a search; resume it with: sat2map tune --resume tune\n"),
         ("tune", "tune", "The search tune stopped before its first trial; run `tune` again.\n"),
     ):
-        words = [sys.executable, "-m", "pipelines", verb, "--resume", name]
-        done = subprocess.run(words, cwd=prepared.folder, env=prepared.environment, capture_output=True, text=True)
+        done = run_prepared(verb, "--resume", name)
         assert (done.returncode, done.stderr) == (2, f"Error: {message}")
