@@ -233,9 +233,7 @@ def open_imagery(
                 orientation=UPRIGHT if _is_located(dataset) else ORIENTATIONS.get(number, UPRIGHT),
             )
             if number not in (1, *ORIENTATIONS) and not _is_located(dataset):
-                imagery.warnings.append(
-                    f"{name} has an Orientation of {number}, which means nothing; it is not turned."
-                )
+                imagery.warnings.append(f"{name} has Orientation {number}, which means nothing; it is drawn as stored.")
             if pages:
                 imagery.warnings.append(f"{name} has {pages} pages; the first is drawn.")
             if isinstance(path, Path):

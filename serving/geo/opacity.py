@@ -8,9 +8,10 @@ The value of an alpha band that means opaque does not follow from its type: 12 b
 floats. It is found once for the whole scene, from the largest value of the band: 1 or 255 if no value is larger (of
 floats, 1 if none is larger than 1.5, as resampling may overshoot); else the range of the bits that the file states
 (NBITS); else the largest value itself if it has only ones in binary, such as 4095; else the type's largest value, and
-for floats 65535 or 4294967295.
+for floats 65535 or 4294967295. A mask of 8 bits may be one of zeros and ones too.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +72,8 @@ class Opacity:
         flags = [dataset.mask_flag_enums[band - 1] for band in bands]
         self._masked = MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]
         self._nodata = not self._masked and all(MaskFlags.nodata in found for found in flags)
+        # GDAL makes 255 of a mask of one bit, but not of ones in a mask of 8 bits.
+        self._binary = self._masked and _find_largest(dataset, bands[0], enough=2, read=dataset.read_masks) <= 1
         self._hidden_nodata = dataset.nodata if self._masked else None
         self.exists = self.band is not None or self._masked or self._nodata
         self.range = Range(255.0, 255.0) if self.band is None else _find_range(dataset, self.band)
@@ -89,7 +92,8 @@ class Opacity:
         if self.band is not None:
             alpha = self._scale(self._dataset.read(self.band, **selection))
         if self._masked:
-            alpha = np.minimum(alpha, self._dataset.read_masks(self._bands[0], **selection))
+            mask = self._dataset.read_masks(self._bands[0], **selection)
+            alpha = np.minimum(alpha, np.where(mask > 0, 255, 0).astype(np.uint8) if self._binary else mask)
         if self._nodata:
             shape = (len(self._bands), *selection["out_shape"])
             masks = self._dataset.read_masks(list(self._bands), **selection | {"out_shape": shape})
@@ -157,7 +161,13 @@ def _choose_full(largest: float, limit: float, *, stated: bool) -> float:
     return next((full for full in (2.0**16 - 1, 2.0**32 - 1) if largest <= full), largest)
 
 
-def _find_largest(dataset: Any, band: int, *, enough: float) -> float:  # noqa: ANN401
+def _find_largest(
+    dataset: Any,  # noqa: ANN401
+    band: int,
+    *,
+    enough: float,
+    read: Callable[..., NDArray[Any]] | None = None,
+) -> float:
     """Return the largest finite value of a band, or one that is `enough`; 0 if no value is finite."""
     from rasterio.windows import Window
 
@@ -166,7 +176,7 @@ def _find_largest(dataset: Any, band: int, *, enough: float) -> float:  # noqa: 
     largest = 0.0
     for top in range(0, dataset.height, rows):
         window = Window(0, top, dataset.width, min(rows, dataset.height - top))
-        values = dataset.read(band, window=window)
+        values = (read or dataset.read)(band, window=window)
         largest = max(largest, float(values[np.isfinite(values)].max(initial=0)))
         if largest >= enough:
             break

@@ -84,7 +84,7 @@ def read_header(path: PurePath, content: bytes | None = None) -> Tags:
 
 
 def check_first_page(path: PurePath, content: bytes | None = None) -> None:
-    """Check that the first page of a TIFF, which is drawn, is no reduced image of another.
+    """Check that the first page of a TIFF, which is drawn, is no reduced image or mask of another.
 
     Raises:
         DataError: It is one.
@@ -95,7 +95,7 @@ def check_first_page(path: PurePath, content: bytes | None = None) -> None:
             full = find_full_page(file)
     except (struct.error, OverflowError, ValueError):
         return
-    begins = f"{short_name(path)} begins with a reduced image"
+    begins = f"{short_name(path)} begins with a reduced image or a mask"
     if full is None and SUB_PAGES in tags:
         raise DataError(f"{begins}, as raw photos of cameras do; export it as a TIFF in full size.")
     if full is not None and full > 1:

@@ -125,7 +125,7 @@ def _locations(scene: Path, held: Held) -> Iterator[Sidecar]:
     grid = held.grid
     if grid.gcps[0] or grid.rpcs is not None:
         return
-    kind = scene.suffix[1:]
+    kind = scene.suffix[1:].lower()
     suffixes = [f".{kind[:1]}{kind[-1:]}w", f".{kind}w", ".tfw", ".wld", ".tab"]
     system = None
     if grid.crs is None:

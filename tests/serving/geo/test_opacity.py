@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.enums import ColorInterp
 
 from serving.geo import opacity
@@ -161,6 +162,16 @@ def test_alpha_and_nodata_are_combined(make_scene):
     bands[3, 40:] = 0
     alpha = read_scene(make_scene(bands, photometric="RGB", alpha="YES", nodata=0))[1]
     assert not alpha[:20].any() and (alpha[20:40] == 200).all() and not alpha[40:].any()
+
+
+@pytest.mark.parametrize(("levels", "expected"), [((0, 1), (0, 255)), ((0, 1, 255), (0, 1, 255)), ((0, 0), (0, 0))])
+def test_masks_of_8_bits_may_hold_ones(tmp_path, levels, expected):
+    mask = np.resize(np.array(levels, np.uint8), (64, 80))
+    pages = [Image.fromarray(as_photo(noise(3))), Image.fromarray(mask)]
+    pages[1].encoderinfo = {"tiffinfo": {254: 4}}
+    pages[0].save(tmp_path / "scene.tif", save_all=True, append_images=pages[1:])
+    alpha = read_scene(tmp_path / "scene.tif")[1]
+    assert np.array_equal(alpha, np.resize(np.array(expected, np.uint8), (64, 80)))
 
 
 @pytest.mark.parametrize("resolution", [None, 0.35, 1])

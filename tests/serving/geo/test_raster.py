@@ -146,11 +146,13 @@ def add_pages(path, *kinds, tag=254):
     return path
 
 
-@pytest.mark.parametrize(("kinds", "tag", "page"), [((1, 0), 254, 2), ((1, 4, 0), 254, 3), ((2, 1), 255, 2)])
+@pytest.mark.parametrize(
+    ("kinds", "tag", "page"), [((1, 0), 254, 2), ((1, 4, 0), 254, 3), ((4, 0), 254, 2), ((2, 1), 255, 2)]
+)
 def test_a_reduced_first_page_is_refused_with_the_command_that_extracts_the_full_one(tmp_path, kinds, tag, page):
     path = add_pages(tmp_path / "pages.tif", *kinds, tag=tag)
     assert opening_error(path).endswith(
-        f"pages.tif begins with a reduced image; extract the full one, page {page} "
+        f"pages.tif begins with a reduced image or a mask; extract the full one, page {page} "
         f"(gdal_translate GTIFF_DIR:{page}:IN.tif OUT.tif)."
     )
     with gdal(), rasterio.open(f"GTIFF_DIR:{page}:{path}") as full:
@@ -162,7 +164,7 @@ def test_a_reduced_first_page_is_refused_with_the_command_that_extracts_the_full
 def test_a_reduced_image_with_the_full_one_in_a_sub_page_is_refused(tmp_path):
     Image.fromarray(noise(1)[0]).save(tmp_path / "raw.tif", tiffinfo={254: 1, 330: 8})
     assert opening_error(tmp_path / "raw.tif").endswith(
-        "raw.tif begins with a reduced image, as raw photos of cameras do; export it as a TIFF in full size."
+        "raw.tif begins with a reduced image or a mask, as raw photos of cameras do; export it as a TIFF in full size."
     )
 
 

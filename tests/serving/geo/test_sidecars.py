@@ -189,7 +189,7 @@ def test_the_name_of_the_file_with_everything_inside_is_new(tmp_path):
     [
         ("x.png", "x.pgw", "a location without coordinate system"),
         ("x.png", "x.PNGW", "a location without coordinate system"),
-        ("x.jpg", "x.jgw", "a location without coordinate system"),
+        ("x.JPG", "x.jgw", "a location without coordinate system"),
         ("x.webp", "x.wld", "a location without coordinate system"),
         ("x.jpg", "x.jpg.aux.xml", "a location, a nodata value"),
         ("x.png", "x.png.msk", "a mask"),
