@@ -113,7 +113,8 @@ def _read_image(content: bytes, path: PurePath, *, limit: int, located: bool) ->
         for top in range(0, len(pixels), ROWS):
             rows, valid = pixels[top : top + ROWS], alpha[top : top + ROWS] > 0
             rows[:] = reflect(rows, valid) if valid.any() else 0
-    found = (
-        find_sidecars(path, Held.image(image.width, image.height), located=located) if isinstance(path, Path) else ()
-    )
-    return DecodedPhoto(pixels, alpha, (*([warning] if warning else []), *found))
+    warnings = [warning] if warning else []
+    if isinstance(path, Path):
+        with gdal():
+            warnings += find_sidecars(path, Held.image(image.width, image.height), located=located)
+    return DecodedPhoto(pixels, alpha, tuple(warnings))

@@ -199,7 +199,8 @@ def test_files_next_to_an_image_are_named(tmp_path, photo, sidecar, content):
     path = tmp_path / photo
     Image.fromarray(as_photo(noise(3))).save(path)
     (tmp_path / sidecar).write_text(
-        f"<PAMDataset><GeoTransform>0,1,0,0,0,-1</GeoTransform>{bands_text('<NoDataValue>3</NoDataValue>')}"
+        "<PAMDataset><SRS>EPSG:3857</SRS><GeoTransform>0,1,0,0,0,-1</GeoTransform>"
+        f"{bands_text('<NoDataValue>3</NoDataValue>')}"
     )
     expected = f"{short_name(path)} is drawn without the files next to it: {sidecar} ({content}); put them inside with:"
     assert [text.startswith(expected) for text in read_photo(path.read_bytes(), path, located=True).warnings] == [True]
