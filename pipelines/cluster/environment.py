@@ -1,25 +1,23 @@
 """The driver's settings for MLflow and storage, passed to jobs and workers along with the code.
 
-They travel in a file of the job's code package, which only the job's own user can read and which the job removes as
-soon as it has read it. Ray's `runtime_env` would be the usual way, but the dashboard's API shows it to every client and
-Ray's agents write it to their logs (Ray 2.60).
+A job takes them from the memory of the cluster's head, under a random name, and removes them. They never reach a disk:
+Ray's agents (2.60) unpack code packages into folders that every user of a node can read, and write `runtime_env`, which
+is the usual way, to their logs.
 """
 
 import base64
-import contextlib
 import json
 import os
-import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from model.errors import ConfigError
+from model.errors import ClusterError, ConfigError
 from model.io.files import this_machine
-from model.provenance import PROJECT, REVISION
+from model.provenance import REVISION
 
-FILE = "job_environment.json"
+TAKEN_FROM = "SAT2MAP_JOB_SETTINGS"
+"""Environment variable of a job: the name under which Ray's head holds its settings."""
 PREFIXES = ("MLFLOW_", "AWS_", "GOOGLE_", "AZURE_", "DATABRICKS_", "KAGGLE_")
 NAMES_OF_FILES = (
     "AWS_CA_BUNDLE",
@@ -35,10 +33,6 @@ NAMES_OF_FILES = (
     "MLFLOW_TRACKING_SERVER_CERT_PATH",
 )
 """Variables that name a file on the driver's machine, whose content is passed as well."""
-RAY_PACKAGE = "_ray_pkg_"
-"""Beginning of the names of the folders that Ray unpacks code packages into."""
-UNREAD_SECONDS = 3600
-"""Seconds after which the file of another job's package is abandoned: that job was killed before it read it."""
 
 
 @dataclass(frozen=True)
@@ -92,35 +86,35 @@ def apply(settings: DriverSettings) -> None:
 
 
 def serialise(settings: DriverSettings, *, revision: str) -> bytes:
-    """Return the content of the file that a job's code package carries."""
-    # The unique value gives every package another hash: Ray would reuse an unpacked one that has lost this file.
-    content = {**asdict(settings), "revision": revision, "once": uuid.uuid4().hex}
-    return json.dumps(content).encode()
+    """Return the settings, and the git revision of the code, as a job takes them."""
+    return json.dumps({**asdict(settings), "revision": revision}).encode()
 
 
-def load(folder: Path = PROJECT) -> None:
-    """Apply the settings in the code package and remove their file; do nothing if there is none."""
-    path = folder / FILE
-    if path.is_file():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        discard(folder)
-        # A job has its own copies of files, even on the machine that sent it: they may change there while it runs.
-        apply(DriverSettings(content["environment"], content["files"], machine=""))
-        os.environ[REVISION] = content["revision"]
+def load() -> None:
+    """Apply the settings that a job was sent with; do nothing in any other process.
 
-
-def discard(folder: Path = PROJECT) -> None:
-    """Remove the file unread: workers are passed the settings by their driver.
-
-    The files of packages next to this one, whose jobs were killed before they read them, are removed as well.
+    Raises:
+        ClusterError: Ray's head no longer holds them.
     """
-    (folder / FILE).unlink(missing_ok=True)
-    if folder.name.startswith(RAY_PACKAGE):
-        for other in folder.parent.glob(f"{RAY_PACKAGE}*/{FILE}"):
-            # Another process may remove it at the same time.
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - other.stat().st_mtime > UNREAD_SECONDS:
-                    other.unlink()
+    name = os.environ.pop(TAKEN_FROM, "")
+    if not name:
+        return
+    content = json.loads(_take(name))
+    # A job has its own copies of files, even on the machine that sent it: they may change there while it runs.
+    apply(DriverSettings(content["environment"], content["files"], machine=""))
+    os.environ[REVISION] = content["revision"]
+
+
+def _take(name: str) -> bytes:
+    """Return what Ray's head holds under a name, and remove it there."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined] # a C++ module without types
+
+    head = GcsClient(address=os.environ["RAY_ADDRESS"])
+    content: bytes | None = head.internal_kv_get(name.encode(), None)
+    if content is None:
+        raise ClusterError("The settings of this job are no longer on the cluster's head; submit it again.")
+    head.internal_kv_del(name.encode(), False, None)
+    return content
 
 
 def _in_memory(name: str, content: bytes) -> str:

@@ -5,12 +5,14 @@ import hashlib
 import io
 import logging
 import os
+import secrets
 import shlex
 import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -123,13 +125,18 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
         answer.raise_for_status()
         there = answer.json()["data"]
         connection.check_versions(address, ray_version=there["rayVersion"], python_version=there["pythonVersion"])
-        package = _send(client, _package(config_file))
+        settings = environment.serialise(environment.capture(os.environ), revision=provenance.git_revision())
+        variables = {
+            "RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS,
+            MARK_RESULT: "1",
+            # A name that can't be guessed: whoever knows it and may use the cluster can read them until the job does.
+            environment.TAKEN_FROM: _send(client, settings, name=secrets.token_hex(16)),
+        }
+        code = _package(config_file)
+        package = _send(client, code, name=hashlib.sha1(code, usedforsecurity=False).hexdigest())
         job_id = client.submit_job(
             entrypoint=shlex.join(["python", "-m", "pipelines", *words]),
-            runtime_env={
-                "working_dir": package,
-                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS, MARK_RESULT: "1"},
-            },
+            runtime_env={"working_dir": package, "env_vars": variables},
         )
     except AuthenticationError as error:
         raise connection.token_error(address) from error
@@ -139,7 +146,7 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
 
 
 def _package(config_file: str) -> bytes:
-    """Return the job's code, settings and configuration as a ZIP file, which is never written to this machine's disk.
+    """Return the job's code and configuration as a ZIP file.
 
     Ray's client would write it to the temporary folder, where it would stay if this process were killed.
     """
@@ -152,23 +159,21 @@ def _package(config_file: str) -> bytes:
     extra = Path(config_file)
     if config_file and extra.is_file() and not extra.is_absolute() and ".." not in extra.parts:
         files[extra.as_posix()] = extra.read_bytes()
-    settings = environment.capture(os.environ)
-    files[environment.FILE] = environment.serialise(settings, revision=provenance.git_revision())
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
-            entry = zipfile.ZipInfo(name)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = (0o600 if name == environment.FILE else 0o644) << 16
-            archive.writestr(entry, data)
+            # Without times, so that the same code is the same package, which Ray does not send again.
+            archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
     return content.getvalue()
 
 
-def _send(client: JobSubmissionClient, package: bytes) -> str:
-    """Upload a code package; return Ray's address of it."""
-    name = f"{environment.RAY_PACKAGE}{hashlib.sha1(package, usedforsecurity=False).hexdigest()}.zip"
-    client._do_request("PUT", f"/api/packages/gcs/{name}", data=package).raise_for_status()
-    return f"gcs://{name}"
+def _send(client: JobSubmissionClient, content: bytes, *, name: str) -> str:
+    """Upload content to the memory of Ray's head, which drops it after ten minutes unless it is a running job's code."""
+    path = f"/api/packages/gcs/_ray_pkg_{name}.zip"
+    # The question whether it is there makes Ray keep it for that time, and drop it afterwards.
+    if client._do_request("GET", path).status_code != HTTPStatus.OK:
+        client._do_request("PUT", path, data=content).raise_for_status()
+    return f"gcs://_ray_pkg_{name}.zip"
 
 
 def follow(job: Job) -> int:

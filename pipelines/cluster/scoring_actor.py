@@ -65,7 +65,6 @@ class ScoringActor:
             settings: A reference to the driver's environment variables.
             content: A reference to the content of the model file, as a node need not see the driver's folder.
         """
-        environment.discard()
         environment.apply(ray.get(settings))
         self._job, self._threads, self._content = job, threads, content
         self._ready: Ready | None = None

@@ -101,7 +101,6 @@ def start_worker(
         channel: The channel to the driver.
         driver_settings: A reference to the driver's `environment.DriverSettings`.
     """
-    environment.discard()
     # Workers read remote pairs themselves, and other nodes start them without the driver's environment.
     environment.apply(ray.get(driver_settings))
     if channel.stop_requested():

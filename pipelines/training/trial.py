@@ -30,7 +30,6 @@ def run_trial(sampled: Mapping[str, Setting], job: WorkerJob, driver_settings: e
         job: The settings and the folder of the search.
         driver_settings: The driver's settings for MLflow and storage.
     """
-    environment.discard()
     environment.apply(driver_settings)
     # Every epoch needs a checkpoint: the trial is ranked by it and resumes from it.
     settings = {**sampled, "training.checkpoint_every": 1, "training.keep_checkpoints": 1, "training.workers": 1}

@@ -8,13 +8,14 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+import ray
 
 from model import provenance
-from model.errors import ConfigError
+from model.errors import ClusterError, ConfigError
 from pipelines.cluster import environment
 from tests.fixtures.project import PROJECT
 
@@ -51,30 +52,56 @@ def elsewhere(settings):
     return dataclasses.replace(settings, machine="0000")
 
 
-def package(folder, settings):
-    """Write the file of a job's package, as Ray unpacks it."""
-    folder.mkdir(exist_ok=True)
-    (folder / environment.FILE).write_bytes(environment.serialise(settings, revision="838b6f8"))
+class Head:
+    """The memory of Ray's head."""
+
+    held: ClassVar = {}
+
+    def __init__(self, address):
+        assert address == "10.0.0.1:6379"
+
+    def internal_kv_get(self, key, _namespace):
+        return self.held.get(key)
+
+    def internal_kv_del(self, key, _by_prefix, _namespace):
+        del self.held[key]
 
 
-def test_settings_for_mlflow_and_storage_are_passed_once(tmp_path, account):
+@pytest.fixture
+def send(monkeypatch):
+    """Return a function that makes this process a job that was sent with settings."""
+    monkeypatch.setattr(ray._raylet, "GcsClient", Head)
+
+    def send(settings):
+        Head.held[b"gcs://a.zip"] = environment.serialise(settings, revision="838b6f8")
+        os.environ |= {environment.TAKEN_FROM: "gcs://a.zip", "RAY_ADDRESS": "10.0.0.1:6379"}
+
+    return send
+
+
+def test_settings_for_mlflow_and_storage_are_passed_once(account, send):
     given = {"MLFLOW_TRACKING_TOKEN": SECRET, "AWS_SECRET_ACCESS_KEY": SECRET, ACCOUNT: str(account)}
     settings = environment.capture(given | {"HOME": "/root", "RAY_AUTH_TOKEN": "no"})
     assert settings.environment == given
-    job = tmp_path / "job"
-    package(job, settings)
-    environment.load(job)
-    assert not list(job.iterdir())
+    send(settings)
+    environment.load()
+    assert not Head.held and environment.TAKEN_FROM not in os.environ
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
     assert os.environ[provenance.REVISION] == "838b6f8"
-    environment.load(job)
-    environment.discard(job)
+    environment.load()
 
 
-def test_a_job_has_its_own_copy_of_a_file_in_memory(tmp_path, account):
-    package(tmp_path / "job", environment.capture({ACCOUNT: str(account)}))
+def test_a_job_whose_settings_are_gone_ends(send):
+    send(environment.capture({}))
+    Head.held.clear()
+    with pytest.raises(ClusterError, match="no longer on the cluster's head; submit it again"):
+        environment.load()
+
+
+def test_a_job_has_its_own_copy_of_a_file_in_memory(account, send):
+    send(environment.capture({ACCOUNT: str(account)}))
     account.write_text("changed")
-    environment.load(tmp_path / "job")
+    environment.load()
     copy = Path(os.environ[ACCOUNT])
     assert copy.read_text() == copy.read_text() == '{"key": 1}'
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
@@ -135,13 +162,3 @@ def test_copies_of_a_killed_worker_are_gone(tmp_path, account, end):
         worker.send_signal(end)
     assert not copy.exists()
     assert not list(Path(tempfile.gettempdir()).iterdir())
-
-
-def test_settings_of_jobs_that_were_killed_before_they_read_them_are_removed_by_the_next_one(tmp_path):
-    jobs = [tmp_path / f"_ray_pkg_{number}" for number in range(3)]
-    for job in jobs:
-        package(job, environment.capture({}))
-    old = time.time() - 2 * environment.UNREAD_SECONDS
-    os.utime(jobs[0] / environment.FILE, (old, old))
-    environment.discard(jobs[2])
-    assert [(job / environment.FILE).exists() for job in jobs] == [False, True, False]
