@@ -128,12 +128,16 @@ class Plane:
         try:
             found = np.array(rasterio.warp.transform(self._crs, self._target, *points.T)).T
         except gdal_errors() as error:
-            raise DataError(f"The coordinate system of {self._name}, {crs_name(self._crs)}, can't be used.") from error
+            raise self._outside() from error
         if not np.isfinite(found).all():
-            raise DataError(
-                f"{self._name} lies outside the valid area of its coordinate system; check its georeference."
-            )
+            raise self._outside()
         return found
+
+    def _outside(self) -> DataError:
+        return DataError(
+            f"{self._name} reaches beyond the area in which its coordinate system, {crs_name(self._crs)}, is valid; check "
+            "its georeference."
+        )
 
 
 def _without_heights(system: dict[str, Any]) -> dict[str, Any]:

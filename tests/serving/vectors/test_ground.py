@@ -61,3 +61,10 @@ def test_geojson_needs_degrees_on_the_earth(paint, tmp_path, crs):
         DataError, match=r"map\.tif is in .*, which can't be converted to the degrees of GeoJSON; name a \.gpkg file\.$"
     ):
         write_vectors(paint(town(), crs=crs, transform=HALF), tmp_path / "map.geojson", PALETTE)
+
+
+def test_a_map_beyond_the_pole_of_mars_is_refused(paint, tmp_path):
+    beyond = Affine(1, 0, 0, 0, -1, 5_400_000)
+    with pytest.raises(DataError, match=r"reaches beyond the area in which .* IAU_2015:49910, is valid;"):
+        write_vectors(paint(town(), crs=MARS, transform=beyond), tmp_path / "map.gpkg", PALETTE)
+    assert not (tmp_path / "map.gpkg").exists()
