@@ -128,7 +128,8 @@ def _describe(
     warnings = list(scene.warnings)
     item: str | None = None
     try:
-        item = write_item(out, item_file(out), model=facts, vector=vector).name
+        warnings += write_item(out, item_file(out), model=facts, vector=vector)
+        item = item_file(out).name
     except DataError as error:
         # That of an earlier map describes another one.
         item_file(out).unlink(missing_ok=True)

@@ -5,17 +5,18 @@ import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from model.errors import ConfigError, DataError
 from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
-from serving.geo.antimeridian import DIGITS
-from serving.geo.footprint import Footprint
+from serving.geo.antimeridian import DIGITS, cut, longitude_range
+from serving.geo.footprint import Footprint, has_degrees, measure_pixel
 from serving.geo.gdal import gdal, metadata_errors
 from serving.geo.raster import open_raster
+from serving.vectors.ground import covered_box
 
 EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -28,6 +29,9 @@ COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 VECTORS = {".gpkg": "application/geopackage+sqlite3", ".geojson": "application/geo+json"}
 SHA256 = "1220"
 """Prefix of a sha256 multihash: the code of the function, 0x12, and its length of 32 bytes, 0x20."""
+
+
+BOX = "an approximate box around the part in which the coordinate system is valid"
 
 
 class ModelFacts(Frozen):
@@ -46,12 +50,14 @@ class ModelFacts(Frozen):
     """Version of sat2map that drew the map."""
 
 
-def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | None = None) -> Path:
+def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | None = None) -> tuple[str, ...]:
     """Write a STAC 1.1 item for a map, with the projection, processing and file extensions.
 
     - `geometry` is the outline of the map in degrees of WGS 84, cut at the antimeridian; `bbox` of a map that crosses
       it has a western longitude greater than the eastern (RFC 7946, sections 3.1.9 and 5.2). If the map has no
       georeference, `geometry` is null, and `bbox` and all `proj:` fields but `proj:shape` are omitted.
+    - If the map reaches beyond the area in which its coordinate system is valid, as a globe does in most projections,
+      `geometry` is a box around the valid part, and `sat2map:outline` says so.
     - `datetime` is the time the photo was taken: the map's TIFFTAG_DATETIME, which has no time zone and is read as
       UTC. If it is missing or not in TIFF's format (then it is kept as `sat2map:tifftag_datetime`), `datetime` is null
       and the time range reaches from 1970 to the creation of the item.
@@ -67,7 +73,7 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
         vector: The map's polygons, .gpkg or .geojson, if there are any.
 
     Returns:
-        `out`.
+        Sentences about the item for the user.
 
     Raises:
         ConfigError: `vector` has another suffix.
@@ -101,7 +107,12 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
         write_text(out, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
-    return out
+    if "sat2map:outline" not in item["properties"]:
+        return ()
+    return (
+        f"{short_name(map_file)} reaches beyond the area in which its coordinate system is valid; the outline in its "
+        "STAC item is an approximate box around the valid part.",
+    )
 
 
 def _location_fields(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a rasterio dataset
@@ -109,12 +120,12 @@ def _location_fields(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
     shape = {"proj:shape": list(dataset.shape)}
     if dataset.crs is None or dataset.transform.is_identity:
         return {"geometry": None, "properties": shape}
-    footprint = Footprint(dataset, name)
+    outline = _find_outline(dataset, name)
     # Not dataset.bounds, which is wrong for rotated rasters.
     xs, ys = zip(*(dataset.transform @ (x, y) for x in (0, dataset.width) for y in (0, dataset.height)), strict=True)
     authority = dataset.crs.to_authority()
     properties = {
-        "gsd": round(footprint.pixel.mean, 3),
+        **outline.properties,
         "proj:code": ":".join(authority) if authority else None,
         **({} if authority else {"proj:wkt2": dataset.crs.to_wkt(version="WKT2_2019")}),
         **shape,
@@ -122,10 +133,41 @@ def _location_fields(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401
         "proj:transform": list(dataset.transform)[:6],
     }
     return {
-        "geometry": footprint.geojson(),
-        "bbox": [round(value, DIGITS) for value in footprint.bounds],
+        "geometry": outline.geometry,
+        "bbox": [round(value, DIGITS) for value in outline.bounds],
         "properties": properties,
     }
+
+
+class _Outline(NamedTuple):
+    """The outline of a map in degrees, and the properties of an item that come with it."""
+
+    geometry: dict[str, Any]
+    bounds: tuple[float, float, float, float]
+    properties: dict[str, Any]
+
+
+def _find_outline(dataset: Any, name: str) -> _Outline:  # noqa: ANN401 - a rasterio dataset
+    """Return the outline of a map, or a box around the part of it that can be converted to degrees.
+
+    Raises:
+        DataError: No part can be converted.
+    """
+    import shapely
+    from shapely.geometry import mapping
+
+    try:
+        footprint = Footprint(dataset, name)
+    except DataError:
+        box = covered_box(dataset) if has_degrees(dataset.crs) else None
+        if box is None:
+            raise
+        west, east = longitude_range(box)
+        bounds = west, float(box[0, 1]), east, float(box[2, 1])
+        pixel = measure_pixel(dataset)
+        size = {"gsd": round(pixel.mean, 3)} if pixel else {}
+        return _Outline(dict(mapping(shapely.orient_polygons(cut([box])))), bounds, {**size, "sat2map:outline": BOX})
+    return _Outline(footprint.geojson(), footprint.bounds, {"gsd": round(footprint.pixel.mean, 3)})
 
 
 def _time_fields(tag: str, created: datetime) -> dict[str, str | None]:

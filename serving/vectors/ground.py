@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DataError
-from serving.geo.antimeridian import Points
-from serving.geo.footprint import Footprint, PixelSize
-from serving.geo.gdal import gdal_errors
+from serving.geo.antimeridian import Points, wrap
+from serving.geo.footprint import DEGREES, Footprint, PixelSize
+from serving.geo.gdal import forget_errors, gdal_errors
 from serving.geo.grid import Raster, crs_name
 
 EARTH = 6_371_000.0
@@ -19,6 +19,10 @@ EARTH_LIKE = 0.01
 """Largest relative difference between the radii of ellipsoids of the Earth."""
 WIDE = 0.5
 """Angle, seen from the centre of a body, between centre and edge of a map from which no plane around it is used."""
+
+SAMPLES = 65
+WIDEST_GAP = 45.0
+"""Widest gap in degrees between the longitudes of points of a map that surrounds the Earth."""
 
 
 class Ground(Protocol):
@@ -59,6 +63,41 @@ def find_plane(raster: Raster, name: str) -> "Plane | None":
         return Plane(raster, name, unit=_unit(system["coordinate_system"]["axis"][0].get("unit", "metre")))
     axes = _axes(system)
     return None if axes is None or abs(axes[0] / EARTH - 1) < EARTH_LIKE else _on_body(raster, name, system, axes)
+
+
+def covered_box(raster: Raster) -> Points | None:
+    """Return a closed ring in degrees around the part of a raster in which its coordinate system is valid.
+
+    It is a box found from `SAMPLES` x `SAMPLES` points, for rasters whose edge can't be converted to degrees, such as
+    a globe in the Mollweide projection. The eastern longitude exceeds 180 beyond the antimeridian.
+
+    Returns:
+        Longitudes and latitudes, (5, 2); None if no point is valid.
+    """
+    from rasterio.warp import transform
+
+    points = []
+    for x in np.linspace(0, raster.width, SAMPLES):
+        for y in np.linspace(0, raster.height, SAMPLES):
+            at = raster.transform @ (x, y)
+            try:
+                (lon,), (lat,) = transform(raster.crs, DEGREES, [at[0]], [at[1]])
+            except gdal_errors():
+                forget_errors()
+                continue
+            if math.isfinite(lon) and abs(lat) <= 90:
+                points.append((lon, lat))
+    if not points:
+        return None
+    lons, lats = np.array(points).T
+    lons = np.sort(wrap(lons))
+    gaps = np.diff(lons, append=lons[0] + 360)
+    last = int(gaps.argmax())
+    # The box begins after the widest gap between longitudes, unless that is only one between samples.
+    west, width = (lons[(last + 1) % len(lons)], 360 - gaps[last]) if gaps[last] > WIDEST_GAP else (-180.0, 360.0)
+    south, north = lats.min(), lats.max()
+    corners = [(west, south), (west + width, south), (west + width, north), (west, north), (west, south)]
+    return np.array(corners, np.float64)
 
 
 def _on_body(raster: Raster, name: str, system: dict[str, Any], axes: tuple[float, float]) -> "Plane":
@@ -135,8 +174,8 @@ class Plane:
 
     def _outside(self) -> DataError:
         return DataError(
-            f"{self._name} reaches beyond the area in which its coordinate system, {crs_name(self._crs)}, is valid; check "
-            "its georeference."
+            f"{self._name} reaches beyond the area in which its coordinate system, {crs_name(self._crs)}, is valid; "
+            "check its georeference."
         )
 
 

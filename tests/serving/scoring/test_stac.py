@@ -51,8 +51,8 @@ def problems():
 
 def write(map_file, **options):
     """Write the item next to the map and return it."""
-    written = write_item(map_file, item_file(map_file), model=MODEL, **options)
-    return json.loads(written.read_text(encoding="utf-8"))
+    assert write_item(map_file, item_file(map_file), model=MODEL, **options) == ()
+    return json.loads(item_file(map_file).read_text(encoding="utf-8"))
 
 
 def test_the_schema_finds_problems(make_map, problems):
@@ -154,7 +154,8 @@ def test_links_are_relative_and_can_be_followed(make_map, tmp_path):
     assert (
         item["id"] == "Łódź, Süd 2" and item["assets"]["map"]["href"] == "./%C5%81%C3%B3d%C5%BA%2C%20S%C3%BCd%202.tif"
     )
-    elsewhere = write_item(make_map(), tmp_path / "items" / "a.stac.json", model=MODEL)
+    elsewhere = tmp_path / "items" / "a.stac.json"
+    write_item(make_map(), elsewhere, model=MODEL)
     assert json.loads(elsewhere.read_text())["assets"]["map"]["href"] == "../map.tif"
     # Another reader finds the file.
     read = pystac.Item.from_file(elsewhere)
@@ -200,6 +201,32 @@ def test_a_rotated_map_has_its_own_extent(make_map, problems):
 def test_codes_of_other_authorities_are_kept(make_map, problems):
     item = write(make_map(crs="ESRI:54009"))
     assert problems(item) == [] and item["properties"]["proj:code"] == "ESRI:54009"
+
+
+@pytest.mark.parametrize(
+    ("crs", "half", "box"),
+    [
+        ("ESRI:54009", (18_040_095, 9_020_047), (-180, -90, 180, 90)),
+        ("EPSG:3408", (12_700_000, 12_700_000), (-180, -85, 180, 90)),
+        # A geostationary satellite sees 81 degrees to each side.
+        ("+proj=geos +h=35785831 +lon_0=-75 +sweep=x", (5_500_000, 5_500_000), (-156, -81, 6, 81)),
+        ("+proj=geos +h=35785831 +lon_0=140 +sweep=x", (5_500_000, 5_500_000), (59, -81, -139, 81)),
+    ],
+)
+def test_a_globe_has_a_box_for_an_outline(make_map, problems, crs, half, box):
+    x, y = half
+    map_file = make_map(crs=crs, transform=Affine(2 * x / 300, 0, -x, 0, -2 * y / 200, y))
+    (warning,) = write_item(map_file, item_file(map_file), model=MODEL)
+    assert warning.endswith(
+        "map.tif reaches beyond the area in which its coordinate system is valid; the outline in its STAC item is an "
+        "approximate box around the valid part."
+    )
+    item = json.loads(item_file(map_file).read_text())
+    assert problems(item) == [] and item["properties"]["sat2map:outline"].startswith("an approximate box around")
+    assert item["bbox"] == pytest.approx(box, abs=12)
+    outline = shapely.geometry.shape(item["geometry"])
+    assert outline.is_valid and outline.geom_type == ("MultiPolygon" if box[0] > box[2] else "Polygon")
+    assert all(part.exterior.is_ccw for part in getattr(outline, "geoms", [outline]))
 
 
 def test_a_map_off_the_earth_is_refused_and_an_earlier_item_stays(make_map):
