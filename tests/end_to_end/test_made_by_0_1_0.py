@@ -1,11 +1,8 @@
 """Files made by version 0.1.0: runs, checkpoints, bundles and registered versions still work."""
 
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 
 import numpy as np
@@ -37,21 +34,14 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def sat2map(folder):
+@pytest.fixture
+def sat2map(folder, run_here, monkeypatch):
     """Return a function that runs a verb in the copy, with --json, and returns its result."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
 
     def call(*words):
-        done = subprocess.run(
-            [sys.executable, "-m", "pipelines", *words, "--json"],
-            cwd=folder,
-            env=environment | {"PYTHONPATH": str(PROJECT)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
+        done = run_here(*words, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
