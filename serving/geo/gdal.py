@@ -31,7 +31,7 @@ _REPLACEMENTS = {
     r"^_?[A-Za-z]\w*: ?(?=\S)": "",
     r"^(Error in )?\w+\(\)( failed\.?$)?:? ?": "",
     r"^'.*' not recognized as being in a supported file format.*": "its header can't be read",
-    r"^Unrecognized error$": "",
+    r"^Unrecognized error\.?$": "",
     # PROJ adds complete definitions of the two systems, and numbers of its own to errors.
     r"Cannot find coordinate operations from .*": "no conversion to another coordinate system is known",
     r"Reprojection failed, err = \d+.*": "it is not valid at this location",

@@ -26,7 +26,7 @@ PAGE_KIND, OLD_PAGE_KIND, COMPRESSION, ORIENTATION, SUB_PAGES, EXTRA_SAMPLES = 2
 REDUCED, MASK = 1, 4
 """Bits of the kind of a page (NewSubfileType)."""
 OLD_REDUCED = 2
-_NUMBERS = {3: "H", 4: "I", 16: "Q"}
+_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 Tags = dict[int, tuple[int, ...]]
 """The numbers of tags, with their values."""
 _SOC, _SIZ, _SOT, _EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"

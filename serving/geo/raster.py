@@ -37,7 +37,7 @@ _CODECS = {
     52546: "JPEG XL",
 }
 """The compressions of TIFF that not every GDAL can read."""
-_HARMLESS = re.compile(r'Bad value \S+ for "(Orientation|ResolutionUnit|XResolution|YResolution)" tag')
+_HARMLESS = re.compile(r'for "(Orientation|ResolutionUnit|XResolution|YResolution)"|tag is not read from file')
 """Errors about tags that don't change the pixels."""
 
 

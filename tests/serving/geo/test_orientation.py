@@ -81,3 +81,11 @@ def test_an_orientation_that_means_nothing_is_upright_and_reported(make_turned, 
 
 def test_an_orientation_that_means_nothing_has_no_effect_on_a_scene_with_a_location(make_turned):
     assert read_scene(make_turned(noise(3), 0))[2].warnings == []
+
+
+def test_an_orientation_may_be_a_byte(make_turned):
+    path = make_turned(noise(3), 6, **PLAIN)
+    short, byte = struct.pack("<HHIHH", 274, 3, 1, 6, 0), struct.pack("<HHIB3x", 274, 1, 1, 6)
+    assert path.read_bytes().count(short) == 1
+    path.write_bytes(path.read_bytes().replace(short, byte))
+    assert np.array_equal(read_scene(path)[0], np.rot90(as_photo(noise(3)), -1))
