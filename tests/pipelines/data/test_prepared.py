@@ -1,10 +1,7 @@
 """The pairs and the settings of a training, for all that a workspace may hold and a command line may name."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -172,17 +169,10 @@ def test_altered_pairs_are_refused(here):
 # From the command line
 
 
-def sat2map(folder, *words):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    command = [sys.executable, "-m", "pipelines", *words]
-    environment["PYTHONPATH"] = str(PROJECT)
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
 @pytest.mark.parametrize("verb", ["train", "tune"])
-def test_a_source_that_does_not_exist_stops_before_anything_is_written(here, verb):
+def test_a_source_that_does_not_exist_stops_before_anything_is_written(here, run_here, verb):
     before = PairIndex.load(here / "workspace" / "pairs.json")
-    done = sat2map(here, verb, "--set", "data.source=/does/not/exist")
+    done = run_here(verb, "--set", "data.source=/does/not/exist")
     assert (done.returncode, done.stdout) == (2, "")
     first, second = done.stderr.splitlines()
     assert first.startswith(f"Preparing pairs of /does/not/exist first: those in workspace are of {here / 'mine'}; ")
@@ -190,8 +180,9 @@ def test_a_source_that_does_not_exist_stops_before_anything_is_written(here, ver
     assert PairIndex.load(here / "workspace" / "pairs.json") == before and not (here / "workspace/runs").exists()
 
 
-def test_train_prepares_another_source_before_it_trains(here):
-    done = sat2map(here, "train", "--set", f"data.source=other {NETWORK} training.batch_size=50")
+def test_train_prepares_another_source_before_it_trains(here, run_here, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{here}/mlflow.db")
+    done = run_here("train", "--set", f"data.source=other {NETWORK} training.batch_size=50")
     assert done.returncode == 2 and "6 training pairs don't fill one batch of 50" in done.stderr
     assert done.stderr.startswith(f"Preparing pairs of {here / 'other'} first: ")
     assert PairIndex.load(here / "workspace" / "pairs.json").source == str(here / "other")
