@@ -57,6 +57,10 @@ def ready(uri: str) -> Iterator[None]:
             f"There is no folder {path.parent} for the MLflow database {path.name}; create it, or change "
             "MLFLOW_TRACKING_URI."
         )
+    if path.is_dir():
+        raise TrackingError(
+            f"{path} is a folder and not an MLflow database; move it away, or change MLFLOW_TRACKING_URI."
+        )
     busy = TrackingError(
         f"Another process has been creating an MLflow database in {path.parent} for {PATIENCE_SECONDS:.0f} s; stop it "
         "and try again."

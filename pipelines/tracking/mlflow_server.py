@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import mlflow
+import mlflow.environment_variables
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,6 +45,7 @@ def connect() -> str:
     """
     for name, level in LOG_LEVELS.items():
         logging.getLogger(name).setLevel(level)
+    _check_variables()
     if os.environ.get("RAY_ADDRESS", "") not in ("", "local"):
         check_shared()
     uri = os.environ["MLFLOW_TRACKING_URI"] = database.absolute(mlflow.get_tracking_uri())
@@ -60,8 +63,7 @@ def connect() -> str:
                 "MLFLOW_TRACKING_URI."
             ) from error
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            _check_access(error, uri)
-            raise TrackingError(
+            raise _refusal(error, uri) or TrackingError(
                 f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
                 f"a running one (unset it for a local SQLite file). The error was: {_message(error)}."
             ) from error
@@ -111,25 +113,56 @@ def errors(*, registry: bool = False, large_files: bool = False) -> Iterator[Non
     with contextlib.nullcontext() if large_files else SHORT_TIMEOUTS.held():
         try:
             yield
-        except MlflowException as error:
-            status = error.get_http_status_code()  # type: ignore[no-untyped-call]
-            if status >= 500 or status == 429:
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            if refusal := _refusal(error, uri):
+                raise refusal from error
+            status = _status(error)
+            if status is None or status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
                 raise UnavailableError(_unavailable(error, uri)) from error
             raise TrackingError(f"MLflow at {hide_passwords(uri)} rejected the request: {_message(error)}.") from error
-        except (SQLAlchemyError, OSError) as error:
-            raise UnavailableError(_unavailable(error, uri)) from error
 
 
-def _check_access(error: Exception, uri: str) -> None:
-    """Raise a TrackingError if a server has answered that the user may not use it."""
-    status = error.get_http_status_code() if isinstance(error, MlflowException) else 0  # type: ignore[no-untyped-call]
-    if status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        return
-    found = "does not know the user, or the password is wrong" if status == HTTPStatus.UNAUTHORIZED else "forbids it"
-    raise TrackingError(
-        f"The MLflow server at {hide_passwords(uri)} {found}; set MLFLOW_TRACKING_USERNAME and "
-        "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
-    ) from error
+def _check_variables() -> None:
+    """Check the environment variables that MLflow itself reads only when it needs them."""
+    for variable in vars(mlflow.environment_variables).values():
+        if isinstance(variable, mlflow.environment_variables._EnvironmentVariable) and variable.is_set():
+            try:
+                variable.get()
+            except ValueError as error:
+                raise ConfigError(
+                    f"MLflow can't use {variable.name}: {one_line(error)}; correct or unset it."
+                ) from error
+
+
+def _refusal(error: Exception, uri: str) -> TrackingError | None:
+    """Return the error for an address where no server is asked, or one that does not serve the user; None for others."""
+    shown = hide_passwords(uri)
+    if urlsplit(uri).scheme in ("", "file") and "file" in str(error):
+        where = shown if "MLFLOW_TRACKING_URI" in os.environ else f"the folder {shown}, because it exists"
+        return TrackingError(
+            f"MLflow would write to {where}, and MLflow {mlflow.__version__} no longer uses folders. Set "
+            "MLFLOW_TRACKING_URI to a server (http://HOST:5000) or to a database (sqlite:///mlflow.db)."
+        )
+    access = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    match _status(error):
+        case HTTPStatus.UNAUTHORIZED:
+            return TrackingError(
+                f"The MLflow server at {shown} does not know the user, or the password is wrong; {access}."
+            )
+        case HTTPStatus.FORBIDDEN:
+            return TrackingError(
+                f"The MLflow server at {shown} does not allow this user to do that ({_message(error)}); ask its owner, "
+                f"or {access}."
+            )
+    return None
+
+
+def _status(error: Exception) -> int | None:
+    """Return the status with which a server has answered, or that MLflow gives an error; None if there is none."""
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
 
 
 def _unavailable(error: Exception, uri: str) -> str:
