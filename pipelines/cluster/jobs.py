@@ -168,7 +168,7 @@ def _package(config_file: str) -> bytes:
 
 
 def _send(client: JobSubmissionClient, content: bytes, *, name: str) -> str:
-    """Upload content to the memory of Ray's head, which drops it after ten minutes unless it is a running job's code."""
+    """Upload content to the memory of Ray's head, which drops it after ten minutes unless a running job uses it."""
     path = f"/api/packages/gcs/_ray_pkg_{name}.zip"
     # The question whether it is there makes Ray keep it for that time, and drop it afterwards.
     if client._do_request("GET", path).status_code != HTTPStatus.OK:

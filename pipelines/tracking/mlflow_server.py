@@ -125,22 +125,19 @@ def errors(*, registry: bool = False, large_files: bool = False) -> Iterator[Non
 def _check_variables() -> None:
     """Check the environment variables that MLflow itself reads only when it needs them."""
     for variable in vars(mlflow.environment_variables).values():
-        if isinstance(variable, mlflow.environment_variables._EnvironmentVariable) and variable.is_set():
+        if isinstance(variable, mlflow.environment_variables._EnvironmentVariable):
             try:
-                variable.get()
+                variable.get()  # type: ignore[no-untyped-call]
             except ValueError as error:
-                raise ConfigError(
-                    f"MLflow can't use {variable.name}: {one_line(error)}; correct or unset it."
-                ) from error
+                raise ConfigError(f"MLflow can't use a variable: {one_line(error)}; correct or unset it.") from error
 
 
 def _refusal(error: Exception, uri: str) -> TrackingError | None:
-    """Return the error for an address where no server is asked, or one that does not serve the user; None for others."""
+    """Return the error for an address that is a folder, or a server that does not serve the user; None for others."""
     shown = hide_passwords(uri)
     if urlsplit(uri).scheme in ("", "file") and "file" in str(error):
-        where = shown if "MLFLOW_TRACKING_URI" in os.environ else f"the folder {shown}, because it exists"
         return TrackingError(
-            f"MLflow would write to {where}, and MLflow {mlflow.__version__} no longer uses folders. Set "
+            f"MLflow would write to the folder {shown}, and MLflow {mlflow.__version__} no longer uses folders. Set "
             "MLFLOW_TRACKING_URI to a server (http://HOST:5000) or to a database (sqlite:///mlflow.db)."
         )
     access = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"

@@ -65,7 +65,7 @@ def refusal():
 
 def test_a_folder_is_no_database(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}")
-    assert refusal().startswith(f"{tmp_path} is a folder and not an MLflow database; move it away")
+    assert refusal().startswith(f"{tmp_path} is a folder, not an MLflow database; move it away")
 
 
 def test_a_full_disk_is_reported_at_once_and_nothing_is_written(tmp_path, monkeypatch):
