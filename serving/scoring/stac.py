@@ -12,11 +12,11 @@ from model.errors import ConfigError, DataError
 from model.io.files import sha256, write_text
 from model.io.images import short_name
 from model.spec import Frozen
-from serving.geo.antimeridian import DIGITS, cut, longitude_range
+from serving.geo.antimeridian import DIGITS
 from serving.geo.footprint import Footprint, has_degrees, measure_pixel
 from serving.geo.gdal import gdal, metadata_errors
 from serving.geo.raster import open_raster
-from serving.vectors.ground import covered_box
+from serving.vectors.surface import covered_box
 
 EXTENSIONS = (
     "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -81,6 +81,25 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
     """
     if vector is not None and vector.suffix.lower() not in VECTORS:
         raise ConfigError(f"{vector.name!r} can't be listed in an item; give polygons as a .gpkg or .geojson file.")
+    item = _describe(map_file, model)
+    try:
+        item["assets"] = {"map": _asset(map_file, out, COG, "Street map", ["data", "visual"])}
+        if vector is not None:
+            kind = VECTORS[vector.suffix.lower()]
+            item["assets"]["vector"] = _asset(vector, out, kind, "Street map as polygons", ["data"])
+        write_text(out, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
+    if "sat2map:outline" not in item["properties"]:
+        return ()
+    return (
+        f"{short_name(map_file)} reaches beyond the area in which its coordinate system is valid; the outline in its "
+        "STAC item is an approximate box around the valid part.",
+    )
+
+
+def _describe(map_file: Path, model: ModelFacts) -> dict[str, Any]:
+    """Return the item of a map without its assets."""
     created = datetime.now(UTC)
     with gdal(), open_raster(map_file) as dataset, metadata_errors(map_file):
         item = {
@@ -99,20 +118,7 @@ def write_item(map_file: Path, out: Path, *, model: ModelFacts, vector: Path | N
             "processing:software": {"sat2map": model.software},
             **{f"sat2map:{key}": value for key, value in _model_fields(model).items()},
         }
-    try:
-        item["assets"] = {"map": _asset(map_file, out, COG, "Street map", ["data", "visual"])}
-        if vector is not None:
-            kind = VECTORS[vector.suffix.lower()]
-            item["assets"]["vector"] = _asset(vector, out, kind, "Street map as polygons", ["data"])
-        write_text(out, json.dumps(item, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise DataError(f"{out} can't be written ({error}); choose another folder or free some space.") from error
-    if "sat2map:outline" not in item["properties"]:
-        return ()
-    return (
-        f"{short_name(map_file)} reaches beyond the area in which its coordinate system is valid; the outline in its "
-        "STAC item is an approximate box around the valid part.",
-    )
+    return item
 
 
 def _location_fields(dataset: Any, name: str) -> dict[str, Any]:  # noqa: ANN401 - a rasterio dataset
@@ -153,20 +159,15 @@ def _find_outline(dataset: Any, name: str) -> _Outline:  # noqa: ANN401 - a rast
     Raises:
         DataError: No part can be converted.
     """
-    import shapely
-    from shapely.geometry import mapping
-
     try:
         footprint = Footprint(dataset, name)
     except DataError:
         box = covered_box(dataset) if has_degrees(dataset.crs) else None
         if box is None:
             raise
-        west, east = longitude_range(box)
-        bounds = west, float(box[0, 1]), east, float(box[2, 1])
         pixel = measure_pixel(dataset)
         size = {"gsd": round(pixel.mean, 3)} if pixel else {}
-        return _Outline(dict(mapping(shapely.orient_polygons(cut([box])))), bounds, {**size, "sat2map:outline": BOX})
+        return _Outline(box.geometry, box.bounds, {**size, "sat2map:outline": BOX})
     return _Outline(footprint.geojson(), footprint.bounds, {"gsd": round(footprint.pixel.mean, 3)})
 
 

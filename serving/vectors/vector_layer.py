@@ -19,8 +19,8 @@ from serving.geo.gdal import gdal, metadata_errors
 from serving.geo.grid import Raster, crs_name
 from serving.geo.raster import open_raster
 from serving.vectors.classes import BACKGROUND, BLOCK, Codes, read_classes, remove_blur, remove_small_areas, windows
-from serving.vectors.ground import Ground, find_ground, find_plane
 from serving.vectors.polygons import Polygons, dissolve, touches_edge, trace
+from serving.vectors.surface import Ground, find_ground, find_plane
 from serving.vectors.vector_file import (
     DEGREES,
     ClassPolygons,

@@ -131,9 +131,9 @@ def test_the_format_of_a_photo_is_that_of_its_content(bundle, photos, maps):
 def test_a_georeferenced_tiff_of_another_name_is_not_stripped_of_its_location(bundle, photos, maps):
     write_survey(photos / "tiff.jpg", noise_bands(3, 40, 50))
     noise(3).save(photos / "plain.png")
-    assert errors(draw_scenes(bundle, photos, maps)) == {
-        "tiff.jpg": "photos/tiff.jpg is georeferenced; give it the suffix .tif to draw it as a scene"
-    }
+    assert errors(draw_scenes(bundle, photos, maps)) == {}
+    with gdal(), rasterio.open(maps / "tiff.tif") as drawn:
+        assert drawn.crs.to_epsg() == 32633
 
 
 @pytest.mark.parametrize(

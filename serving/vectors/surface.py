@@ -2,13 +2,13 @@
 
 import json
 import math
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import DataError
-from serving.geo.antimeridian import Points, wrap
+from serving.geo.antimeridian import Points, cut, longitude_range, wrap
 from serving.geo.footprint import DEGREES, Footprint, PixelSize
 from serving.geo.gdal import forget_errors, gdal_errors
 from serving.geo.grid import Raster, crs_name
@@ -65,16 +65,27 @@ def find_plane(raster: Raster, name: str) -> "Plane | None":
     return None if axes is None or abs(axes[0] / EARTH - 1) < EARTH_LIKE else _on_body(raster, name, system, axes)
 
 
-def covered_box(raster: Raster) -> Points | None:
-    """Return a closed ring in degrees around the part of a raster in which its coordinate system is valid.
+class CoveredBox(NamedTuple):
+    """The box around a part of a map, in degrees.
 
-    It is a box found from `SAMPLES` x `SAMPLES` points, for rasters whose edge can't be converted to degrees, such as
-    a globe in the Mollweide projection. The eastern longitude exceeds 180 beyond the antimeridian.
-
-    Returns:
-        Longitudes and latitudes, (5, 2); None if no point is valid.
+    Attributes:
+        bounds: West, south, east and north; west is greater than east if the box crosses the antimeridian.
+        geometry: The box as a GeoJSON geometry, cut there.
     """
+
+    bounds: tuple[float, float, float, float]
+    geometry: dict[str, Any]
+
+
+def covered_box(raster: Raster) -> CoveredBox | None:
+    """Return a box around the part of a raster in which its coordinate system is valid, or None if there is none.
+
+    It is found from `SAMPLES` x `SAMPLES` points, for rasters whose edge can't be converted to degrees, such as a globe
+    in the Mollweide projection.
+    """
+    import shapely
     from rasterio.warp import transform
+    from shapely.geometry import mapping
 
     points = []
     for x in np.linspace(0, raster.width, SAMPLES):
@@ -97,7 +108,10 @@ def covered_box(raster: Raster) -> Points | None:
     west, width = (lons[(last + 1) % len(lons)], 360 - gaps[last]) if gaps[last] > WIDEST_GAP else (-180.0, 360.0)
     south, north = lats.min(), lats.max()
     corners = [(west, south), (west + width, south), (west + width, north), (west, north), (west, south)]
-    return np.array(corners, np.float64)
+    ring = np.array(corners, np.float64)
+    west, east = longitude_range(ring)
+    geometry = dict(mapping(shapely.orient_polygons(cut([ring]))))
+    return CoveredBox((west, float(south), east, float(north)), geometry)
 
 
 def _on_body(raster: Raster, name: str, system: dict[str, Any], axes: tuple[float, float]) -> "Plane":
