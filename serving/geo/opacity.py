@@ -113,12 +113,24 @@ class Opacity:
         return np.asarray(np.rint(divided.clip(0, 255)).astype(np.uint8) if values.dtype == np.uint8 else divided)
 
     def _read_drawn(self, selection: dict[str, Any]) -> NDArray[Any]:
-        from rasterio.enums import Resampling
-
-        nearest = {} if self._hidden_nodata is None else {"resampling": Resampling.nearest}
-        shape = (len(self._bands), *selection["out_shape"])
-        values: NDArray[Any] = self._dataset.read(list(self._bands), **selection | {"out_shape": shape} | nearest)
+        bands, shape = list(self._bands), selection["out_shape"]
+        if self._hidden_nodata is not None and "window" in selection:
+            return self._read_nearest(selection["window"], shape)
+        values: NDArray[Any] = self._dataset.read(bands, **selection | {"out_shape": (len(bands), *shape)})
         return values
+
+    def _read_nearest(self, window: Any, shape: tuple[int, int]) -> NDArray[Any]:  # noqa: ANN401 - rasterio's
+        """Return the nearest values of the drawn bands, and not those of overviews, in which nodata is mixed too."""
+        from rasterio.windows import Window
+
+        begins = (window.row_off, window.col_off), (window.height, window.width), shape, self._dataset.shape
+        rows, columns = (
+            (begin + (np.arange(count) + 0.5) * length / count).astype(int).clip(0, limit - 1)
+            for begin, length, count, limit in zip(*begins, strict=True)
+        )
+        part = Window.from_slices((rows[0], rows[-1] + 1), (columns[0], columns[-1] + 1))
+        values: NDArray[Any] = self._dataset.read(list(self._bands), window=part)
+        return values[:, rows - rows[0]][:, :, columns - columns[0]]
 
     def _scale(self, levels: NDArray[Any]) -> NDArray[np.uint8]:
         """Convert alpha to 8 bits; NaN and negative values become 0."""

@@ -185,6 +185,7 @@ def test_a_mask_and_nodata_are_combined(make_scene, kind, nodata, resolution):
     mask[40:] = 0
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as file:
         file.write_mask(mask)
+        file.build_overviews([2], rasterio.enums.Resampling.average)
     photo, alpha, imagery = read_scene(path, resolution=resolution)
     rows = imagery.height / 64
     assert not alpha[: int(20 * rows)].any() and not alpha[int(40 * rows) + 1 :].any()
