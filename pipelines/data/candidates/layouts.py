@@ -118,19 +118,29 @@ def assign_roles(images: Iterable[ImageFile]) -> list[Part]:
     """Return the images with the roles of their folders.
 
     A folder such as `images` is one of photos only if there is one of maps for the same split; otherwise its name
-    means nothing.
+    means nothing. The letters A and B, and words as short, are names of their own below folders of photos and maps
+    (`sat/a`, `map/a`), but not in `maps/trainA`.
     """
-    parts = [Part(image, find_role(image.folders)) for image in images]
-    sides: dict[tuple[tuple[str, ...], Split], set[str]] = {}
-    for _, role in parts:
-        sides.setdefault((role.root, role.split), set()).add(role.side)
-    roots = {root for (root, _), found in sides.items() if {"photo", "map"} <= found}
+    images = list(images)
+    parts = [Part(image, find_role(image.folders, short=False)) for image in images]
+    roots = _whole_roots(parts)
+    if not roots:
+        parts = [Part(image, find_role(image.folders)) for image in images]
+        roots = _whole_roots(parts)
     return [
         part
         if not part.role.side or part.role.root in roots or any(names_letter(name) for name in part.role.names)
         else Part(part.image, find_role(part.image.folders, sided=False))
         for part in parts
     ]
+
+
+def _whole_roots(parts: Iterable[Part]) -> set[tuple[str, ...]]:
+    """Return the folders that have one of photos and one of maps for the same split."""
+    sides: dict[tuple[tuple[str, ...], Split], set[str]] = {}
+    for _, role in parts:
+        sides.setdefault((role.root, role.split), set()).add(role.side)
+    return {root for (root, _), found in sides.items() if {"photo", "map"} <= found}
 
 
 def find_roots(parts: Sequence[Part], *, whole: bool = False) -> list[tuple[str, ...]]:

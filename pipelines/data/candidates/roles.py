@@ -34,6 +34,8 @@ WORDS: dict[str, Side] = {
     **{form: "photo" for word in _PHOTO_WORDS for form in (word, f"{word}s")},
     **{form: "map" for word in _MAP_WORDS for form in (word, f"{word}s")},
 }
+SHORT = {"x", "y", "in", "out"}
+"""Words that, as the letters A and B, may also be names of places or batches."""
 _FILLERS = {"ground", "street", "road", "tile", "tiles", "patch", "patches", "crop", "crops", "data", "set"}
 """Words that may stand next to the others: `street_maps`, `image_tiles`."""
 
@@ -61,19 +63,21 @@ class Role(NamedTuple):
 
 
 @cache
-def find_role(folders: tuple[str, ...], *, sided: bool = True) -> Role:
+def find_role(folders: tuple[str, ...], *, sided: bool = True, short: bool = True) -> Role:
     """Return the role of a folder from its own name and those above it, of which the last one counts.
 
     Args:
         folders: Names from below the source down to the folder.
         sided: Whether names of photos and maps count, or only those of splits.
+        short: Whether those of SHORT and the letters A and B count even next to longer ones.
     """
     split: Split = ""
     side: Side = ""
     found: dict[int, str] = {}
+    has_long = any(_read_name(name)[1] and not _is_short(name) for name in folders)
     for number in reversed(range(len(folders))):
         named_split, named_side = _read_name(folders[number])
-        if not sided:
+        if not sided or (has_long and not short and _is_short(folders[number])):
             named_side = ""
         if (named_split and not split) or (named_side and not side):
             found[number] = folders[number]
@@ -92,6 +96,10 @@ def names_letter(folder: str) -> bool:
 def uses_letter(folder: str) -> bool:
     """Return whether one of the letters A and B makes a folder one of photos or of maps."""
     return bool(_read_name(folder)[1]) and any(word in LETTERS for word in _words(folder))
+
+
+def _is_short(folder: str) -> bool:
+    return any(word in LETTERS or word in SHORT for word in _words(folder))
 
 
 def opposite(folder: str) -> str:

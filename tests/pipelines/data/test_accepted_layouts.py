@@ -54,6 +54,16 @@ def test_photos_and_maps_in_two_folders(tmp_path, photos, maps):
         assert street_map.path == tmp_path / maps / f"{pair.name}.png"
 
 
+@pytest.mark.parametrize("below", ["a", "b", "paris/a", "x/in", "paris/B"])
+def test_short_names_below_photos_and_maps_are_names_of_their_own(tmp_path, below):
+    fill(tmp_path, f"train/sat/{below}/{{}}.png", f"train/map/{below}/{{}}.png", count=17)
+    fill(tmp_path, f"val/sat/{below}/{{}}.png", f"val/map/{below}/{{}}.png", count=3)
+    found = index(tmp_path)
+    assert (len(found.train), len(found.val), found.rejected, found.unused) == (17, 3, (), ())
+    assert found.layout == "photos in train/sat/, maps in train/map/; held out: val/sat/, val/map/"
+    assert found.train[0].files[0].path.parent == tmp_path / "train/sat" / below
+
+
 HELD_OUT = ["val", "valid", "validation", "Validation", "test", "VAL"]
 
 
