@@ -55,7 +55,8 @@ class NetworkConfig(Frozen):
         step = 2**self.depth
         if self.image_size % step:
             raise ValueError(
-                f"image_size {self.image_size} can't be halved {self.depth} times (depth); use a multiple of {step}"
+                f"image_size {self.image_size} can't be halved {self.depth} times (depth); use a multiple of {step} or "
+                "a smaller depth"
             )
         if self.norm == "instance" and self.image_size == step:
             raise ValueError(

@@ -29,7 +29,8 @@ def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     mlflow_server.connect()
     with stage("Preparing pairs"):
         pairs = prepare(config)
-    with stage(f"Training on {len(pairs.train)} pairs for {config.training.epochs} epochs"):
+    epochs = "1 epoch" if config.training.epochs == 1 else f"{config.training.epochs} epochs"
+    with stage(f"Training on {len(pairs.train)} pairs for {epochs}"):
         folder = fit(config, pairs)
     with stage("Exporting to ONNX"):
         to_bundle(folder, config.export)

@@ -7,6 +7,8 @@ import typer
 from pipelines.cli.options import Config, Settings, load
 from pipelines.cli.verbs import Group, Result, Verbs
 
+AlwaysJson = Annotated[bool, typer.Option("--json", hidden=True, help="Has no effect: the result is always JSON.")]
+
 app = Verbs(cls=Group, no_args_is_help=True, help="Measure the speed of this machine.")
 
 
@@ -38,6 +40,7 @@ def bench_training(
     steps: Annotated[int, typer.Option(min=2, metavar="N", help="Steps in each round.")] = 8,
     config: Config = "default",
     settings: Settings = None,
+    as_json: AlwaysJson = True,
 ) -> Result:
     """Time training in bfloat16; print JSON, and write it with a table to WORKSPACE/bench."""
     run_config = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
@@ -46,7 +49,7 @@ def bench_training(
     found = training_bench.training(
         run_config, parts=parts, batches=batches or [1, 4, 16], against=against or [], rounds=rounds, steps=steps
     )
-    return Result(found, lambda: None, as_json=True)
+    return Result(found, lambda: None, as_json)
 
 
 @app.command("inference")
@@ -76,6 +79,7 @@ def bench_inference(
     photos: Annotated[int, typer.Option(min=8, metavar="N", help="Photos in the folder of the part score.")] = 400,
     config: Config = "default",
     settings: Settings = None,
+    as_json: AlwaysJson = True,
 ) -> Result:
     """Time drawing; print JSON, and write it with a table to WORKSPACE/bench."""
     run_config = load(config, settings)
@@ -90,4 +94,4 @@ def bench_inference(
         seconds=seconds,
         photos=photos,
     )
-    return Result(found, lambda: None, as_json=True)
+    return Result(found, lambda: None, as_json)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -205,8 +206,9 @@ def _speed(record: RunRecord) -> str:
     steps = f"{record.steps} step{'' if record.steps == 1 else 's'}"
     if not record.images_per_second:
         return steps
+    duration = f"{record.seconds:.0f}" if record.seconds >= 10 else f"{record.seconds:.1f}"
     part = f", the last {record.steps - record.resumed_after}" if record.resumed_after else ""
-    return f"{steps}{part} in {record.seconds:.0f} s, {record.images_per_second:.1f} images/s"
+    return f"{steps}{part} in {duration} s, {record.images_per_second:.1f} images/s"
 
 
 def _console() -> Console:
@@ -223,7 +225,8 @@ def _facts(out: Console, rows: dict[str, str]) -> None:
 def _next(out: Console, commands: dict[str, str]) -> None:
     out.print("\nNext", style="bold")
     activate = Path(sys.prefix) / "bin" / "activate"
-    if activate.is_file() and "VIRTUAL_ENV" not in os.environ:
+    on_path = shutil.which("sat2map")
+    if activate.is_file() and (on_path is None or Path(on_path).parent != activate.parent):
         commands = {"activate once": shlex.join(["source", _relative(activate)])} | commands
     width = max(map(len, commands))
     for purpose, command in commands.items():

@@ -1,19 +1,19 @@
 """The log of a job, in which Ray mixes stdout and stderr of the verb with lines of its own."""
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.config import job
+
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-MARK_RESULT = "SAT2MAP_MARK_RESULT"
-"""Environment variable of jobs, in which lines mark where the result of the verb begins and ends."""
 BEGIN, END = "\x02 result", "\x03 result"
+"""Lines around the result of a verb."""
 RAY_LINE = re.compile(
     r"\S+ \S+\tINFO job_manager\.py:\d+ -- |Running entrypoint for job |\S*\(raylet\)|\t\(\d\) raylet "
 )
@@ -23,11 +23,10 @@ RAY_LINE = re.compile(
 @contextlib.contextmanager
 def marked_result() -> Iterator[None]:
     """Mark what is printed to stdout in the block as the result, if this process is a job."""
-    is_job = bool(os.environ.get(MARK_RESULT))
-    if is_job:
+    if job.address():
         print(BEGIN, flush=True)
     yield
-    if is_job:
+    if job.address():
         print(END, flush=True)
 
 

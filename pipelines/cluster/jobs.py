@@ -27,8 +27,9 @@ from model import provenance
 from model.errors import ClusterError, ConfigError
 from model.io.addresses import hide_passwords, is_address, one_line
 from pipelines.cluster import connection, environment
-from pipelines.cluster.job_log import MARK_RESULT, Log
+from pipelines.cluster.job_log import Log
 from pipelines.cluster.signals import STOPPED
+from pipelines.config import job
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.tracking import mlflow_server
@@ -128,7 +129,7 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
         settings = environment.serialise(environment.capture(os.environ), revision=provenance.git_revision())
         variables = {
             "RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS,
-            MARK_RESULT: "1",
+            job.VARIABLE: hide_passwords(address),
             # A name that can't be guessed: whoever knows it and may use the cluster can read them until the job does.
             environment.TAKEN_FROM: _send(client, settings, name=secrets.token_hex(16)),
         }

@@ -51,6 +51,10 @@ def unknown(key: str, value: object = None) -> str:
     section = _section(key.split(".")[:-1])
     if isinstance(value, Mapping) and value:
         key = f"{key}.{next(iter(value))}"
+    if key in RunConfig().flat():
+        *sections, name = key.split(".")
+        opened, closed = "".join(f"{part}: {{" for part in sections), "}" * len(sections)
+        return f"In YAML, {key} is written as a section; write {opened}{name}: {value}{closed}"
     near = near_settings(key)
     if near:
         return f"{_shorten(key)} is not a setting; did you mean {' or '.join(near)}?"

@@ -272,6 +272,8 @@ def split_settings(text: str) -> list[str]:
 
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
+    if not equals and key.strip() in RunConfig().flat():
+        raise ConfigError(f"{key.strip()} has no value; write {key.strip()}=VALUE.")
     if not equals or not key.strip():
         raise ConfigError(
             f"{hide_passwords(text)!r} is not a setting; write section.key=value, for instance training.batch_size=8."

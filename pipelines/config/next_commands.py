@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.config import job
 from pipelines.config.loading import leaves, split_settings
 from pipelines.config.schema import RunConfig
 
@@ -33,7 +34,7 @@ def command(verb: str, *words: str, config: RunConfig, found: RunConfig | None =
     base = dict(leaves((found or RunConfig()).model_dump(mode="json"))) | {"workspace": "workspace"}
     wanted = {key: value for key, value in leaves(config.model_dump(mode="json")) if key.startswith(USED[verb])}
     missing = {key: value for key, value in wanted.items() if base[key] != value}
-    return shlex.join(["sat2map", verb, *words, *set_options(missing)])
+    return shlex.join([*_sat2map(), verb, *words, *set_options(missing)])
 
 
 def of_run(verb: str, *words: str, workspace: Path) -> str:
@@ -41,7 +42,12 @@ def of_run(verb: str, *words: str, workspace: Path) -> str:
     here = Path.cwd()
     shown = workspace.relative_to(here) if workspace.is_relative_to(here) else workspace
     needed = {} if shown == Path("workspace") else {"workspace": str(shown)}
-    return shlex.join(["sat2map", *verb.split(), *words, *set_options(needed)])
+    return shlex.join([*_sat2map(), *verb.split(), *words, *set_options(needed)])
+
+
+def _sat2map() -> list[str]:
+    """Return the words before a verb: in a job, those that send another one to the same cluster."""
+    return ["sat2map", "submit", "--address", job.address(), "--"] if job.address() else ["sat2map"]
 
 
 def set_options(settings: Mapping[str, Any]) -> list[str]:

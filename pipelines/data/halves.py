@@ -10,6 +10,8 @@ from model.errors import DataError, StorageError
 from model.io.images import SCANS, decode, pixel_size, short_name
 from model.io.locations import Location
 
+SIDE_BY_SIDE = "photo and map side by side are twice as wide as high"
+
 
 def read_files(files: Sequence[Location], names: Sequence[str]) -> list[bytes]:
     """Read the files of a pair, which are called `names` in errors.
@@ -41,7 +43,7 @@ def decode_halves(
         width, height = images[0].size
         if width != 2 * height:
             found = f"{names[0]} has {pixel_size(images[0])} pixels".lstrip()
-            raise DataError(f"{found}; photo and map side by side are twice as wide as high")
+            raise DataError(f"{found}; {SIDE_BY_SIDE}")
         return images[0].crop((0, 0, height, height)), images[0].crop((height, 0, width, height))
     photo, street_map = images
     if photo.size != street_map.size:

@@ -138,6 +138,11 @@ def _check_share(good: int, rejected: Sequence[Rejected], source: Location, min_
     """Raise a DataError if too few candidates are good."""
     total = good + len(rejected)
     reasons = join_first([f"  {item.name}: {item.reason}" for item in rejected], 20, "\n")
+    if not good and all(halves.SIDE_BY_SIDE in item.reason for item in rejected):
+        raise DataError(
+            f"None of the {total} images in {source} holds a photo and a map side by side, and no folders of photos "
+            f"and maps were recognised. {LAYOUTS} Found:\n{reasons}"
+        )
     if not good:
         raise DataError(f"None of the {total} pairs in {source} can be used. {LAYOUTS} Rejected:\n{reasons}")
     if good / total < min_good:

@@ -52,6 +52,9 @@ def prepare(config: RunConfig) -> PairIndex:
         _log.warning("%d of %d pairs can't be used; see %s.", len(index.rejected), total, workspace.rejected_file)
     for item in index.unused:
         _log.warning("Not used: %s %s.", item.name, item.reason)
+    if len(index.train) < config.training.batch_size:
+        found = "1 training pair doesn't" if len(index.train) == 1 else f"{len(index.train)} training pairs don't"
+        _log.warning("Warning: %s fill a batch of %d; lower training.batch_size.", found, config.training.batch_size)
     for warning in index.warnings:
         _log.warning("Warning: %s", warning)
     return index

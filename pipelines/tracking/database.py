@@ -58,9 +58,7 @@ def ready(uri: str) -> Iterator[None]:
             "MLFLOW_TRACKING_URI."
         )
     if path.is_dir():
-        raise TrackingError(
-            f"{path} is a folder, not an MLflow database; move it away, or change MLFLOW_TRACKING_URI."
-        )
+        raise TrackingError(f"{path} is a folder, not an MLflow database; move it away, or change MLFLOW_TRACKING_URI.")
     busy = TrackingError(
         f"Another process has been creating an MLflow database in {path.parent} for {PATIENCE_SECONDS:.0f} s; stop it "
         "and try again."

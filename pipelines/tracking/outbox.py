@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
-from model.errors import TrackingError
 from pipelines.tracking import mlflow_server
 
 RETRY_SECONDS = 2.0
@@ -44,7 +43,7 @@ class Outbox:
         """Wait until every request is sent, for at most `patience` seconds.
 
         Raises:
-            TrackingError: The server did not become available in time.
+            UnavailableError: The server did not become available in time.
             Exception: The server has rejected a request.
         """
         with self._changed:
@@ -53,9 +52,9 @@ class Outbox:
         if self._failure is not None:
             raise self._failure
         if not done:
-            raise TrackingError(
+            raise mlflow_server.UnavailableError(
                 f"MLflow has been unavailable for {patience:.0f} s (tracking.patience) and {len(self._waiting)} "
-                "requests are unsent; they are in the run's checkpoints, so start the server and resume the run."
+                "requests are unsent; they are in the run's checkpoints. Start the server and resume the run."
             )
 
     def close(self, *, patience: float) -> None:

@@ -231,12 +231,15 @@ class TrainingLoop:
         folder, skipped = self.store.newest()
         notes = [str(broken) for broken in skipped]
         if folder is None:
-            self._send(TrainingUpdate(epoch=0, notes=tuple(notes)))
+            self._send(TrainingUpdate(epoch=0, begins=True, notes=tuple(notes)))
             return Position(epoch=0, step=0)
         position, self.curve = checkpoint.restore(folder, self.state, network=self.config.network)
         self.saved = position.step
         notes.append(f"Resuming from checkpoint {folder.name} (epoch {position.epoch}).")
-        self._send(TrainingUpdate(epoch=position.epoch, step=position.step, curve=self.curve.steps, notes=tuple(notes)))
+        update = TrainingUpdate(
+            epoch=position.epoch, step=position.step, begins=True, curve=self.curve.steps, notes=tuple(notes)
+        )
+        self._send(update)
         return position
 
     def _finish(self) -> None:

@@ -53,6 +53,8 @@ class TrainingUpdate:
     """Losses of the steps since the last update."""
     curve: list[StepLosses] = field(default_factory=list)
     """Losses of all steps before the checkpoint that the workers resume from."""
+    begins: bool = False
+    """Whether the workers begin to train, or begin again after one of them was lost."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Other metrics at this step, named as in EPOCH_METRICS."""
     drawing: Drawing | None = None

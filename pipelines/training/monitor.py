@@ -137,9 +137,9 @@ class TrainingMonitor:
 
     def _process(self, update: TrainingUpdate, run: Run, outbox: Outbox, logger: MetricLogger) -> None:
         self.user_error = self.user_error or update.user_error
-        if update.curve:
-            # Resumed from a checkpoint: restart the clock with the next step.
-            self.steps_done = self.resumed_after = update.curve[-1].step
+        if update.begins:
+            # Restart the clock with the next step.
+            self.steps_done = self.resumed_after = update.step
             self.first = self.newest = None
         if update.losses:
             self.first, self.newest = self.first or update.losses[0], update.losses[-1]

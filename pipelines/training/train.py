@@ -14,7 +14,7 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
-from model.errors import ConfigError, Stopped, TrainingError
+from model.errors import ConfigError, Stopped, TrackingError, TrainingError
 from model.io.files import check_writable, sha256, write_text
 from model.io.progress import quiet_stderr
 from pipelines.cluster import environment, signals
@@ -160,6 +160,8 @@ def _train(
             raise TrainingError(
                 f"Training failed: {_cause(error)} Resume with: {folder.command('train --resume', folder.run_id)}"
             ) from error
+    except mlflow_server.UnavailableError as error:
+        raise TrackingError(f"{error} Resume with: {folder.command('train --resume', folder.run_id)}") from error
     finally:
         channel.close()
         shutil.rmtree(folder.ray, ignore_errors=True)

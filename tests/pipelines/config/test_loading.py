@@ -165,7 +165,12 @@ def test_unknown_key_without_a_value_is_refused():
     assert "training.speed is not a setting; allowed here: epochs, batch_size" in refused("training.speed=")
 
 
-@pytest.mark.parametrize("text", ["seed", "=3", " =3", "training.epochs 5", "seed: 3"])
+@pytest.mark.parametrize("text", ["seed", "training.epochs "])
+def test_a_setting_without_a_value_is_refused(text):
+    assert refused(text) == f"{text.strip()} has no value; write {text.strip()}=VALUE."
+
+
+@pytest.mark.parametrize("text", ["speed", "=3", " =3", "training.epochs 5", "seed: 3"])
 def test_malformed_override_is_refused_with_an_example(text):
     expected = f"{text.strip()!r} is not a setting; write section.key=value, for instance training.batch_size=8."
     assert refused(text) == expected

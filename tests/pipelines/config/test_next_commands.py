@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.config import job
 from pipelines.config.loading import follow, load, with_settings
 from pipelines.config.next_commands import as_text, command, of_run, set_options
 
@@ -72,6 +73,14 @@ def test_each_verb_gets_only_the_settings_that_it_reads():
     palette = {"classes": {"road": ["#ffffff"], "wood": ["#00aa00"]}}
     config = load("sample", [f"evaluation.palette={as_text(palette)}"])
     assert load("sample", settings_of(command("promote", config=config))) == config
+
+
+def test_a_job_prints_commands_that_send_another_job(monkeypatch):
+    monkeypatch.setenv(job.VARIABLE, "http://head:8265")
+    assert of_run("train --resume", "1f0c", workspace=Path("/shared/work")) == (
+        "sat2map submit --address http://head:8265 -- train --resume 1f0c --set workspace=/shared/work"
+    )
+    assert command("rollback", config=load()) == "sat2map submit --address http://head:8265 -- rollback"
 
 
 def test_a_run_in_another_workspace_is_found():

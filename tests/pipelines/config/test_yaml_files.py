@@ -39,6 +39,11 @@ def test_a_mistake_is_named_with_its_line_and_column(text, problem):
     assert found.startswith(f"mine.yaml is not valid YAML{problem}") and "\n" not in found
 
 
+def test_a_dotted_name_is_shown_as_a_section():
+    written = "In YAML, training.epochs is written as a section; write training: {epochs: 3}"
+    assert written in message("training.epochs: 3\n")
+
+
 def test_the_same_key_in_two_sections_is_allowed():
     assert "seed" not in message("tune: {learning_rate: [1, 2]}\ntraining: {learning_rate: 0}\n")
 

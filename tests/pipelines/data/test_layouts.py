@@ -131,7 +131,8 @@ def test_a_folder_without_pairs_names_the_layouts(tmp_path):
 def test_square_images_are_not_pairs(tmp_path):
     for i in range(3):
         save(tmp_path / "train" / f"{i}.png", picture(i, (SIDE, SIDE)))
-    assert_error(tmp_path, "None of the 3 pairs", "has 32x32 pixels", "twice as wide as high", "trainB/")
+    unrecognised = "no folders of photos and maps were recognised"
+    assert_error(tmp_path, "None of the 3 images", unrecognised, "has 32x32 pixels", "twice as wide as high", "trainB/")
 
 
 def test_held_out_pairs_without_training_pairs_are_an_error(tmp_path):

@@ -138,6 +138,11 @@ def test_unused_images_and_doubtful_pairs_are_reported(tmp_path, caplog):
     assert PairIndex.load(tmp_path / "workspace" / "pairs.json") == index
 
 
+def test_pairs_that_do_not_fill_a_batch_are_reported(tmp_path, caplog):
+    prepare(settings(tmp_path / "work", f"data.source={fill(tmp_path / 'few', (('train', 2), ('val', 3)))}"))
+    assert "Warning: 2 training pairs don't fill a batch of 4; lower training.batch_size." in caplog.messages
+
+
 def test_min_good_is_a_setting(tmp_path):
     source = fill(tmp_path / "pairs", (("train", 8), ("val", 4)))
     (source / "train" / "bad.png").write_bytes(b"no image")

@@ -56,7 +56,7 @@ def losses(*steps):
 
 
 def resumed(number):
-    return TrainingUpdate(epoch=0, step=number, curve=[step(each + 1, each) for each in range(number)])
+    return TrainingUpdate(epoch=0, step=number, begins=True, curve=[step(each + 1, each) for each in range(number)])
 
 
 def monitored(*updates):
@@ -102,6 +102,12 @@ def test_a_resumed_training_estimates_and_times_what_is_left(capsys):
 def test_workers_that_restart_without_a_step_to_do_take_no_time(capsys):
     monitor, _ = monitored(losses(step(719, 1)), losses(step(720, 2)), resumed(720))
     assert (monitor.steps_done, monitor.seconds, monitor.images_per_second) == (720, 0, 0)
+
+
+def test_workers_that_restart_without_a_checkpoint_begin_with_a_new_clock(capsys):
+    begun = TrainingUpdate(epoch=0, begins=True)
+    monitor, _ = monitored(begun, losses(step(1, 0), step(9, 8)), begun, losses(step(1, 500), step(3, 502)))
+    assert (monitor.resumed_after, monitor.steps_done, monitor.seconds, monitor.images_per_second) == (0, 3, 2, 4)
 
 
 def test_the_end_of_each_epoch_is_a_line_of_a_log(capsys):
