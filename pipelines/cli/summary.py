@@ -225,7 +225,8 @@ def _facts(out: Console, rows: dict[str, str]) -> None:
 def _next(out: Console, commands: dict[str, str]) -> None:
     out.print("\nNext", style="bold")
     activate = Path(sys.prefix) / "bin" / "activate"
-    on_path = shutil.which("sat2map")
+    # `mlflow run` puts it on the PATH of its own processes only, and calls it as a module.
+    on_path = shutil.which("sat2map") if Path(sys.argv[0]).name == "sat2map" else None
     if activate.is_file() and (on_path is None or Path(on_path).parent != activate.parent):
         commands = {"activate once": shlex.join(["source", _relative(activate)])} | commands
     width = max(map(len, commands))

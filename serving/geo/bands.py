@@ -58,7 +58,9 @@ class Colours:
             return _look_up(self.palette, values[0])
         if self.levels is not None:
             low, high = self.levels[:, :1, None], self.levels[:, 1:, None]
-            scaled = (values - low) * (255 / np.maximum(high - low, np.finfo(np.float32).tiny))
+            # Nodata may be the lowest number that the type holds.
+            with np.errstate(over="ignore", invalid="ignore"):
+                scaled = (values - low) * (255 / np.maximum(high - low, np.finfo(np.float32).tiny))
             values = np.rint(np.nan_to_num(scaled, nan=0).clip(0, 255)).astype(np.uint8)
         if self.inverted:
             values = 255 - values

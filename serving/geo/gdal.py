@@ -22,7 +22,6 @@ _OPTIONS = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_TIFF_INTERNAL_MASK_TO_8BIT": "YES",
     "GDAL_CACHEMAX": CACHE_BYTES,
-    "PROJ_NETWORK": "OFF",
 }
 _REPLACEMENTS = {
     # GDAL begins with the name of the file, which the caller gives too, or of a function.
@@ -43,15 +42,17 @@ _REPLACEMENTS = {
 
 @contextmanager
 def gdal() -> Iterator[None]:
-    """Configure GDAL for a block: bounded cache, no network, no sidecar files, and the data of its own version.
+    """Configure GDAL for a block: bounded cache, no network, no sidecar files, its own drivers and data.
 
     The variables PROJ_DATA, PROJ_LIB and GDAL_DATA have no effect: they often name the data of another installation,
-    such as QGIS or conda, whose version may differ.
+    such as QGIS or conda, whose version may differ. Nor have those that switch off drivers, or PROJ_NETWORK.
     """
     own_gdal, own_proj = _find_data("gdal_data"), _find_data("proj_data")
-    if own_proj and os.environ.get("PROJ_DATA") != own_proj:
-        # Parts of GDAL ask PROJ on their own, which prints a line if it finds no data; the variable is read once.
-        os.environ["PROJ_DATA"] = own_proj
+    # Set for good: GDAL and PROJ read them once, and GDAL exists twice, for rasters and for vectors. Parts of GDAL ask
+    # PROJ on their own, which prints a line if it finds no data.
+    os.environ.update({"PROJ_NETWORK": "OFF"} | ({"PROJ_DATA": own_proj} if own_proj else {}))
+    for name in ("GDAL_SKIP", "OGR_SKIP"):
+        os.environ.pop(name, None)
     import rasterio
     from rasterio.env import set_proj_data_search_path, setenv
 

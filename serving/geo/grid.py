@@ -1,6 +1,7 @@
 """The grid of a raster: its pixels, and everything that relates them to the ground."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -149,8 +150,10 @@ class Grid:
     def _distance(self, corners: list[tuple[float, float]]) -> float:
         """Return the largest distance in pixels between these corners and the grid's own."""
         own = np.array([self.transform @ at for at in self._corners()])
+        if np.array_equal(own, corners, equal_nan=True):
+            return 0.0
         side = np.abs(np.array(self.transform)[[0, 1, 3, 4]]).max()
-        return float(np.hypot(*(np.array(corners) - own).T).max() / side)
+        return float(np.hypot(*(np.array(corners) - own).T).max() / side) if side else math.inf
 
 
 class Gap(NamedTuple):

@@ -1,6 +1,7 @@
 """Sidecar files of a scene or photo, which are not read: masks, locations and colours in files next to it."""
 
 import html
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -108,7 +109,7 @@ def _free_name(scene: Path) -> Path:
     """Return a name for the file with everything inside that is not taken."""
     stem = re.sub(r"_inside\d*$", "", scene.stem)
     names = (scene.with_name(f"{stem}_inside{number or ''}.tif") for number in (0, *range(2, 100)))
-    return next((name for name in names if not name.exists()), scene.with_name("OUT.tif"))
+    return next((name for name in names if not os.path.lexists(name)), scene.with_name("OUT.tif"))
 
 
 def _masks(scene: Path, held: Held) -> Iterator[Sidecar]:
@@ -157,7 +158,8 @@ def _metadata(scene: Path, held: Held, *, located: bool) -> Iterator[Sidecar]:
     nodata = [_element(band, "NoDataValue") for band in bands]
     changes = {
         "a location": located and _moves(whole, held.grid, crs, named=system is not None),
-        "a nodata value": any(value and not _is_number(value, held.nodata) for value in nodata),
+        "a nodata value": 'key="NODATA_VALUES"' in whole
+        or any(value and not _is_number(value, held.nodata) for value in nodata),
         "colours": _recolours(bands, held.kinds),
         "band names": _renames([_element(band, "Description") for band in bands], held),
     }
@@ -236,4 +238,5 @@ def _spellings(suffix: str) -> tuple[str, str, str]:
 
 
 def _first(paths: Iterable[Path]) -> Path | None:
-    return next((path for path in paths if path.is_file()), None)
+    # Unlike Path.is_file, it takes names that are too long, which no file has.
+    return next((path for path in paths if os.path.isfile(path)), None)

@@ -5,6 +5,7 @@ interpolated pixels, and a GIS overlays the two by their georeference. If the sc
 alpha band. Finished strips are kept in a hidden folder next to the map until it is complete.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -241,7 +242,9 @@ def _write_map(
         with open_raster(draft) as dataset:
             written = Grid.read(dataset)
         for suffix in SIDECARS:
-            out.with_name(out.name + suffix).unlink(missing_ok=True)
+            # A name that is too long has no file.
+            if os.path.lexists(sidecar := out.with_name(out.name + suffix)):
+                sidecar.unlink()
         draft.replace(out)
     return written
 

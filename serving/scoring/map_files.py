@@ -1,6 +1,7 @@
 """The files next to a map: its manifest, its STAC item, and those that GDAL reads with it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -42,7 +43,8 @@ def check_map_files(map_file: Path) -> None:
                 "differs in more than its suffix."
             )
     for file in (manifest_file(map_file), item_file(map_file), *_sidecars(map_file)):
-        if file.is_dir():
+        # Unlike Path.is_dir, it takes names that are too long, which no file has.
+        if os.path.isdir(file):
             raise DataError(f"{file} is a folder where a file of the map belongs; move it, or name another map.")
 
 
@@ -52,7 +54,7 @@ def remove_map_files(map_file: Path) -> None:
         if file.is_file() and _described_map(file) == map_file.name:
             file.unlink()
     for file in _sidecars(map_file):
-        if file.is_file():
+        if os.path.isfile(file):
             file.unlink()
 
 

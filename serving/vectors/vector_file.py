@@ -90,7 +90,7 @@ def check_vector_file(out: Path, crs: Any = DEGREES) -> None:  # noqa: ANN401 - 
 
 
 def _try_driver(driver: str, crs: Any) -> None:  # noqa: ANN401
-    """Write a file without features; the drivers may be switched off or lack their data.
+    """Write a file without features; the driver may lack its data.
 
     Raises:
         DataError: GDAL can't write it.
@@ -103,9 +103,9 @@ def _try_driver(driver: str, crs: Any) -> None:  # noqa: ANN401
             nothing = np.array([], object)
             _write(folder / f"try{suffix}", nothing, {name: nothing for name in FIELDS}, driver, crs)
     except (OSError, pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.CRSError) as error:
-        switched = [name for name in ("OGR_SKIP", "GDAL_SKIP") if driver.lower() in os.environ.get(name, "").lower()]
-        advice = f"unset {switched[0]}, which switches {driver} off" if switched else "name a file of the other format"
-        raise DataError(f"GDAL can't write {suffix} files here ({reason(error)}); {advice}.") from error
+        raise DataError(
+            f"GDAL can't write {suffix} files here ({reason(error)}); name a file of the other format."
+        ) from error
 
 
 def _is_own(geojson: Path) -> bool:

@@ -96,6 +96,7 @@ def test_rational_polynomials_are_named(tmp_path, name):
         ("<PAMDataset><GeoTransform>0, 1, 0, 0, 0, -1</GeoTransform>", "a location"),
         ("<PAMDataset><GCPList></GCPList>", "a location"),
         ('<PAMDataset><PAMRasterBand band="1"><NoDataValue>0</NoDataValue>', "a nodata value"),
+        ('<PAMDataset><Metadata><MDI key="NODATA_VALUES">0 0 0</MDI></Metadata>', "a nodata value"),
         ('<PAMDataset><PAMRasterBand band="1"><ColorInterp>Blue</ColorInterp>', "colours"),
         ('<PAMDataset><PAMRasterBand band="1"><Description>Blue</Description>', "band names"),
     ],

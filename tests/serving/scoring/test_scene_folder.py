@@ -93,6 +93,15 @@ def test_scenes_beyond_the_limits_of_photos_are_drawn(bundle, tmp_path, maps, mo
     assert np.array_equal(read_bands(maps / "large.tif"), 255 - read_bands(tmp_path / "survey/large.tif"))
 
 
+def test_a_name_that_is_too_long_for_a_map_is_a_row(bundle, survey, maps):
+    long, longer = f"{'l' * 236}.tif", f"{'m' * 245}.tif"
+    for name in (long, longer):
+        write_survey(survey / name, noise_bands(3, 40, 40))
+    report = draw_scenes(bundle, survey, maps)
+    assert list(errors(report)) == [longer] and "File name too long" in errors(report)[longer]
+    assert (report.drawn, (maps / long).is_file()) == (4, True)
+
+
 def test_warnings_name_their_scene(bundle, survey, maps):
     write_survey(survey / "nowhere.tif", noise_bands(3, 40, 40), crs=None, transform=rasterio.Affine.identity())
     outcomes = []

@@ -29,12 +29,13 @@ def test_other_formats_are_refused(paint, tmp_path, name):
 
 
 @pytest.mark.parametrize(("name", "driver"), [("map.gpkg", "GPKG"), ("map.geojson", "GeoJSON")])
-def test_a_driver_that_is_switched_off_is_reported_before_the_drawing(tmp_path, name, driver):
-    check = "import sys; from pathlib import Path; from serving.vectors.vector_file import check_vector_file as check; "
-    command = [sys.executable, "-c", f"{check}check(Path(sys.argv[1]))", tmp_path / name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | {"OGR_SKIP": driver})
-    assert done.stderr.splitlines()[-1].endswith(f"; unset OGR_SKIP, which switches {driver} off.")
-    assert list(tmp_path.iterdir()) == []
+def test_variables_that_switch_drivers_off_have_no_effect(tmp_path, name, driver):
+    check = "import sys; from pathlib import Path; from serving.geo.gdal import gdal; "
+    check += "from serving.vectors.vector_file import check_vector_file as check\nwith gdal(): check(Path(sys.argv[1]))"
+    command = [sys.executable, "-c", check, tmp_path / name]
+    skips = {"OGR_SKIP": driver, "GDAL_SKIP": driver}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=os.environ | skips)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
