@@ -121,8 +121,9 @@ def described_bands(descriptions: Iterable[str | None]) -> tuple[int, ...] | Non
 
 
 def names_no_colours(dataset: Any) -> bool:  # noqa: ANN401
-    """Return whether a file of three or more bands names them all, but not as colours, and marks none as a colour."""
-    marked = {kind.name for kind in dataset.colorinterp} & {*_NAMES, *INKS, "palette"}
+    """Return whether a file of three or more bands names them all, but not as colours, and marks no three so."""
+    kinds = {kind.name for kind in dataset.colorinterp}
+    marked = {*_NAMES} <= kinds or kinds & {*INKS, "palette"}
     names = [_shorten(text or "") for text in dataset.descriptions]
     # "Band 1" is no name.
     own = [name for name in names if any(word not in _FILLERS and not word.isdigit() for word in name.split())]

@@ -23,6 +23,8 @@ _OPTIONS = {
     "GDAL_TIFF_INTERNAL_MASK_TO_8BIT": "YES",
     "GDAL_CACHEMAX": CACHE_BYTES,
 }
+_VARIABLES = ("GDAL_", "GTIFF_", "OGR_", "CPL_", "PROJ_", "OPJ_", "CONVERT_YCBCR")
+"""Beginnings of the names of variables that GDAL and PROJ read."""
 _REPLACEMENTS = {
     # GDAL begins with the name of the file, which the caller gives too, or of a function.
     r"^[^:]*\.\w+[:,] ?(?=\S)": "",
@@ -44,15 +46,16 @@ _REPLACEMENTS = {
 def gdal() -> Iterator[None]:
     """Configure GDAL for a block: bounded cache, no network, no sidecar files, its own drivers and data.
 
-    The variables PROJ_DATA, PROJ_LIB and GDAL_DATA have no effect: they often name the data of another installation,
-    such as QGIS or conda, whose version may differ. Nor have those that switch off drivers, or PROJ_NETWORK.
+    Variables of the environment that change how GDAL and PROJ read files have no effect. PROJ_DATA, for instance, often
+    names the data of another installation, such as QGIS or conda, whose version may differ.
     """
     own_gdal, own_proj = _find_data("gdal_data"), _find_data("proj_data")
-    # Set for good: GDAL and PROJ read them once, and GDAL exists twice, for rasters and for vectors. Parts of GDAL ask
-    # PROJ on their own, which prints a line if it finds no data.
-    os.environ.update({"PROJ_NETWORK": "OFF"} | ({"PROJ_DATA": own_proj} if own_proj else {}))
-    for name in ("GDAL_SKIP", "OGR_SKIP"):
-        os.environ.pop(name, None)
+    # For good: some are read once only, and GDAL exists twice, for rasters and for vectors. Parts of GDAL ask PROJ on
+    # their own, which prints a line if it finds no data.
+    own = {"PROJ_NETWORK": "OFF"} | ({"PROJ_DATA": own_proj} if own_proj else {})
+    for name in [name for name in os.environ if name.startswith(_VARIABLES) and name not in own]:
+        del os.environ[name]
+    os.environ.update(own)
     import rasterio
     from rasterio.env import set_proj_data_search_path, setenv
 

@@ -95,6 +95,11 @@ def locate_by_sidecars(scene: Path, grid: Grid) -> str:
     return f"Files next to it are not read: {files}; {advice}"
 
 
+def misplacing_files(map_file: Path, grid: Grid) -> list[str]:
+    """Return the names of files next to a map that give it a location in other programs, which its grid lacks."""
+    return [found.path.name for found in _locations(map_file, Held(grid, True, None, (), ()))]
+
+
 def _describe(scene: Path, grid: Grid, found: list[Sidecar]) -> tuple[str, str]:
     """Return the names of sidecar files with what they hold, and what to do with them."""
     files = " and ".join(f"{sidecar.path.name} ({sidecar.content})" for sidecar in found)

@@ -29,6 +29,7 @@ from serving.geo.gdal import check_path, gdal
 from serving.geo.grid import Grid
 from serving.geo.imagery import NOTHING_VALID, Imagery, open_imagery
 from serving.geo.raster import open_raster
+from serving.geo.sidecars import misplacing_files
 from serving.inference.seams import Seams
 from serving.inference.strip_folder import StripNote, open_strip_folder, read_finished, strip_name
 from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
@@ -133,6 +134,10 @@ def draw_scene(
             notes = [*resumed, *drawn]
             written = _write_map(imagery, grid, folder, notes, target, model=model, progress=progress)
         warnings = _warn(imagery, grid, written, short_name(source), notes)
+        if files := " and ".join(misplacing_files(target, written)):
+            warnings += (
+                f"{target.name} lies next to {files}, whose location other programs take for that of the map.",
+            )
     return SceneReport(
         source=source.name,
         map=out.name,
@@ -180,7 +185,9 @@ def _check_paths(source: Path, out: Path) -> Path:
     for path in (source, out):
         check_path(path)
     if out.suffix.lower() not in SUFFIXES:
-        raise DataError(f"The map of a scene is a GeoTIFF; {out.name} must end in {' or '.join(SUFFIXES)}.")
+        raise DataError(
+            f"The map of a scene is a GeoTIFF; {out.name} has no name that ends in {' or '.join(SUFFIXES)}."
+        )
     if out.is_dir():
         raise DataError(f"{out} is a folder; name a file for the map.")
     if out.exists() and source.exists() and out.samefile(source):

@@ -51,7 +51,7 @@ def check_map_files(map_file: Path) -> None:
 def remove_map_files(map_file: Path) -> None:
     """Remove the manifest, the item and the sidecar files of a scene's map that a photo's map has replaced."""
     for file in (manifest_file(map_file), item_file(map_file)):
-        if file.is_file() and _described_map(file) == map_file.name:
+        if os.path.isfile(file) and _described_map(file) == map_file.name:
             file.unlink()
     for file in _sidecars(map_file):
         if os.path.isfile(file):

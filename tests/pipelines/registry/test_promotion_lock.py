@@ -137,8 +137,7 @@ def race(config, mlflow_folder, rounds):
 def check_races(config, mlflow_folder, rounds):
     """Check that in every round exactly one promotion wins, and that the aliases are the winner's."""
     name = config.tracking.model_name
-    run = runs.make_run(config)
-    versions = [register(run).version for _ in range(2 * rounds)]
+    versions = [register(runs.make_run(config)).version for _ in range(2 * rounds)]
     champion = None
     for lines in race(config, mlflow_folder, list(zip(versions[::2], versions[1::2], strict=True))):
         (winner,) = [int(line.split()[1]) for line in lines if line.startswith("won ")]

@@ -145,7 +145,10 @@ def test_a_folder_that_cannot_be_written_is_reported(scene, tmp_path):
 
 
 def test_names_of_other_formats_folders_and_the_scene_itself_are_refused(scene, tmp_path):
-    assert refusal(scene, tmp_path / "map.png") == "The map of a scene is a GeoTIFF; map.png must end in .tif or .tiff."
+    assert (
+        refusal(scene, tmp_path / "map.png")
+        == "The map of a scene is a GeoTIFF; map.png has no name that ends in .tif or .tiff."
+    )
     (tmp_path / "folder.tif").mkdir()
     assert refusal(scene, tmp_path / "folder.tif").endswith("folder.tif is a folder; name a file for the map.")
     assert "The map would overwrite its photo" in refusal(scene, scene)

@@ -94,6 +94,14 @@ def test_a_scene_without_a_georeference_is_drawn_with_a_warning(run_score, make_
     assert json.loads((tmp_path / "map.stac.json").read_text())["geometry"] is None
 
 
+def test_a_world_file_next_to_a_map_without_location_is_named(run_score, make_bundle, street_map, tmp_path):
+    write_survey(tmp_path / "plain.tif", 255 - street_map, crs=None, transform=None)
+    (tmp_path / "map.tfw").write_text("1\n0\n0\n-1\n700000\n5000000\n")
+    done = run_score("plain.tif", "-o", "map.tif", "--model", make_bundle(palette=PALETTE))
+    warning = "Warning: map.tif lies next to map.tfw, whose location other programs take for that of the map.\n"
+    assert done.returncode == 0 and warning in done.stderr
+
+
 def test_mistakes_are_found_before_anything_is_drawn(run_score, scene, make_bundle, tmp_path):
     bundle = make_bundle()
     words = ("scene.tif", "-o", "map.tif", "--model", bundle)
