@@ -133,11 +133,7 @@ def draw_scene(
             drawn = _draw_missing(draw, imagery, folder, target, resumed, side=side, overlap=overlap, progress=progress)
             notes = [*resumed, *drawn]
             written = _write_map(imagery, grid, folder, notes, target, model=model, progress=progress)
-        warnings = _warn(imagery, grid, written, short_name(source), notes)
-        if files := " and ".join(misplacing_files(target, written)):
-            warnings += (
-                f"{target.name} lies next to {files}, whose location other programs take for that of the map.",
-            )
+        warnings = (*_warn(imagery, grid, written, short_name(source), notes), *_misplaced(target, written))
     return SceneReport(
         source=source.name,
         map=out.name,
@@ -151,6 +147,12 @@ def draw_scene(
         **_describe(imagery),
         **_count(notes),
     )
+
+
+def _misplaced(out: Path, written: Grid) -> Iterator[str]:
+    """Yield a warning if a map has no location and lies next to files that have one."""
+    if files := " and ".join(misplacing_files(out, written)):
+        yield f"{out.name} lies next to {files}, whose location other programs take for that of the map."
 
 
 def _warn(imagery: Imagery, planned: Grid, written: Grid, name: str, notes: list[StripNote]) -> tuple[str, ...]:
