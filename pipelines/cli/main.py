@@ -75,6 +75,14 @@ def _change_folder(folder: str) -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")]))
 
 
+def _ignore_warning_options() -> None:
+    """Restore Python's own filters: PYTHONWARNINGS=error would end MLflow and Ray at their first deprecation warning."""
+    if os.environ.pop("PYTHONWARNINGS", ""):
+        warnings.resetwarnings()
+        for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+            warnings.simplefilter("ignore", category)
+
+
 def main() -> None:
     """Run the command line; `errors.output` has the exit codes."""
     # Hide TensorFlow's notes on instruction sets and missing GPUs.
@@ -83,6 +91,7 @@ def main() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # MLflow warns that a user has no name, which is usual in containers.
     logging.getLogger("mlflow.tracking.context.registry").setLevel(logging.ERROR)
+    _ignore_warning_options()
     # Pillow warns of odd metadata in photos that it can read; photos that it can't read raise errors.
     warnings.filterwarnings("ignore", module="PIL")
     with output.reported():

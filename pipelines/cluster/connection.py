@@ -6,6 +6,7 @@ import os
 import platform
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import ray
@@ -60,7 +61,12 @@ def find_head() -> str | None:
 
 
 def use_token() -> None:
-    """Send the user's token to clusters, if there is one and RAY_AUTH_MODE does not forbid it."""
+    """Send the user's token to clusters, if there is one and RAY_AUTH_MODE does not forbid it.
+
+    Raises:
+        ClusterError: RAY_AUTH_TOKEN_PATH names a file that can't be read, or an empty one.
+    """
+    _check_token_file()
     logging.getLogger(token_setup.__name__).setLevel(logging.ERROR)
     token_setup.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
@@ -99,7 +105,11 @@ def own_token() -> Iterator[None]:
     """Protect a cluster that is started in the block with a token of its own, unless the user has one.
 
     Otherwise Ray would write a token to ~/.ray/auth_token, which it then also requires of clusters started later.
+
+    Raises:
+        ClusterError: RAY_AUTH_TOKEN_PATH names a file that can't be read, or an empty one.
     """
+    _check_token_file()
     loader = AuthenticationTokenLoader.instance()
     loader.reset_cache()
     if loader.has_token(ignore_auth_mode=True):
@@ -111,6 +121,21 @@ def own_token() -> Iterator[None]:
             yield
         finally:
             loader.reset_cache()
+
+
+def _check_token_file() -> None:
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "")
+    if not path or os.environ.get("RAY_AUTH_TOKEN"):
+        return
+    try:
+        reason = "" if Path(path).read_bytes().strip() else "it is empty"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise ClusterError(
+            f"RAY_AUTH_TOKEN_PATH is {path}, which can't be used ({reason}); name a file that holds the cluster's "
+            "token, or unset it."
+        )
 
 
 def _check_head(address: str, shown: str) -> None:

@@ -122,10 +122,7 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
     for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        answer = client._do_request("GET", "/api/v0/cluster_metadata")
-        answer.raise_for_status()
-        there = answer.json()["data"]
-        connection.check_versions(address, ray_version=there["rayVersion"], python_version=there["pythonVersion"])
+        _check_versions(client, address)
         settings = environment.serialise(environment.capture(os.environ), revision=provenance.git_revision())
         variables = {
             "RAY_JOB_STOP_WAIT_TIME_S": STOP_SECONDS,
@@ -144,6 +141,25 @@ def submit(address: str, words: Sequence[str], *, config_file: str = "") -> Job:
     except CLIENT_ERRORS as error:
         raise ClusterError(f"The cluster at {hide_passwords(address)} rejected the job: {one_line(error)}.") from error
     return Job(address, job_id)
+
+
+def _check_versions(client: JobSubmissionClient, address: str) -> None:
+    answer = client._do_request("GET", "/api/v0/cluster_metadata")
+    answer.raise_for_status()
+    try:
+        cluster = answer.json()["data"]
+        ray_version, python_version = cluster["rayVersion"], cluster["pythonVersion"]
+    except (KeyError, TypeError) as error:
+        raise _foreign(address) from error
+    connection.check_versions(address, ray_version=ray_version, python_version=python_version)
+
+
+def _foreign(address: str) -> ClusterError:
+    """Return the error for a server that answers in another form than Ray's dashboard does."""
+    return ClusterError(
+        f"{hide_passwords(address)} answers, but not as a Ray dashboard does; set --address to the cluster's "
+        "dashboard, by default http://HEAD:8265."
+    )
 
 
 def _package(config_file: str) -> bytes:
@@ -233,6 +249,8 @@ def _client(address: str) -> JobSubmissionClient:
             return JobSubmissionClient(address)
     except AuthenticationError as error:
         raise connection.token_error(address) from error
+    except (KeyError, TypeError) as error:
+        raise _foreign(address) from error
     except CLIENT_ERRORS as error:
         raise ClusterError(
             f"No Ray dashboard answers at {hide_passwords(address)}; set --address to the cluster's dashboard, by "

@@ -24,8 +24,6 @@ OBJECT_STORE_BYTES = 256 << 20
 """Size of the local object store: it carries little but the sheets, since batches are made in the workers."""
 NO_PREEMPTION = HeldVariables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"})
 """Setting that keeps Ray Train from polling for preemptions, which are not announced on a single machine."""
-OWN_WARNINGS = HeldVariables({"PYTHONWARNINGS": None})
-"""Setting of the user for this program; Ray's own processes would end at their first warning if it is `error`."""
 NOTICE_SECONDS = 20.0
 """Seconds that workers wait for resources before the user is notified."""
 POLL_SECONDS = 2.0
@@ -78,7 +76,6 @@ def joined() -> Iterator[None]:
             if "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER" not in os.environ:
                 # Ray Train reads it when a training run begins, so it must not outlast this cluster.
                 stack.enter_context(NO_PREEMPTION.held())
-            stack.enter_context(OWN_WARNINGS.held())
             stack.enter_context(connection.own_token())
             try:
                 with signals.kept_handlers():

@@ -1,21 +1,25 @@
 """`sat2map submit`: arguments that it refuses, the code it sends, and a real job on a Ray cluster of one node."""
 
 import asyncio
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import warnings
+from http.server import BaseHTTPRequestHandler
 
 import numpy as np
 import pytest
+import ray
 from PIL import Image
 
 from model.errors import ClusterError
 from pipelines.cli.main import main
-from pipelines.cluster import job_log, jobs
+from pipelines.cluster import job_log, jobs, resources
 from pipelines.cluster.resources import share
+from tests.fixtures.http_servers import serve
 from tests.fixtures.project import PROJECT
 from tests.fixtures.ray_nodes import Cluster, wait_until
 
@@ -126,6 +130,48 @@ def test_unknown_option_of_the_verb_is_refused_before_anything_is_sent(refused):
 def test_address_that_is_not_a_dashboard_is_refused(refused, address):
     errors = refused("submit", "--address", address, "--", "train", "--set", "workspace=/tmp")
     assert "is not the address of a Ray dashboard" in errors
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"/api/version": {"version": "4"}},
+        {"/api/version": ["4"]},
+        {"/api/version": {"version": "4", "ray_version": ray.__version__, "ray_commit": "1"}},
+    ],
+    ids=["without a version", "a list", "without a cluster"],
+)
+def test_server_that_answers_unlike_a_dashboard_is_named(refused, answers):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802 # the name that http.server calls
+            content = json.dumps(answers.get(self.path, {})).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    with serve(Other) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        errors = refused("submit", "--address", address, "--", "train", "--set", "workspace=/tmp")
+    assert errors.startswith(f"Error: {address} answers, but not as a Ray dashboard does") and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(("token", "reason"), [(None, "No such file or directory"), (" ", "it is empty")])
+def test_unusable_file_with_a_token_is_named(tmp_path_factory, refused, monkeypatch, token, reason):
+    file = tmp_path_factory.mktemp("head") / "token"
+    if token:
+        file.write_text(token)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    message = f"Error: RAY_AUTH_TOKEN_PATH is {file}, which can't be used ({reason})"
+    with serve(BaseHTTPRequestHandler) as server:
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert message in refused("submit", "--address", address, "--", "train", "--set", "workspace=/tmp")
+    with pytest.raises(ClusterError, match="RAY_AUTH_TOKEN_PATH is"), resources.joined():
+        pass
 
 
 @pytest.mark.parametrize("uri", ["", "sqlite:///mlflow.db", "file:///tmp/mlruns", "./mlruns", "/tmp/mlruns"])
