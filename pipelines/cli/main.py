@@ -76,7 +76,7 @@ def _change_folder(folder: str) -> None:
 
 
 def _ignore_warning_options() -> None:
-    """Restore Python's own filters: PYTHONWARNINGS=error would end MLflow and Ray at their first deprecation warning."""
+    """Restore Python's filters: with PYTHONWARNINGS=error, MLflow and Ray end at their first deprecation warning."""
     if os.environ.pop("PYTHONWARNINGS", ""):
         warnings.resetwarnings()
         for category in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):

@@ -143,7 +143,7 @@ def test_address_that_is_not_a_dashboard_is_refused(refused, address):
 )
 def test_server_that_answers_unlike_a_dashboard_is_named(refused, answers):
     class Other(BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802 # the name that http.server calls
+        def do_GET(self):
             content = json.dumps(answers.get(self.path, {})).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))

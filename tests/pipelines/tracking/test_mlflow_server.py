@@ -7,6 +7,8 @@ import mlflow
 import pytest
 
 from model.errors import ConfigError, TrackingError
+from pipelines.config.held_variables import HeldVariables
+from pipelines.registry import versions
 from pipelines.tracking import mlflow_server
 from tests.fixtures.http_servers import serve
 
@@ -66,6 +68,17 @@ def test_a_folder_is_not_called_a_server(tmp_path, monkeypatch, uri):
         mlflow_server.connect()
     named = uri or f"file://{tmp_path}/mlruns"
     assert str(found.value).startswith(f"MLflow would write to the folder {named}, and MLflow 3")
+
+
+def test_errors_of_the_registry_name_its_own_server(monkeypatch):
+    monkeypatch.setattr(mlflow_server, "SHORT_TIMEOUTS", HeldVariables({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:8")
+    mlflow.set_registry_uri("http://somebody:secret@127.0.0.1:9")
+    try:
+        with pytest.raises(mlflow_server.UnavailableError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
+            versions.find("sat2map", 1)
+    finally:
+        mlflow.set_registry_uri("")
 
 
 def test_variables_that_mlflow_cannot_read_are_named(monkeypatch):

@@ -44,6 +44,13 @@ def test_described_bands_are_chosen(choose, descriptions):
     assert choose(*descriptions) == ((3, 2, 1), [])
 
 
+@pytest.mark.parametrize("colours", [("gray", "undefined", "undefined"), ("red", "undefined", "undefined")])
+def test_names_that_are_no_colours_are_reported_unless_three_bands_are_marked(choose, colours):
+    bands, (warning,) = choose("elevation", "slope", "aspect", colours=colours)
+    assert bands == (1, 2, 3) and "(elevation, slope, aspect) are not named red, green and blue" in warning
+    assert choose("elevation", "slope", "aspect", colours=("red", "green", "blue")) == ((1, 2, 3), [])
+
+
 @pytest.mark.parametrize(
     "descriptions",
     [
