@@ -105,6 +105,7 @@ def test_a_run_is_exported_again(sat2map, run):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`use_.*` is deprecated")  # Ray Train sets these settings itself.
 def test_a_training_is_resumed_from_its_checkpoint(sat2map, run):
     steps = RunFolder(MADE / "workspace/runs" / RUN).record().steps
     record = sat2map("train", "--resume", RUN, "--set", "training.epochs=3")
