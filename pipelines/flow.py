@@ -4,7 +4,7 @@ from model.io.progress import stage
 from model.spec import Frozen
 from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
-from pipelines.data.prepared import locate
+from pipelines.data.prepared import check_source, locate
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.export.export import to_bundle
 from pipelines.metrics.scores import Scores
@@ -26,8 +26,9 @@ class FlowResult(Frozen):
 def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     """Run all steps, from pairs to a registered model; each writes its results to the workspace."""
     config = locate(config)
+    check_source(config)
     mlflow_server.connect()
-    with stage("Preparing pairs"):
+    with stage(f"Preparing pairs of {config.data.source}"):
         pairs = prepare(config)
     epochs = "1 epoch" if config.training.epochs == 1 else f"{config.training.epochs} epochs"
     with stage(f"Training on {len(pairs.train)} pairs for {epochs}"):

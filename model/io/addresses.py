@@ -107,7 +107,8 @@ def parse(text: str) -> Address:
     refuse_password(text)
     if scheme not in _SCHEMES:
         allowed = ", ".join(f"{name}://" for name in _SCHEMES)
-        raise DataError(f"{scheme}:// can't be read; use a local folder, kaggle:// or one of {allowed}.")
+        others = "" if scheme == "kaggle" else "kaggle:// or "
+        raise DataError(f"{scheme}:// can't be read here; use a local folder, {others}one of {allowed}.")
     known = _SCHEMES[scheme]
     if not re.fullmatch(known.authority, authority, re.ASCII):
         raise DataError(f"The {scheme}:// address has the wrong form; write {known.form}.")

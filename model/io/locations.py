@@ -163,7 +163,7 @@ def _list_folder(folder: Path) -> Listing:
     names: list[str] = []
     try:
         if not folder.exists():
-            raise DataError(f"There is no folder {folder}.")
+            raise DataError(f"There is no folder {folder}; check the spelling.")
         if not folder.is_dir():
             raise DataError(f"{folder} is a file, not a folder.")
         with os.scandir(folder) as entries:

@@ -45,7 +45,7 @@ def _print_version(given: bool) -> None:
     if given:
         from model.provenance import software_version
 
-        print(f"sat2map {software_version()}")
+        print(f"sat2map {software_version()}", flush=True)
         raise typer.Exit
 
 

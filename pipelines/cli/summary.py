@@ -74,8 +74,8 @@ def pairs(config: RunConfig, index: PairIndex) -> None:
         out.print(f"  rejected {rejected.name}: {rejected.reason}")
     workspace = Workspace(config.workspace)
     files = {"Index": _relative(workspace.pairs_file), "Rejected": _relative(workspace.rejected_file)}
-    _facts(out, {"Found": index.layout} | files)
-    _next(out, {"train on them": _train(config)})
+    _facts(out, {"Source": config.data.source, "Found": index.layout} | files)
+    _next(out, {"train on them": _train(config, index)})
 
 
 def training(folder: RunFolder) -> None:
@@ -100,7 +100,7 @@ def search(config: RunConfig, found: "TuneResult") -> None:
     out.print(table)
     best = found.trials[0]
     _facts(out, {"Best trial": best.name, "MLflow run": found.run_id})
-    _next(out, {"train with its settings": _train(with_settings(config, best.settings))})
+    _next(out, {"train with its settings": _train(with_settings(config, best.settings), None)})
 
 
 def bundle(folder: RunFolder, exported: "Bundle") -> None:
@@ -119,8 +119,9 @@ def bundle(folder: RunFolder, exported: "Bundle") -> None:
         for name, variant in manifest.variants.items():
             paired = {score: share for score, share in variant.losses.items() if score not in SET_METRICS}
             score, share = max(paired.items(), key=lambda item: item[1], default=("", 0.0))
+            none = "none" if paired else "not measured"
             providers = ", ".join(provider.removesuffix("ExecutionProvider") for provider in variant.providers)
-            loss = f"{share:+.2%} {METRICS[score].title}" if score else "not measured"
+            loss = f"{share:+.2%} {METRICS[score].title}" if share >= 0.00005 else none
             table.add_row(name, providers, f"{variant.ssim:.4f}", loss, ", ".join(variant.float_layers) or "none")
         out.print(table)
     for name, reason in manifest.left_out.items():
@@ -234,8 +235,12 @@ def _next(out: Console, commands: dict[str, str]) -> None:
         out.print(Text.assemble(f"  {purpose:{width}}  ", (command, "cyan")))
 
 
-def _train(config: RunConfig) -> str:
-    """Return the command that trains on the prepared pairs with these settings."""
+def _train(config: RunConfig, index: PairIndex | None) -> str:
+    """Return the command that trains on the prepared pairs with these settings, in batches that they can fill."""
+    training = config.training
+    if index and training.workers <= len(index.train) < training.batch_size:
+        largest = len(index.train) // training.workers * training.workers
+        config = with_settings(config, {"training.batch_size": largest})
     found = prepared.plan(None, next_commands.set_options({"workspace": str(config.workspace)})[1:]).config
     return next_commands.command("train", config=prepared.locate(config), found=found)
 

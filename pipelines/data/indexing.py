@@ -98,7 +98,8 @@ def _check(candidate: Candidate, min_side: int) -> _Checked | Rejected:
     except DataError as error:
         return Rejected(name=candidate.name, reason=str(error))
     if min(photo.size) < min_side:
-        reason = f"a half has {pixel_size(photo)} pixels; at least {min_side}x{min_side} are needed"
+        what = "each half" if len(candidate.files) == 1 else "its photo"
+        reason = f"{what} has {pixel_size(photo)} pixels; network.image_size needs at least {min_side}x{min_side}"
         return Rejected(name=candidate.name, reason=reason)
     digest = halves.sha256(contents)
     pair = Pair(name=candidate.name, files=candidate.files, sha256=digest, size=photo.size)
@@ -144,7 +145,8 @@ def _check_share(good: int, rejected: Sequence[Rejected], source: Location, min_
             f"and maps were recognised. {LAYOUTS} Found:\n{reasons}"
         )
     if not good:
-        raise DataError(f"None of the {total} pairs in {source} can be used. {LAYOUTS} Rejected:\n{reasons}")
+        layouts = "" if source.type() == "file" else f" {LAYOUTS}"
+        raise DataError(f"No pair in {source} can be used.{layouts} Rejected ({total}):\n{reasons}")
     if good / total < min_good:
         raise DataError(
             f"Only {good} of the {total} pairs in {source} can be used; at least {100 * min_good:.4g} % must be good "
@@ -164,7 +166,8 @@ def _divide(kept: Sequence[_Checked], val_fraction: float, source: Location) -> 
     if by_name:
         if len(pairs) < splits.MIN_PAIRS:
             raise DataError(
-                f"{source} has {len(pairs)} usable pairs; at least {splits.MIN_PAIRS} are needed, because "
+                f"{source} has {len(pairs)} usable pair{'' if len(pairs) == 1 else 's'}; at least "
+                f"{splits.MIN_PAIRS} are needed, because "
                 f"{splits.MIN_VAL} are held out. Add pairs."
             )
         held_out = splits.choose_held_out((pair.name for pair in pairs), val_fraction)

@@ -20,12 +20,14 @@ that result are not those in the workspace, they are prepared first.
 """
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
+from model.errors import DataError
 from model.io.addresses import is_address
 from model.io.files import write_text
 from model.io.locations import Location
@@ -69,6 +71,17 @@ def locate(config: RunConfig) -> RunConfig:
     if source == SAMPLE or is_address(source):
         return config
     return loading.with_settings(config, {"data.source": str(Path(source).expanduser().absolute())})
+
+
+def check_source(config: RunConfig) -> None:
+    """Check that a source on this machine exists, for those that create other files first.
+
+    Raises:
+        DataError: It does not.
+    """
+    source = config.data.source
+    if source != SAMPLE and not is_address(source) and not os.path.lexists(Path(source).expanduser()):
+        raise DataError(f"There is no folder {source}; check the spelling.")
 
 
 def record(workspace: Workspace, config: RunConfig, pairs: PairIndex) -> None:
@@ -141,7 +154,7 @@ def _kept(used: RunConfig, config: RunConfig, *, is_file: bool) -> str:
         return ""
     flat = dict(loading.leaves(config.model_dump(mode="json")))
     kept = {key: value for key, value in loading.set_on_top(used).items() if flat[key] == value}
-    return f"; {' '.join(next_commands.set_options(kept)[1:])} stays" if kept else ""
+    return f"; {' '.join(next_commands.set_options(kept)[1:])} stay{'s' if len(kept) == 1 else ''}" if kept else ""
 
 
 def _identify(config: RunConfig) -> dict[str, str]:

@@ -127,8 +127,8 @@ def rollback(config: RunConfig) -> Rollback:
         champion, previous = found.get(CHAMPION), found.get(PREVIOUS)
         if champion is None or previous in (None, champion):
             raise MissingStepError(
-                f"{name} has no previous champion to go back to (the champion is {_version_text(champion)}); "
-                "promote a version instead."
+                f"{name} has no previous champion to go back to ({_champion_text(champion)}); promote a version "
+                "instead."
             )
         lock.check()
         registry.set_alias(name, CHAMPION, previous)
@@ -145,9 +145,8 @@ def _champion(name: str) -> Version | None:
 
 def _refusal(promotion: Promotion) -> str:
     start = f"Version {promotion.version} of {promotion.name} was not promoted; no alias was moved."
-    if not promotion.judgement.not_comparable:
-        return start
-    return f'{start} {promotion.judgement.not_comparable} To replace the champion regardless: --force --reason "..."'
+    reason = f"{promotion.judgement.not_comparable} " if promotion.judgement.not_comparable else ""
+    return f'{start} {reason}To make it the champion regardless: --force --reason "..."'
 
 
 def _check_gates(
@@ -265,6 +264,10 @@ def _tag(gate: Gate) -> str:
 
 def _version_text(number: int | None) -> str:
     return "no version" if number is None else f"version {number}"
+
+
+def _champion_text(number: int | None) -> str:
+    return "there is no champion" if number is None else f"the champion is version {number}"
 
 
 def _now() -> str:

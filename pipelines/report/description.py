@@ -52,12 +52,13 @@ def of_run(run_id: str, config: RunConfig, pairs: PairIndex, scores: Scores | No
 def facts(config: RunConfig, pairs: PairIndex) -> dict[str, str]:
     """Return the data, the task, the network and the training of a run, by their names."""
     training, network = config.training, config.network
+    epochs = f"{training.epochs} epoch{'' if training.epochs == 1 else 's'}"
     return {
         "Data": f"{code(hide_passwords(pairs.source))}, {len(pairs.train)} training pairs and {len(pairs.val)} held "
         f"out, fingerprint {code(pairs.fingerprint[:12])}",
         "Task": f"{config.data.direction.replace('_', ' ')}, {network.image_size} x {network.image_size} pixels",
         "Network": f"{network.depth} levels, {network.width} filters in the first layer, {network.norm} norm",
-        "Training": f"{training.epochs} epochs in batches of {training.batch_size}, learning rate "
+        "Training": f"{epochs} in batches of {training.batch_size}, learning rate "
         f"{training.learning_rate:g}, L1 weight {training.l1_weight:g}, seed {config.seed}, {training.precision}",
     }
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import mlflow
 import mlflow.environment_variables
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import InvalidUrlException, MlflowException
+from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
 from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import ConfigError, TrackingError
@@ -63,9 +64,12 @@ def connect() -> str:
                 "MLFLOW_TRACKING_URI."
             ) from error
         except (MlflowException, SQLAlchemyError, OSError) as error:
+            status = _status(error)
+            answered = status is not None and status < HTTPStatus.INTERNAL_SERVER_ERROR
+            found = f"does not answer as one (status {status})" if answered else "does not answer; start it"
             raise _refusal(error, uri) or TrackingError(
-                f"The MLflow server at {hide_passwords(uri)} does not answer; start it, or set MLFLOW_TRACKING_URI to "
-                f"a running one (unset it for a local SQLite file). The error was: {_message(error)}."
+                f"The MLflow server at {hide_passwords(uri)} {found}, or set MLFLOW_TRACKING_URI to a running one "
+                f"(unset it for a local SQLite file). The error was: {_message(error)}."
             ) from error
     return uri
 
@@ -93,8 +97,13 @@ def check_shared() -> None:
         raise ConfigError(
             f"MLflow would write to {uri}, and a run on a cluster can't be tracked in a local file: other nodes can't "
             "write to it, and in a job's working directory it is lost with the job. Set MLFLOW_TRACKING_URI to an "
-            "MLflow server that the cluster can reach (http:// or https://)."
+            f"MLflow server that the cluster can reach (http:// or https://){_without_cluster()}."
         )
+
+
+def _without_cluster() -> str:
+    address = os.environ.get("RAY_ADDRESS", "")
+    return f", or unset RAY_ADDRESS ({hide_passwords(address)}) to train on this machine" if address else ""
 
 
 @contextmanager
@@ -135,7 +144,12 @@ def _check_variables() -> None:
 def _refusal(error: Exception, uri: str) -> TrackingError | None:
     """Return the error for an address that is a folder, or a server that does not serve the user; None for others."""
     shown = hide_passwords(uri)
-    if urlsplit(uri).scheme in ("", "file") and "file" in str(error):
+    if isinstance(error, UnsupportedModelRegistryStoreURIException | InvalidUrlException):
+        return TrackingError(
+            f"{shown} is no address of MLflow. Set MLFLOW_TRACKING_URI to a server (http://HOST:5000) or to a database "
+            "(sqlite:///mlflow.db), or unset it."
+        )
+    if urlsplit(uri).scheme in ("", "file") and "file" in str(error) and uri != "databricks":
         return TrackingError(
             f"MLflow would write to the folder {shown}, and MLflow {mlflow.__version__} no longer uses folders. Set "
             "MLFLOW_TRACKING_URI to a server (http://HOST:5000) or to a database (sqlite:///mlflow.db)."

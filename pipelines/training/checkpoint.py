@@ -5,40 +5,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
 
 from model.errors import CheckpointError
 from model.io.files import sha256, write_text
 from model.networks.train_step import TrainState
-from model.spec import Frozen, NetworkConfig
+from model.spec import NetworkConfig
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve
+from pipelines.training.checkpoint_manifest import MANIFEST, Manifest, Position, read_manifest
 
 ARRAYS = "state.npz"
-MANIFEST = "checkpoint.json"
-
-
-class Position(Frozen):
-    """Progress of a training run."""
-
-    epoch: int = Field(ge=0)
-    """Finished epochs."""
-    step: int = Field(ge=0)
-    """Finished steps."""
-    seen: int = Field(default=0, ge=0)
-    """Pairs of the running epoch that were trained on; their order follows from the seed and the epoch's number."""
-
-
-class Manifest(Frozen):
-    """Contents of a checkpoint; a checkpoint without a manifest is incomplete."""
-
-    position: Position
-    config: RunConfig
-    code_revision: str
-    scores: dict[str, float]
-    """The generator's scores on held-out pairs, by name."""
-    sha256: dict[str, str]
-    """sha256 of every other file, by name."""
 
 
 def arrays(state: TrainState) -> dict[str, NDArray[Any]]:
@@ -88,20 +64,6 @@ def verify(folder: Path) -> Manifest:
         if sha256(path) != expected:
             raise CheckpointError(f"the sha256 of {name} does not match")
     return manifest
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a checkpoint, without checking the other files.
-
-    Raises:
-        CheckpointError: It is missing or can't be read.
-    """
-    try:
-        return Manifest.model_validate_json((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"it is incomplete ({MANIFEST} is missing)") from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{MANIFEST} can't be read") from error
 
 
 def restore(folder: Path, state: TrainState, *, network: NetworkConfig) -> tuple[Position, LossCurve]:

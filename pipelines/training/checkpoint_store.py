@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from model.errors import CheckpointError
 from pipelines.config.schema import BEST_IS_LOWEST, ValidationScore
-from pipelines.training.checkpoint import Manifest, read_manifest, verify
+from pipelines.training.checkpoint import verify
+from pipelines.training.checkpoint_manifest import Manifest, read_manifest
 from pipelines.training.leftovers import PARTIAL
 
 

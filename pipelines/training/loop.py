@@ -20,7 +20,7 @@ from pipelines.data.pairs import PairIndex
 from pipelines.metrics import image_metrics
 from pipelines.tracking.loss_curve import LossCurve, StepLosses
 from pipelines.training import checkpoint
-from pipelines.training.checkpoint import Position
+from pipelines.training.checkpoint_manifest import Position
 from pipelines.training.checkpoint_store import CheckpointStore
 from pipelines.training.messages import Channel, Drawing, TrainingUpdate
 from pipelines.workspace import RunFolder

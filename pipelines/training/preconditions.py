@@ -33,6 +33,20 @@ def check_steps(config: RunConfig, pairs: PairIndex) -> None:
         )
 
 
+def check_folders(pairs: PairIndex) -> None:
+    """Check that the folders of the prepared pairs on this machine still exist, before anything is started.
+
+    Raises:
+        DataError: One does not.
+    """
+    files = (file for pair in pairs.train + pairs.val for file in pair.files)
+    for folder in sorted({file.path.parent for file in files if not file.is_remote}):
+        if not folder.is_dir():
+            raise DataError(
+                f"The folder {folder} of the prepared pairs does not exist here; prepare pairs that do (data.source)."
+            )
+
+
 def check_candidates(config: RunConfig) -> None:
     """Check that every candidate of a search makes a valid network.
 

@@ -1,5 +1,6 @@
 """The driver of a training run: it runs Ray Train's workers, and follows them with MLflow and a progress bar."""
 
+import contextlib
 import os
 import shutil
 import threading
@@ -14,7 +15,7 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
-from model.errors import ConfigError, Stopped, TrackingError, TrainingError
+from model.errors import CheckpointError, ConfigError, Stopped, TrackingError, TrainingError
 from model.io.files import check_writable, sha256, write_text
 from model.io.progress import quiet_stderr
 from pipelines.cluster import environment, signals
@@ -27,11 +28,12 @@ from pipelines.report import description
 from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_runs, mlflow_server, run_page
 from pipelines.training.channel import ActorChannel
+from pipelines.training.checkpoint_manifest import read_manifest
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import last_steps
 from pipelines.training.monitor import TrainingMonitor
-from pipelines.training.preconditions import check_steps
+from pipelines.training.preconditions import check_folders, check_steps
 from pipelines.workspace import RunFolder, Workspace
 
 
@@ -46,6 +48,7 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
         Stopped: The user stopped the training.
     """
     check_steps(config, pairs)
+    check_folders(pairs)
     workspace = Workspace(config.workspace)
     workspace.check_writable()
     mlflow_server.connect()
@@ -113,17 +116,32 @@ def start_worker(
 def _check_unfinished(folder: RunFolder, config: RunConfig) -> None:
     if folder.is_search():
         raise ConfigError(
-            f"Run {folder.run_id} is a search; resume it with: {folder.command('tune --resume', folder.run_id)}"
+            f"Run {folder.run_id} is a search; continue it or see its trials with: "
+            f"{folder.command('tune --resume', folder.run_id)}"
+        )
+    asked, begun = config.training, _begun_epochs(folder)
+    if asked.epochs < begun:
+        raise ConfigError(
+            f"Run {folder.run_id} has trained in {begun} epochs already, more than training.epochs={asked.epochs}; set "
+            f"it to at least {begun}."
         )
     if not folder.record_file.is_file():
         return
-    finished, asked = folder.record().config.training, config.training
+    finished = folder.record().config.training
     if asked.epochs <= finished.epochs and asked.result == finished.result:
         more = folder.command("train --resume", folder.run_id, "--set", f"training.epochs={2 * finished.epochs}")
         raise ConfigError(
             f"Run {folder.run_id} has finished its {finished.epochs} epochs; to train it further, raise "
             f"training.epochs, for instance with: {more}"
         )
+
+
+def _begun_epochs(folder: RunFolder) -> int:
+    """Return the number of epochs that the newest readable checkpoint of a run has begun; 0 if there is none."""
+    for checkpoint in sorted(folder.checkpoints.glob("step-????????"), reverse=True):
+        with contextlib.suppress(CheckpointError):
+            return read_manifest(checkpoint).position.begun
+    return 0
 
 
 def _monitor(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> TrainingMonitor:

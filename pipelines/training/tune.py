@@ -20,7 +20,7 @@ from pipelines.data.pairs import PairIndex
 from pipelines.tracking import mlflow_runs, mlflow_server
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import WorkerJob
-from pipelines.training.preconditions import check_candidates, check_steps
+from pipelines.training.preconditions import check_candidates, check_folders, check_steps
 from pipelines.training.trial import EPOCHS, NAME, Setting, run_trial
 from pipelines.workspace import RunFolder, Workspace
 
@@ -58,6 +58,7 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
         Stopped: The user stopped the search.
     """
     check_steps(config, pairs)
+    check_folders(pairs)
     check_candidates(config)
     workspace = Workspace(config.workspace)
     workspace.check_writable()

@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.config.loading import load
 from pipelines.run_record import RunRecord
-from pipelines.training.checkpoint import ARRAYS, read_manifest
+from pipelines.training.checkpoint import ARRAYS
+from pipelines.training.checkpoint_manifest import MANIFEST, Manifest, Position, read_manifest
 from pipelines.workspace import RunFolder, Workspace
 from tests.fixtures.trainings import logged_steps, newest_run
 
@@ -116,6 +117,23 @@ def test_resuming_a_finished_run_is_refused_unless_there_is_something_to_do(prep
     for changes in ([], ["--set", "training.epochs=3"]):
         done = run_prepared("train", "--resume", "1f0c", *changes)
         assert (done.returncode, done.stderr) == (2, message)
+
+
+def test_resuming_for_fewer_epochs_than_were_trained_is_refused_and_changes_nothing(prepared, run_prepared):
+    run = RunFolder(prepared.folder / "workspace/runs/2b3c")
+    (run.checkpoints / "step-00000023").mkdir(parents=True)
+    run.pairs_file.write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
+    config = load(None, ["training.epochs=300", prepared.settings])
+    run.config_file.write_text(config.model_dump_json())
+    position = Position(epoch=11, step=23, seen=4)
+    manifest = Manifest(position=position, config=config, code_revision="", scores={}, sha256={})
+    (run.checkpoints / "step-00000023" / MANIFEST).write_text(manifest.model_dump_json())
+    done = run_prepared("train", "--resume", "2b3c", "--set", "training.epochs=3")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "Error: Run 2b3c has trained in 12 epochs already, more than training.epochs=3; set it to at least 12.\n"
+    )
+    assert run.config() == config
 
 
 def test_a_full_disk_is_found_before_mlflow_knows_that_a_finished_run_is_resumed(prepared):

@@ -180,12 +180,18 @@ def _refuse_two_layouts(parts: Sequence[Part], train: Split, folder: Location) -
         names: dict[Side, set[tuple[str, ...]]] = {}
         for role in roles:
             names.setdefault(role.side, set()).add(role.names)
-        several = next((found for found in names.values() if len(found) > 1), set())
-        if not several and "" in names and len(names) > 1:
-            several = {min(found) for found in names.values()}
-        if several:
-            first, second, *_ = (_show(name) for name in sorted(several))
-            raise DataError(f"{folder} has both {first} and {second}; keep only one of the two.")
+        several = any(len(found) > 1 for found in names.values())
+        if several or ("" in names and len(names) > 1):
+            kinds = {"photo": "photos in", "map": "maps in", "": "side-by-side images in"}
+            found = [
+                f"{kind} {' and '.join(map(_show, sorted(names[side])))}"
+                for side, kind in kinds.items()
+                if side in names
+            ]
+            raise DataError(
+                f"{folder} has {', '.join(found)}; keep one layout and move the other images elsewhere, or list the "
+                "pairs in a CSV file."
+            )
 
 
 def _candidate(pair: Joined, names: Mapping[tuple[Split, Side], tuple[str, ...]], *, split: bool) -> Candidate:

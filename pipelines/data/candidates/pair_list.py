@@ -105,6 +105,8 @@ def _read_rows(source: Location) -> list[_Row]:
     try:
         read = _read_parquet if source.name_path.suffix.lower() == ".parquet" else _read_csv
         header, cells = read(content)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source} is not in UTF-8 (byte {error.start}); save it as CSV in UTF-8.") from error
     except (ValueError, csv.Error) as error:
         raise DataError(f"{source} can't be read as a list of pairs ({' '.join(str(error).split())}).") from error
     if not cells:

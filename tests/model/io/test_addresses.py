@@ -60,7 +60,7 @@ def parse_error(text):
 
 def test_an_unknown_scheme_is_rejected_with_the_allowed_ones():
     assert parse_error("ftp://host/pairs") == (
-        "ftp:// can't be read; use a local folder, kaggle:// or one of s3://, gs://, hdfs://, abfs://, abfss://, "
+        "ftp:// can't be read here; use a local folder, kaggle:// or one of s3://, gs://, hdfs://, abfs://, abfss://, "
         "file://."
     )
 

@@ -113,7 +113,9 @@ def test_a_failing_server_stops_the_check_and_no_file_is_rejected(failing):
 
 
 def test_a_file_with_denied_access_is_rejected(failing):
-    with pytest.raises(DataError, match=r"None of the 3 pairs[^^]*x: can't be opened \(access denied\)"):
+    with pytest.raises(
+        DataError, match=r"No pair in s3://[^^]*Rejected \(3\):[^^]*x: can't be opened \(access denied\)"
+    ):
         index(failing(status=403))
 
 

@@ -241,18 +241,24 @@ def test_a_folder_without_images_names_its_lists_and_its_other_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("forms", "first", "second"),
+    ("forms", "found"),
     [
-        (("train/{}.png", "trainA/{}.png", "trainB/{}.png"), "train/", "trainA/"),
-        (("A/{}.png", "B/{}.png", "photos/{}.png", "maps/{}.png"), "A/", "photos/"),
-        (("images/{}.png", "masks/{}.png", "labels/{}.png"), "labels/", "masks/"),
-        (("trainA/{}.png", "trainB/{}.png", "A/{}.png", "B/{}.png"), "A/", "trainA/"),
-        (("train/{}.png", "val/{}.png", "validation/{}.png"), "val/", "validation/"),
-        (("train/{}.png", "training/{}.png"), "train/", "training/"),
+        (
+            ("train/{}.png", "trainA/{}.png", "trainB/{}.png"),
+            "photos in trainA/, maps in trainB/, side-by-side images in train/",
+        ),
+        (("A/{}.png", "B/{}.png", "photos/{}.png", "maps/{}.png"), "photos in A/ and photos/, maps in B/ and maps/"),
+        (("images/{}.png", "masks/{}.png", "labels/{}.png"), "photos in images/, maps in labels/ and masks/"),
+        (
+            ("trainA/{}.png", "trainB/{}.png", "A/{}.png", "B/{}.png"),
+            "photos in A/ and trainA/, maps in B/ and trainB/",
+        ),
+        (("train/{}.png", "val/{}.png", "validation/{}.png"), "side-by-side images in val/ and validation/"),
+        (("train/{}.png", "training/{}.png"), "side-by-side images in train/ and training/"),
     ],
 )
-def test_two_layouts_are_refused_by_name(tmp_path, forms, first, second):
-    with pytest.raises(DataError, match=f" has both {first} and {second}; keep only one of the two.$"):
+def test_two_layouts_are_refused_by_name(tmp_path, forms, found):
+    with pytest.raises(DataError, match=f" has {found}; keep one layout and move the other images elsewhere"):
         index(fill(tmp_path, *forms, count=2))
 
 

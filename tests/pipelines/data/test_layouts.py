@@ -159,7 +159,7 @@ def test_held_out_pairs_that_cannot_be_used_are_an_error(tmp_path):
 
 def test_two_layouts_in_one_folder_are_an_error(tmp_path):
     two_folders(side_by_side(tmp_path), "ab")
-    assert_error(tmp_path, "both train/ and trainA/")
+    assert_error(tmp_path, "photos in trainA/, maps in trainB/, side-by-side images in train/; keep one layout")
 
 
 def test_photos_without_a_folder_of_maps_are_an_error(tmp_path):

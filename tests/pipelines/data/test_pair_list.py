@@ -151,11 +151,22 @@ def test_a_list_without_pairs_is_refused(folder, rows, words):
         index(write(folder, rows))
 
 
-@pytest.mark.parametrize("name", ["pairs.parquet", "pairs.csv"])
-def test_a_broken_list_is_refused(folder, name):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pairs.parquet", r"can't be read as a list of pairs \("),
+        ("pairs.csv", r"is not in UTF-8 \(byte 0\); save it as CSV in UTF-8"),
+    ],
+)
+def test_a_broken_list_is_refused(folder, name, message):
     (folder / name).write_bytes(b"\xff\xfe\x00photo")
-    with pytest.raises(DataError, match=rf"{name} can't be read as a list of pairs \("):
+    with pytest.raises(DataError, match=rf"{name} {message}"):
         index(folder / name)
+
+
+def test_a_list_without_a_usable_row_is_not_called_a_folder(folder):
+    with pytest.raises(DataError, match=r"No pair in .*pairs\.csv can be used\. Rejected \(1\):\n"):
+        index(write(folder, ["photo,map", "nowhere.png,nothing.png"]))
 
 
 def test_a_missing_list_is_named(folder):

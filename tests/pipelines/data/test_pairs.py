@@ -133,7 +133,7 @@ def test_a_long_list_is_cut_after_twenty(tmp_path):
     [
         ((96, SIDE), "has 96x32 pixels; photo and map side by side are twice as wide as high"),
         ((SIDE, 2 * SIDE), "has 32x64 pixels; photo and map side by side are twice as wide as high"),
-        ((SIDE, SIDE // 2), "a half has 16x16 pixels; at least 32x32 are needed"),
+        ((SIDE, SIDE // 2), "each half has 16x16 pixels; network.image_size needs at least 32x32"),
     ],
 )
 def test_shape_and_size_are_checked(tmp_path, size, reason):

@@ -163,7 +163,7 @@ def test_val_fraction_is_a_setting(tmp_path):
 
 def test_a_pair_smaller_than_the_network_is_refused(tmp_path):
     source = fill(tmp_path / "pairs")
-    with pytest.raises(DataError, match="a half has 32x32 pixels; at least 64x64 are needed"):
+    with pytest.raises(DataError, match=r"each half has 32x32 pixels; network\.image_size needs at least 64x64"):
         prepare(settings(tmp_path / "workspace", f"data.source={source} network.image_size=64"))
 
 

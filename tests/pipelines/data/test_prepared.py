@@ -75,7 +75,7 @@ def test_settings_of_painted_scenes_do_not_matter_for_a_folder(here):
 def test_another_source_is_prepared_with_its_own_configuration_and_what_was_set(here):
     reason = f"those in workspace are of {here / 'mine'}"
     kept = f"data.direction=map_to_photo network.image_size={SIDE} network.width=24 network.depth=4"
-    assert planned("data.source=other") == (str(here / "other"), 24, False, f"{reason}; {kept} stays")
+    assert planned("data.source=other") == (str(here / "other"), 24, False, f"{reason}; {kept} stay")
     assert plan(None, ["data.source=sample"]).config.training == load("sample").training
     assert planned("data.source=sample network.width=12")[:3] == ("sample", 12, False)
     assert planned("data.source=other", file="sample") == (str(here / "other"), 16, False, reason)
@@ -176,7 +176,7 @@ def test_a_source_that_does_not_exist_stops_before_anything_is_written(here, run
     assert (done.returncode, done.stdout) == (2, "")
     first, second = done.stderr.splitlines()
     assert first.startswith(f"Preparing pairs of /does/not/exist first: those in workspace are of {here / 'mine'}; ")
-    assert second == "Error: There is no folder /does/not/exist."
+    assert second == "Error: There is no folder /does/not/exist; check the spelling."
     assert PairIndex.load(here / "workspace" / "pairs.json") == before and not (here / "workspace/runs").exists()
 
 

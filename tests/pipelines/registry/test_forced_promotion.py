@@ -39,7 +39,7 @@ def test_a_champion_of_another_kind_is_replaced_only_by_force(patient, champion,
     with pytest.raises(PromotionRefused) as refused:
         promote(patient, other)
     assert f"challenger draws {kind} and champion draws photo_to_map at 32 pixels" in str(refused.value)
-    assert str(refused.value).endswith('To replace the champion regardless: --force --reason "..."')
+    assert str(refused.value).endswith('To make it the champion regardless: --force --reason "..."')
     assert "? SSIM can't be compared with the champion's." in refused.value.lines
     assert aliases(name) == {"champion": champion, "challenger": other}
     forced = promote(patient, other, **SURE)

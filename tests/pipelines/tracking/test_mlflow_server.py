@@ -54,6 +54,20 @@ def test_a_server_that_refuses_the_user_is_not_called_silent(answering, monkeypa
     assert "secret" not in str(found.value)
 
 
+@pytest.mark.parametrize("uri", ["foo://somebody:secret@host", "http:/127.0.0.1:5000"])
+def test_an_address_that_is_none_of_mlflow_is_named(monkeypatch, uri):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError, match=r"is no address of MLflow. Set MLFLOW_TRACKING_URI to a server") as found:
+        mlflow_server.connect()
+    assert "secret" not in str(found.value)
+
+
+def test_a_server_that_answers_otherwise_is_not_called_silent(answering, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://{answering(404)}")
+    with pytest.raises(TrackingError, match=r"does not answer as one \(status 404\), or set MLFLOW_TRACKING_URI"):
+        mlflow_server.connect()
+
+
 @pytest.mark.parametrize("uri", ["nonsense", "127.0.0.1:5000", None])
 def test_a_folder_is_not_called_a_server(tmp_path, monkeypatch, uri):
     monkeypatch.chdir(tmp_path)

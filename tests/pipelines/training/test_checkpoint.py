@@ -11,7 +11,8 @@ from model.networks.train_step import build_state, train_step
 from model.spec import NetworkConfig
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve, StepLosses
-from pipelines.training.checkpoint import ARRAYS, MANIFEST, Position, arrays, restore, save, verify
+from pipelines.training.checkpoint import ARRAYS, arrays, restore, save, verify
+from pipelines.training.checkpoint_manifest import MANIFEST, Position
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=2)
 POSITION = Position(epoch=3, step=70, seen=4)

@@ -11,7 +11,8 @@ import pytest
 
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import LossCurve
-from pipelines.training.checkpoint import ARRAYS, MANIFEST, Position, save
+from pipelines.training.checkpoint import ARRAYS, save
+from pipelines.training.checkpoint_manifest import MANIFEST, Position
 from pipelines.training.checkpoint_store import CheckpointStore
 from tests.fixtures.project import PROJECT
 

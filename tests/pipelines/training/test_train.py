@@ -71,11 +71,13 @@ def test_batch_larger_than_the_training_set_is_refused(run_prepared):
     done = run_prepared("train", "--set", "training.batch_size=12")
     assert done.returncode == 2
     # Nothing is prepared before.
-    assert done.stderr.startswith("Error: 10 training pairs don't fill one batch of 12; lower training.batch_size")
+    training, error = done.stderr.splitlines()
+    assert training.startswith("Training on 10 pairs of ")
+    assert error.startswith("Error: 10 training pairs don't fill one batch of 12; lower training.batch_size")
 
 
 def test_more_steps_than_can_be_counted_are_refused(run_prepared):
     done = run_prepared("train", "--set", "training.epochs=1000000000000")
     assert done.returncode == 2
     found = "Error: 1000000000000 epochs of 10 training pairs are 2000000000000 steps"
-    assert done.stderr == f"{found}, and a training has at most 99999999; lower training.epochs.\n"
+    assert done.stderr.endswith(f"{found}, and a training has at most 99999999; lower training.epochs.\n")

@@ -102,7 +102,7 @@ def test_only_a_search_is_resumed_as_one(prepared, run_prepared):
     (runs / "tune/trials").mkdir()
     for verb, name, message in (
         ("tune", "train", "Run train is a training, not a search; resume it with: sat2map train --resume train\n"),
-        ("train", "tune", "Run tune is a search; resume it with: sat2map tune --resume tune\n"),
+        ("train", "tune", "Run tune is a search; continue it or see its trials with: sat2map tune --resume tune\n"),
         ("tune", "tune", "The search tune stopped before its first trial; run `tune` again.\n"),
     ):
         done = run_prepared(verb, "--resume", name)
