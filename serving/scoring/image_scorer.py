@@ -73,8 +73,7 @@ def find_kept(task: Task, row: Row) -> Outcome | None:
     if task.earlier is None:
         return None
     if _has_same_inputs(task.earlier, row) and _is_intact(task, task.earlier):
-        warnings = tuple((task.earlier.warnings or "").split(" | ")) if task.earlier.warnings else ()
-        return Outcome(replace(task.earlier, source=row.source, model=row.model), kept=True, warnings=warnings)
+        return Outcome(replace(task.earlier, source=row.source, model=row.model), kept=True)
     if task.earlier.source != row.source and task.earlier.source_sha256 != row.source_sha256:
         raise DataError(f"{task.output} is the map of {task.earlier.source}; draw into another folder")
     return None

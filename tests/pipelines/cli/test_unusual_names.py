@@ -35,7 +35,7 @@ def test_prepare_shows_names_as_they_are(run_here):
     done = run_here("prepare", "--set", f"workspace='{NAME}' {TINY}")
     assert done.returncode == 0, done.stderr
     assert f"  Index     {NAME}/pairs.json\n" in done.stdout
-    assert f"sat2map train --set 'workspace=\"{NAME}\"'\n" in done.stdout
+    assert f"sat2map train --set 'workspace=\"{NAME}\" training.batch_size=3'\n" in done.stdout
 
 
 def test_register_shows_names_as_they_are(run_here):
