@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from model.errors import Stopped
-from pipelines.cli import score_options, score_output
+from pipelines.cli import score_options, score_output, score_request
 from pipelines.cli.options import AsJson, Config, Run, Settings, load, load_run
 from pipelines.cli.verbs import Result, Verbs
 
@@ -26,6 +26,7 @@ def score(
     model: score_options.Model = "",
     variant: score_options.Variant = "",
     format: score_options.Format = "",
+    style: score_options.Style = "",
     resize: score_options.Resize = False,
     distributed: score_options.Distributed = False,
     actors: score_options.Actors = None,
@@ -41,14 +42,15 @@ def score(
     as_json: AsJson = False,
 ) -> Result:
     """Draw maps; the help text is in `score_options`."""
-    sources, target = score_options.split(photos or [], maps, out)
-    request = score_options.ScoreRequest(
+    sources, target = score_request.split(photos or [], maps, out)
+    request = score_request.ScoreRequest(
         sources=tuple(sources),
         out=target,
         model=model,
         run=run,
         variant=variant or None,
         format=format,
+        style=style,
         resize=resize,
         distributed=distributed,
         actors=actors,
@@ -73,7 +75,7 @@ def score(
     return Result(report, lambda: score_output.print_report(report), as_json, exit_code)
 
 
-def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "SingleSceneReport":
+def _draw_scene(request: score_request.ScoreRequest, config: "RunConfig") -> "SingleSceneReport":
     """Draw a single scene on this machine, and print the warnings."""
     import os
 
@@ -84,8 +86,8 @@ def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "Si
     from serving.scoring.scene_products import score_scene
     from serving.scoring.scene_report import SingleSceneReport
 
-    score_options.check_scene_options(request)
-    settings = score_options.scene_settings(request)
+    score_request.check_scene_options(request)
+    settings = score_request.scene_settings(request)
     model = open_model(request.model, request.run, config)
     source, out = Location.parse(request.sources[0]).absolute().path, request.target.path
     out = follow(out) if os.path.islink(out) else out
@@ -94,11 +96,11 @@ def _draw_scene(request: score_options.ScoreRequest, config: "RunConfig") -> "Si
     return SingleSceneReport.of(manifest, out)
 
 
-def _draw_photos(request: score_options.ScoreRequest, config: "RunConfig") -> "ScoreReport":
+def _draw_photos(request: score_request.ScoreRequest, config: "RunConfig") -> "ScoreReport":
     """Draw photos, and print their errors and warnings."""
     from serving.scoring.scorer import NothingDrawn
 
-    score_options.check_photo_options(request)
+    score_request.check_photo_options(request)
     printer, draw = score_output.OutcomePrinter(), _draw_on_cluster if request.distributed else _draw_here
     try:
         report = draw(request, config, printer.print_outcome)
@@ -109,14 +111,14 @@ def _draw_photos(request: score_options.ScoreRequest, config: "RunConfig") -> "S
     return report
 
 
-def _draw_here(request: score_options.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome") -> "ScoreReport":
+def _draw_here(request: score_request.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome") -> "ScoreReport":
     """Draw photos on this machine."""
     from model.io.progress import Terminal
     from pipelines.registry.resolve import open_model
     from serving.scoring.scene_products import describer
     from serving.scoring.scorer import score as draw
 
-    settings = score_options.score_settings(request)
+    settings = score_request.score_settings(request)
     model = open_model(request.model, request.run, config)
     return draw(
         model,
@@ -124,21 +126,21 @@ def _draw_here(request: score_options.ScoreRequest, config: "RunConfig", on_outc
         request.target,
         settings=settings,
         variant=request.variant,
-        describe=describer(model),
+        describe=describer(model, settings.style),
         progress=Terminal(),
         on_outcome=on_outcome,
     )
 
 
 def _draw_on_cluster(
-    request: score_options.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome"
+    request: score_request.ScoreRequest, config: "RunConfig", on_outcome: "OnOutcome"
 ) -> "ScoreReport":
     """Draw photos with a pool of actors on a Ray cluster."""
     from model.io.progress import Terminal
     from pipelines.cluster.distributed_scoring import score_distributed
     from pipelines.registry.resolve import open_model
 
-    settings = score_options.score_settings(request)
+    settings = score_request.score_settings(request)
     return score_distributed(
         open_model(request.model, request.run, config),
         request.sources,

@@ -119,6 +119,6 @@ def _prepare(job: ScoringJob, threads: int, content: bytes) -> Ready:
         bundle = Bundle(Path(name), job.manifest)
         (bundle.folder / variant_file(job.variant)).write_bytes(content)
         translator = Translator(bundle, variant=job.variant, threads=threads)
-    describe = describer(OpenedModel(bundle, job.origin))
+    describe = describer(OpenedModel(bundle, job.origin), job.settings.style)
     scorers = make_scorers(translator, job.settings, origin=job.origin, describe=describe)
     return Ready(translator, scorers, Journal(job.out))

@@ -44,6 +44,18 @@ def read_note(strip: Path) -> str:
     return str(note)
 
 
+def read_strip(strip: Path) -> Pixels:
+    """Return the rows of a strip, uint8 (h, W, 3 or 4), inside `gdal()`.
+
+    Raises:
+        DataError: The file is truncated or broken.
+    """
+    import numpy as np
+
+    with open_raster(strip) as dataset:
+        return np.ascontiguousarray(np.moveaxis(dataset.read(), 0, -1))
+
+
 def join_strips(
     strips: Sequence[Path],
     target: Path,

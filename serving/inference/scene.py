@@ -30,6 +30,7 @@ from serving.geo.grid import Grid
 from serving.geo.imagery import NOTHING_VALID, Imagery, open_imagery
 from serving.geo.raster import open_raster
 from serving.geo.sidecars import misplacing_files
+from serving.inference.finishing import Finish, finish_strips
 from serving.inference.seams import Seams
 from serving.inference.strip_folder import StripNote, open_strip_folder, read_finished, strip_name
 from serving.inference.tiling import OVERLAP, Strip, draw_tiles, tile_starts
@@ -98,6 +99,7 @@ def draw_scene(
     bands: tuple[int, ...] | None = None,
     stretch: tuple[float, float] | None = None,
     overlap: float = OVERLAP,
+    finish: Finish | None = None,
     check: Callable[[Grid], None] = lambda grid: None,
     progress: Progress = SILENT,
 ) -> SceneReport:
@@ -114,6 +116,7 @@ def draw_scene(
         bands: One or three band numbers, from 1; None for red, green and blue by the rule of `serving.geo.bands`.
         stretch: Two percentiles that become black and white; None for 2 and 98 if the values are not 8 bits.
         overlap: Minimum overlap of neighbouring tiles, as a fraction of `side`.
+        finish: Finishes the drawn pixels of the complete map; None for a plain one.
         check: Receives the grid of the map before the first tile is drawn, and raises if it can't be used.
         progress: Receives the progress of drawing and writing.
 
@@ -124,15 +127,14 @@ def draw_scene(
     began = time.perf_counter()
     target = _check_paths(source, out)
     with gdal(), open_imagery(source, resolution=resolution, bands=bands, stretch=stretch) as imagery:
-        tile_starts(1, side, overlap)  # Raises if `overlap` is out of range, before a folder is created.
+        tile_starts(1, side, overlap)  # Raises if `overlap` is out of range.
         check(grid := imagery.grid.storable())
-        scene = source.stat()
-        key = [scene.st_size, scene.st_mtime_ns, model, side, overlap, resolution, bands, stretch]
+        key: list[object] = [*_identify(source), model, side, overlap, resolution, bands, stretch]
         with open_strip_folder(target, key) as folder:
             resumed = read_finished(folder)
             drawn = _draw_missing(draw, imagery, folder, target, resumed, side=side, overlap=overlap, progress=progress)
             notes = [*resumed, *drawn]
-            written = _write_map(imagery, grid, folder, notes, target, model=model, progress=progress)
+            written = _write_map(imagery, grid, folder, notes, target, model=model, finish=finish, progress=progress)
         warnings = (*_warn(imagery, grid, written, short_name(source), notes), *_misplaced(target, written))
     return SceneReport(
         source=source.name,
@@ -141,12 +143,16 @@ def draw_scene(
         side=side,
         overlap=overlap,
         resumed=sum(note.height for note in resumed),
-        crs=written.crs.to_string() if written.crs else None,
         warnings=warnings,
         milliseconds=round(1000 * (time.perf_counter() - began)),
-        **_describe(imagery),
+        **_describe(imagery, written),
         **_count(notes),
     )
+
+
+def _identify(source: Path) -> tuple[int, int]:
+    scene = source.stat()
+    return scene.st_size, scene.st_mtime_ns
 
 
 def _misplaced(out: Path, written: Grid) -> Iterator[str]:
@@ -170,12 +176,13 @@ def _count(notes: list[StripNote]) -> dict[str, Any]:
     }
 
 
-def _describe(imagery: Imagery) -> dict[str, Any]:
+def _describe(imagery: Imagery, written: Grid) -> dict[str, Any]:
     """Return the fields of the report that follow from how the scene was read."""
     levels = imagery.colours.levels
     return {
         "width": imagery.width,
         "height": imagery.height,
+        "crs": written.crs.to_string() if written.crs else None,
         "ground": imagery.map_pixel and (imagery.map_pixel.across, imagery.map_pixel.down),
         "bands": imagery.colours.bands,
         "levels": None if levels is None else tuple(map(tuple, levels.tolist())),
@@ -241,12 +248,22 @@ def _with_alpha(strip: Strip, imagery: Imagery) -> Pixels:
 
 
 def _write_map(
-    imagery: Imagery, grid: Grid, folder: Path, notes: list[StripNote], out: Path, *, model: str, progress: Progress
+    imagery: Imagery,
+    grid: Grid,
+    folder: Path,
+    notes: list[StripNote],
+    out: Path,
+    *,
+    model: str,
+    finish: Finish | None,
+    progress: Progress,
 ) -> Grid:
     """Write the map from its strips and return the grid that the file has."""
     draft, strips = folder / "map.tif", [folder / strip_name(note.top) for note in notes]
     tags = {"TIFFTAG_SOFTWARE": "sat2map", "MODEL": model} | imagery.taken
     with _write_errors(out, "all rows"), progress.working(f"Writing {out.name}"):
+        if finish:
+            strips = finish_strips(strips, finish)
         join_strips(strips, draft, grid=grid, bands=4 if imagery.masked else 3, tags=tags)
         with open_raster(draft) as dataset:
             written = Grid.read(dataset)

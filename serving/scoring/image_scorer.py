@@ -20,6 +20,7 @@ from serving.geo.photo import RASTERS, read_photo
 from serving.inference.tiling import draw_large
 from serving.scoring.manifest import Row
 from serving.scoring.map_files import remove_map_files
+from serving.scoring.styles import find_finish
 from serving.scoring.tasks import SCENE_ADVICE, Outcome, ScoreSettings, Task
 
 _SIZE_ADVICE = "; with --format tiff, TIFFs of any size are drawn"
@@ -83,8 +84,13 @@ class ImageScorer:
     """Scores photos one by one with one model."""
 
     def __init__(self, translator: Translator, settings: ScoreSettings, *, origin: Origin) -> None:
-        """Take a loaded model and its origin, for the rows."""
+        """Take a loaded model and its origin, for the rows.
+
+        Raises:
+            ConfigError: The model's maps can't have the style.
+        """
         self._draw, self._side, self._settings = translator, translator.bundle.manifest.network.image_size, settings
+        self._finish = find_finish(settings.style, translator.bundle.manifest, origin)
         self._row = shared_row(translator, str(settings), origin)
         # The ground resolution is that of scenes.
         self._raster_reading = settings.scene.model_copy(update={"resolution": None})
@@ -139,6 +145,8 @@ class ImageScorer:
         else:
             drawn, found = draw_large(photo.pixels, self._draw, side=self._side, overlap=self._settings.overlap)
             seams = None if found.ratio is None else round(found.ratio, 4)
+        if self._finish:
+            drawn = self._finish(drawn, None)
         if photo.alpha is not None:
             drawn = np.dstack([np.where(photo.alpha[..., None] > 0, drawn, 0), photo.alpha]).astype(np.uint8)
         row = replace(photo.outcome.row, width=width, height=height, seams=seams)

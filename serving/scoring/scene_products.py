@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.bundle import OpenedModel, RegisteredModel
-from model.errors import ConfigError, DataError
+from model.errors import DataError
 from model.io.files import remove_stale_drafts
 from model.io.images import short_name
 from model.io.locations import Location
@@ -18,6 +18,7 @@ from serving.inference.scene import SceneReading, SceneReport, draw_scene
 from serving.scoring.map_files import check_map_files, item_file, manifest_file
 from serving.scoring.scene_scorer import Describe
 from serving.scoring.stac import ModelFacts, write_item
+from serving.scoring.styles import Style, find_finish, find_palette
 from serving.vectors.vector_file import vector_driver
 from serving.vectors.vector_layer import VectorReport, check_vectors, write_vectors
 
@@ -31,6 +32,7 @@ class SceneSettings(NamedTuple):
     """The file of the polygons, if they are requested."""
     classes: tuple[str, ...] | None = None
     """The classes that become polygons, by default all but ground."""
+    style: Style = "plain"
 
 
 class SceneManifest(Frozen):
@@ -43,6 +45,7 @@ class SceneManifest(Frozen):
     """The model's origin: models:/NAME/VERSION or runs:/ID."""
     model: ModelFacts
     vectors: VectorReport | None
+    style: Style = "plain"
     item: str | None
     """Name of the STAC item's file."""
     warnings: tuple[str, ...]
@@ -75,6 +78,7 @@ def score_scene(
             check_vectors(grid, short_name(source), settings.vector, palette, settings.classes)
 
     manifest = model.bundle.manifest
+    finish = find_finish(settings.style, manifest, model.origin)
     translator = Translator(model.bundle, variant=variant)
     reading = settings.reading.filled(manifest.resolution)
     scene = draw_scene(
@@ -86,15 +90,18 @@ def score_scene(
         resolution=reading.resolution,
         bands=reading.bands,
         stretch=reading.stretch,
+        finish=finish,
         check=check,
         progress=progress,
     )
     remove_stale_drafts(out.parent)
-    described = _describe(model, out, scene, translator.variant)
+    described = _describe(model, out, scene, translator.variant, style=settings.style)
     if not (settings.vector and palette):
         return described
     vectors = write_vectors(out, settings.vector, palette, classes=settings.classes, progress=progress)
-    return _describe(model, out, scene, translator.variant, vectors=vectors, vector=settings.vector)
+    return _describe(
+        model, out, scene, translator.variant, style=settings.style, vectors=vectors, vector=settings.vector
+    )
 
 
 def _check_location(grid: Grid, source: Path) -> None:
@@ -110,9 +117,9 @@ def _check_location(grid: Grid, source: Path) -> None:
         raise DataError(f"{gap.found}, so its location is unknown{advice}")
 
 
-def describer(model: OpenedModel) -> Describe:
+def describer(model: OpenedModel, style: Style = "plain") -> Describe:
     """Return a function that writes a STAC item and a manifest next to the map of a scene."""
-    return lambda out, scene, variant: _describe(model, out, scene, variant).warnings
+    return lambda out, scene, variant: _describe(model, out, scene, variant, style=style).warnings
 
 
 def _describe(
@@ -121,6 +128,7 @@ def _describe(
     scene: SceneReport,
     variant: str,
     *,
+    style: Style,
     vectors: VectorReport | None = None,
     vector: Path | None = None,
 ) -> SceneManifest:
@@ -143,6 +151,7 @@ def _describe(
         scene=scene,
         model=facts,
         vectors=vectors,
+        style=style,
         item=item,
         warnings=tuple(warnings),
     )
@@ -157,14 +166,7 @@ def _find_palette(model: OpenedModel, vector: Path) -> Palette:
         ConfigError: The file's name or the model does not allow polygons.
     """
     vector_driver(vector)
-    palette = model.bundle.manifest.palette
-    if palette is None:
-        reason = model.bundle.manifest.palette_missing or "no palette was found in the training maps."
-        raise ConfigError(
-            f"The maps of {model.origin} have no classes that could become polygons: {reason} Set evaluation.palette "
-            "and export the run again."
-        )
-    return palette
+    return find_palette(model.bundle.manifest, model.origin, "that could become polygons")
 
 
 def _model_facts(model: OpenedModel, sha256: str, variant: str) -> ModelFacts:

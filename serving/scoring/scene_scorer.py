@@ -17,6 +17,7 @@ from serving.inference.scene import SceneReport, draw_scene
 from serving.scoring.image_scorer import find_kept, shared_row
 from serving.scoring.manifest import Row
 from serving.scoring.map_files import check_map_files
+from serving.scoring.styles import find_finish
 from serving.scoring.tasks import Outcome, ScoreSettings, Task
 
 MAX_BYTES = 64 * 2**30
@@ -40,6 +41,7 @@ class SceneScorer:
         """Take a loaded model and its origin, for the rows; `describe` writes the files next to a map."""
         manifest = translator.bundle.manifest
         self._draw, self._side, self._overlap = translator, manifest.network.image_size, settings.overlap
+        self._finish = find_finish(settings.style, manifest, origin)
         self._reading = settings.scene.filled(manifest.resolution)
         self._describe = describe or _return_warnings
         self._row = shared_row(translator, f"{settings} {self._reading}", origin)
@@ -69,6 +71,7 @@ class SceneScorer:
                 bands=self._reading.bands,
                 stretch=self._reading.stretch,
                 overlap=self._overlap,
+                finish=self._finish,
                 check=lambda _: check_map_files(out),
                 progress=progress,
             )

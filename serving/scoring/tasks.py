@@ -20,6 +20,7 @@ from serving.inference.scene import SceneReading
 from serving.inference.tiling import MAX_OVERLAP, OVERLAP
 from serving.scoring.manifest import Row
 from serving.scoring.sources import Photo
+from serving.scoring.styles import Style
 from serving.scoring.targets import file_format, suffix_of
 
 SCENE_SUFFIXES = frozenset({".tif", ".tiff", ".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf"})
@@ -36,12 +37,15 @@ class ScoreSettings(Frozen):
     """Scale each photo first, so that its shorter side is the network's; otherwise the map has the photo's pixels."""
     overlap: float = Field(default=OVERLAP, ge=0, le=MAX_OVERLAP)
     """Share of a tile's side that neighbouring tiles overlap, in photos larger than the network's side."""
+    style: Style = "plain"
+    """Whether maps have the exact colours of their classes (`crisp`)."""
     scene: SceneReading = SceneReading()
     """Settings of how scenes are read; bands and stretch are those of all TIFF and JPEG 2000 files."""
 
     def __str__(self) -> str:
         """Return the settings that all maps depend on, in the form of a manifest's rows."""
-        return f"{self.format}{' resize' if self.resize else ''} overlap={self.overlap:g}"
+        style = "" if self.style == "plain" else f" {self.style}"
+        return f"{self.format}{' resize' if self.resize else ''} overlap={self.overlap:g}{style}"
 
 
 @dataclass(frozen=True, slots=True)
