@@ -66,7 +66,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--precision", choices=["mixed_bfloat16", "float32"], default="mixed_bfloat16")
     parser.add_argument("--compile", action="store_true", help="torch.compile both networks")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
@@ -81,7 +81,7 @@ def main():
     bce = nn.BCEWithLogitsLoss()
 
     def autocast():
-        return torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "bf16")
+        return torch.autocast("cpu", torch.bfloat16, enabled=args.precision == "mixed_bfloat16")
 
     def target(logits, value):
         return torch.full_like(logits, value, dtype=torch.float32)

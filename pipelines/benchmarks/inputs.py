@@ -48,7 +48,7 @@ def export_untrained(config: RunConfig, folder: Path) -> Bundle:
 
         keras_file.use_cpu()
         keras_file.save_untrained(config.network, untrained.generator)
-        generator = keras_file.load_generator(untrained.generator)
+        generator = keras_file.fold_upsampling(keras_file.load_generator(untrained.generator), config.network)
     onnx.save_model(conversion.to_onnx(generator, signature(config.network)), folder / PLAIN_FILE)
     return to_bundle(untrained, config.export)
 

@@ -16,11 +16,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from model.hardware import processor, usable_cores
+from model.hardware import describe_processor, usable_cores
 from model.io.files import check_writable, scratch_folder, write_text
 from model.io.progress import stage
 from pipelines.benchmarks.harness import check_parts, interleaved_medians, reference_speed, run
 from pipelines.benchmarks.results import Overhead, Scaling, StepSpeed, TrainingBench, training_table
+from pipelines.cluster.number_format import choose_here
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve
@@ -59,11 +60,11 @@ def training(
     """Measure the requested parts, and write `bench/training.json` and `.md` into the workspace.
 
     Args:
-        config: Network and precision; its data and workspace are not used.
+        config: Network and precision, `auto` for that of this machine; its data and workspace are not used.
         parts: `step`: the bare step. `inside`: the same inside Ray and MLflow. `scaling`: two workers. None for all.
         batches: Batch sizes of `step`.
         against: Reference commands; each prints one JSON object with `images_per_second` as its last line.
-            `{batch}` stands for the batch size.
+            `{batch}` stands for the batch size, and `{precision}` for the precision.
         rounds: Number of rounds.
         steps: Steps timed in each round.
 
@@ -71,7 +72,7 @@ def training(
         ConfigError: A part does not exist; or a reference command failed or printed something else.
         TrainingError: A training run of this project failed.
     """
-    parts = check_parts(parts, PARTS)
+    parts, config = check_parts(parts, PARTS), choose_here(config)
     check_writable(config.workspace / "bench" / "training.json")
     step: list[StepSpeed] = []
     inside: list[Overhead] = []
@@ -88,7 +89,7 @@ def training(
             with stage("Timing two workers of one thread"):
                 scaling = _scaling(config, timed)
     result = TrainingBench(
-        machine=f"{processor()}, {usable_cores()} cores",
+        machine=describe_processor(),
         versions={package: version(package) for package in ("tensorflow", "keras", "ray", "mlflow")},
         precision=config.training.precision,
         width=config.network.width,
@@ -106,9 +107,13 @@ def training(
 
 def _step(config: RunConfig, batch: int, against: Sequence[str], timed: _Rounds) -> StepSpeed:
     config = with_settings(config, {"training.batch_size": batch})
+
+    def fill(command: str) -> str:
+        return command.replace("{batch}", str(batch)).replace("{precision}", config.training.precision)
+
     # References come first, so that a command that can't run fails at once.
     contenders: list[Callable[[], float]] = [
-        *(partial(reference_speed, command.replace("{batch}", str(batch))) for command in against),
+        *(partial(reference_speed, fill(command)) for command in against),
         lambda: batch / _bare(config, timed),
     ]
     *references, speed = interleaved_medians(contenders, timed.rounds)

@@ -32,8 +32,8 @@ def bench_training(
         list[str] | None,
         typer.Option(
             metavar="COMMAND",
-            help="Reference command that prints JSON with images_per_second; {batch} stands for the batch size; "
-            "repeatable.",
+            help="Reference command that prints JSON with images_per_second; {batch} stands for the batch size, and "
+            "{precision} for float32 or mixed_bfloat16; repeatable.",
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, metavar="N", help="Rounds; every measurement is repeated in each.")] = 3,
@@ -42,8 +42,8 @@ def bench_training(
     settings: Settings = None,
     as_json: AlwaysJson = True,
 ) -> Result:
-    """Time training in bfloat16; print JSON, and write it with a table to WORKSPACE/bench."""
-    run_config = load(config, ["training.precision=mixed_bfloat16", *(settings or [])])
+    """Time training in the precision that this machine trains in; print JSON, and write a table to WORKSPACE/bench."""
+    run_config = load(config, settings)
     from pipelines.benchmarks import training_bench
 
     found = training_bench.training(

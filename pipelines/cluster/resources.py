@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError
 from ray.train import ScalingConfig
 from ray.util import placement_group_table
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from model.errors import ClusterError, ConfigError
 from model.io.addresses import one_line
@@ -27,6 +28,8 @@ NO_PREEMPTION = HeldVariables({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"})
 NOTICE_SECONDS = 20.0
 """Seconds that workers wait for resources before the user is notified."""
 POLL_SECONDS = 2.0
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,14 @@ def _describe_available() -> str:
     kinds = [kind for kind in ("CPU", "GPU") if any(kind in node for node in living)]
     totals = [f"{_count(total(kind), kind)} ({int(free.get(kind, 0))} free)" for kind in kinds]
     return f"the cluster has {_count(len(living), 'node')} with {' and '.join(totals) or 'no CPU'}"
+
+
+def ask_nodes(question: Callable[[], Answer], *, kind: str) -> list[Answer]:
+    """Return the answer of each living node that has any `CPU` or `GPU` to a function without arguments."""
+    task = ray.remote(num_cpus=0)(question)
+    living = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(kind)]  # type: ignore[no-untyped-call]
+    strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in living]
+    return ray.get([task.options(scheduling_strategy=strategy).remote() for strategy in strategies])
 
 
 def nodes() -> list[dict[str, float]]:

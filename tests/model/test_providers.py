@@ -160,24 +160,6 @@ def test_a_plugin_that_can_not_be_imported_is_logged_once(plugin):
     assert warnings == [f"{PLUGIN} is installed but can't be loaded, so OpenVINO is not used: libtbb is missing"]
 
 
-@pytest.mark.parametrize(
-    ("info", "expected"),
-    [
-        ("processor\t: 0\nflags\t\t: fpu avx2 avx512f avx512_vnni\n", True),
-        ("flags\t\t: fpu avx2 avx_vnni\n", True),
-        ("flags\t\t: fpu avx2 avx512f\n\nprocessor\t: 1\nflags\t\t: fpu avx2 avx512f\n", False),
-        ("processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\n", True),
-    ],
-)
-def test_int8_dot_products_are_read_from_the_processors_flags(tmp_path, info, expected):
-    (tmp_path / "cpuinfo").write_text(info)
-    assert has_int8_dot_products(tmp_path / "cpuinfo") is expected
-
-
-def test_int8_dot_products_are_assumed_if_the_system_lists_no_flags(tmp_path):
-    assert has_int8_dot_products(tmp_path / "nowhere")
-
-
 needs_plugin = pytest.mark.skipif(find_spec(PLUGIN) is None, reason=f"{PLUGIN} is not installed")
 
 
