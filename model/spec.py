@@ -12,6 +12,10 @@ OPSET = 18
 Direction = Literal["photo_to_map", "map_to_photo"]
 Dtype = Literal["float32", "uint8"]
 Norm = Literal["batch", "sync_batch", "instance"]
+Upsampling = Literal["transposed", "nearest"]
+Augmentation = Literal["colour", "translation", "cutout"]
+AUGMENTATION_DRAWS = 6
+"""Random numbers that the augmentation of one pair takes."""
 LossName = Literal[
     "generator_loss",
     "generator_adversarial_loss",
@@ -49,6 +53,10 @@ class NetworkConfig(Frozen):
     norm: Norm = "batch"
     """Normalisation over each worker's share of the batch (`batch`), over the whole batch (`sync_batch`), or over each
     image by itself (`instance`, which is the same in training and deployment)."""
+
+    upsampling: Upsampling = "transposed"
+    """How decoder levels double the image: by a transposed convolution of kernel 4, or by repeating each pixel and a
+    convolution of kernel 3 (`nearest`), which leaves no checkerboard (Odena et al. 2016)."""
 
     @model_validator(mode="after")
     def _halves_evenly(self) -> Self:

@@ -46,6 +46,20 @@ def convolve_transposed(small: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     return _convolve_transposed(small, kernel)
 
 
+def double_kernel(kernel: tf.Tensor) -> tf.Tensor:
+    """Return the kernel with which `convolve_transposed` repeats each pixel twice in both directions and convolves.
+
+    Args:
+        kernel: A kernel for the doubled image, (3, 3, C, D), for stride 1 and padding "same".
+
+    Returns:
+        A kernel (4, 4, D, C): that of 3, turned and smeared over the two positions of a repeated pixel.
+    """
+    turned = tf.transpose(kernel[::-1, ::-1], (0, 1, 3, 2))
+    rows = tf.pad(turned, ((0, 1), (0, 0), (0, 0), (0, 0))) + tf.pad(turned, ((1, 0), (0, 0), (0, 0), (0, 0)))
+    return tf.pad(rows, ((0, 0), (0, 1), (0, 0), (0, 0))) + tf.pad(rows, ((0, 0), (1, 0), (0, 0), (0, 0)))
+
+
 def convolve_valid(image: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Convolve an image (N, h + 3, w + 3, C) to (N, h, w, D): stride 1, no padding."""
     n, height, width, channels = image.shape

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model.networks.convolution import double_kernel
 from model.networks.pix2pix import build_generator
 from model.pixels import Tensor
 from model.spec import NetworkConfig
@@ -38,6 +39,22 @@ def load_generator(file: Path) -> keras.Model:
     generator = trained.__class__.from_config(config)
     generator.set_weights(trained.get_weights())
     return generator
+
+
+def fold_upsampling(generator: keras.Model, network: NetworkConfig) -> keras.Model:
+    """Return the generator with transposed convolutions only, which draws the same but for rounding.
+
+    Everything that makes exported transposed convolutions fast then serves the upsampling `nearest` as well.
+    """
+    if network.upsampling == "transposed":
+        return generator
+    folded = build_generator(network.model_copy(update={"upsampling": "transposed"}))
+    for layer in folded.layers:
+        weights = generator.get_layer(layer.name).get_weights()
+        if isinstance(layer, keras.layers.Conv2DTranspose):
+            weights[0] = double_kernel(weights[0]).numpy()
+        layer.set_weights(weights)
+    return folded
 
 
 def drawer(generator: keras.Model, *, as_trained: bool = False) -> Callable[[Tensor], Tensor]:

@@ -1,11 +1,12 @@
 """Two sets of layers with the same weights and outputs: Keras' own, and ones that train faster on CPUs."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-from model.networks.convolution import convolve, convolve_transposed, convolve_valid
+from model.networks.convolution import convolve, convolve_transposed, convolve_valid, double_kernel
 
 
 class FastConv2D(keras.layers.Conv2D):  # type: ignore[misc]
@@ -24,6 +25,20 @@ class FastConv2DTranspose(keras.layers.Conv2DTranspose):  # type: ignore[misc]
         """Return (N, 2h, 2w, filters)."""
         outputs = convolve_transposed(inputs, tf.convert_to_tensor(self.kernel))
         return outputs + tf.convert_to_tensor(self.bias) if self.use_bias else outputs
+
+
+class FastDoubling(keras.layers.Conv2D):  # type: ignore[misc]
+    """Pixels repeated twice in both directions and a convolution of kernel 3, as one transposed convolution."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return (N, 2h, 2w, filters)."""
+        outputs = convolve_transposed(inputs, double_kernel(tf.convert_to_tensor(self.kernel)))
+        return outputs + tf.convert_to_tensor(self.bias) if self.use_bias else outputs
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape of the output."""
+        images, height, width, _ = input_shape
+        return images, height and 2 * height, width and 2 * width, self.filters
 
 
 class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
@@ -66,14 +81,31 @@ def _fused(
     return outputs, mean, variance
 
 
+Operation = Callable[[keras.KerasTensor], keras.KerasTensor]
+
+
+def double(filters: int, *, name: str, **options: Any) -> Operation:  # noqa: ANN401 - arguments of Conv2D
+    """Return Keras' layers that repeat each pixel twice in both directions and convolve with kernel 3."""
+    repeat = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_repeat")
+    convolve_repeated = keras.layers.Conv2D(filters, 3, padding="same", name=name, **options)
+    return lambda inputs: convolve_repeated(repeat(inputs))
+
+
+def double_fast(filters: int, *, name: str, **options: Any) -> Operation:  # noqa: ANN401 - arguments of Conv2D
+    """Return the fast layer that does the same with the same weights."""
+    layer: Operation = FastDoubling(filters, 3, padding="same", name=name, **options)
+    return layer
+
+
 class LayerSet(NamedTuple):
-    """The classes of those layers that a network can be built with in two ways."""
+    """Those layers that a network can be built with in two ways."""
 
     conv2d: type[keras.layers.Conv2D] = keras.layers.Conv2D
     conv2d_transpose: type[keras.layers.Conv2DTranspose] = keras.layers.Conv2DTranspose
     batch_normalization: type[keras.layers.BatchNormalization] = keras.layers.BatchNormalization
     instance_normalization: type[keras.layers.GroupNormalization] = keras.layers.GroupNormalization
+    double: Callable[..., Operation] = double
 
 
 KERAS = LayerSet()
-FAST = LayerSet(FastConv2D, FastConv2DTranspose, FastBatchNormalization, FastInstanceNormalization)
+FAST = LayerSet(FastConv2D, FastConv2DTranspose, FastBatchNormalization, FastInstanceNormalization, double_fast)

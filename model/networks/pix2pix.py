@@ -4,7 +4,7 @@ import keras
 from keras import layers
 
 from model.networks.convolution import KERNEL
-from model.networks.layers import KERAS, LayerSet
+from model.networks.layers import KERAS, LayerSet, Operation
 from model.spec import NetworkConfig
 
 SLOPE = 0.2
@@ -30,15 +30,13 @@ def build_generator(network: NetworkConfig, *, seed: int = 0, layer_set: LayerSe
         skips.append(x)
     for number, (filters, skip) in enumerate(zip(widths[-2::-1], skips[-2::-1], strict=True)):
         name = f"up{network.depth - 1 - number}"
-        x = layer_set.conv2d_transpose(
-            filters, KERNEL, 2, "same", use_bias=False, kernel_initializer=weights.next(), name=name
-        )(x)
+        x = _double(network, layer_set, filters, weights, use_bias=False, name=name)(x)
         x = _norm(network, layer_set, name=f"{name}_norm")(x)
         if number < DROPPED_LEVELS:
             x = layers.Dropout(network.dropout, seed=weights.next_seed(), name=f"{name}_dropout")(x)
         x = layers.ReLU(name=f"{name}_relu")(x)
         x = layers.Concatenate(name=f"{name}_skip")([x, skip])
-    x = layer_set.conv2d_transpose(3, KERNEL, 2, "same", kernel_initializer=weights.next(), name="up0")(x)
+    x = _double(network, layer_set, 3, weights, use_bias=True, name="up0")(x)
     # The output is float32 whatever the precision of the layers.
     drawn = layers.Activation("tanh", dtype="float32", name="output")(x)
     return keras.Model(photo, drawn, name="generator")
@@ -70,6 +68,17 @@ def build_discriminator(network: NetworkConfig, *, seed: int = 0, layer_set: Lay
     x = layers.ZeroPadding2D(1 if network.image_size >= 64 else 2, name="pad_logits")(x)
     logits = layers.Conv2D(1, KERNEL, 1, kernel_initializer=weights.next(), name="patches")(x)
     return keras.Model([photo, street_map], layers.Activation("linear", dtype="float32", name="logits")(logits))
+
+
+def _double(
+    network: NetworkConfig, layer_set: LayerSet, filters: int, weights: "_Initialisers", *, use_bias: bool, name: str
+) -> Operation:
+    """Return the layer of a decoder level that doubles the image."""
+    options = {"use_bias": use_bias, "kernel_initializer": weights.next(), "name": name}
+    if network.upsampling == "nearest":
+        return layer_set.double(filters, **options)
+    layer: Operation = layer_set.conv2d_transpose(filters, KERNEL, 2, "same", **options)
+    return layer
 
 
 def _norm(network: NetworkConfig, layer_set: LayerSet, *, name: str) -> layers.Layer:

@@ -1,8 +1,10 @@
 """The training step of Pix2Pix: its state, and the update by one batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from model.networks import losses
@@ -11,6 +13,12 @@ from model.networks.optimizers import FusedAdam, LinearDecay
 from model.networks.pix2pix import build_discriminator, build_generator
 from model.spec import LOSSES, LossName, NetworkConfig
 
+AVERAGED = "averaged"
+"""The beginning of the names of the averaged generator's variables."""
+AVERAGE_EVERY = 10
+"""Steps between updates of the average, so that they cost next to nothing."""
+
+Change = Callable[[tf.Tensor], tf.Tensor]
 Losses = dict[LossName, tf.Tensor]
 """One scalar for each name in LOSSES."""
 
@@ -23,6 +31,13 @@ class TrainState:
     discriminator: keras.Model
     generator_optimizer: keras.optimizers.Optimizer
     discriminator_optimizer: keras.optimizers.Optimizer
+    averaged: keras.Model | None = None
+    """The generator with the running average of its weights, if there is one."""
+
+    @property
+    def deployed(self) -> keras.Model:
+        """The generator that draws maps: the averaged one if there is one."""
+        return self.generator if self.averaged is None else self.averaged
 
     def variables(self) -> dict[str, keras.Variable]:
         """Return every variable under a name that is the same in any process with the same settings."""
@@ -31,6 +46,7 @@ class TrainState:
             "discriminator": self.discriminator.variables,
             "generator_optimizer": self.generator_optimizer.variables,
             "discriminator_optimizer": self.discriminator_optimizer.variables,
+            AVERAGED: [] if self.averaged is None else self.averaged.variables,
         }
         return {
             f"{part}/{number:03d}/{variable.name}": variable
@@ -39,8 +55,13 @@ class TrainState:
         }
 
 
-def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, beta_1: float, seed: int) -> TrainState:
-    """Build both networks, each with an Adam optimizer; call it inside `strategy.scope()`, before tracing."""
+def build_state(
+    network: NetworkConfig, *, learning_rate: float | LinearDecay, beta_1: float, seed: int, average: bool = False
+) -> TrainState:
+    """Build both networks, each with an Adam optimizer; call it inside `strategy.scope()`, before tracing.
+
+    With `average`, the state also has the generator with the average of its weights (see `update_average`).
+    """
     layer_set = KERAS if tf.config.list_logical_devices("GPU") else FAST
     generator = build_generator(network, seed=seed, layer_set=layer_set)
     discriminator = build_discriminator(network, seed=seed, layer_set=layer_set)
@@ -50,20 +71,41 @@ def build_state(network: NetworkConfig, *, learning_rate: float | LinearDecay, b
         optimizers = [keras.optimizers.LossScaleOptimizer(optimizer) for optimizer in optimizers]
     optimizers[0].build(generator.trainable_variables)
     optimizers[1].build(discriminator.trainable_variables)
-    return TrainState(generator, discriminator, *optimizers)
+    averaged = build_generator(network, seed=seed, layer_set=layer_set) if average else None
+    return TrainState(generator, discriminator, optimizers[0], optimizers[1], averaged)
 
 
 def train_step(
-    state: TrainState, photo: tf.Tensor, street_map: tf.Tensor, *, l1_weight: float, global_batch: tf.Tensor | int
+    state: TrainState,
+    photo: tf.Tensor,
+    street_map: tf.Tensor,
+    *,
+    l1_weight: float,
+    global_batch: tf.Tensor | int,
+    change: Change | None = None,
 ) -> Losses:
     """Train both networks on one batch of pairs, (N, S, S, 3) in [-1, 1]; return this worker's share of each loss.
 
     The generator runs once; the discriminator's output for the drawn map is used in both losses.
+
+    Args:
+        state: The networks and optimizers.
+        photo: The generator's input.
+        street_map: The true maps.
+        l1_weight: Weight of the L1 term relative to the adversarial term.
+        global_batch: Number of pairs of all workers.
+        change: Changes pairs of photo and map, (N, S, S, 6), before the discriminator sees them.
     """
+
+    def discriminate(street_map: tf.Tensor) -> tf.Tensor:
+        if change is None:
+            return state.discriminator([photo, street_map], training=True)
+        changed = change(tf.concat([photo, street_map], axis=-1))
+        return state.discriminator([changed[..., :3], changed[..., 3:]], training=True)
+
     with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
         drawn = state.generator(photo, training=True)
-        on_real = state.discriminator([photo, street_map], training=True)
-        on_drawn = state.discriminator([photo, drawn], training=True)
+        on_real, on_drawn = discriminate(street_map), discriminate(drawn)
         adversarial = losses.adversarial(on_drawn, real=True, global_batch=global_batch)
         l1 = losses.l1(drawn, street_map, global_batch=global_batch)
         generator_loss = adversarial + l1_weight * l1
@@ -87,6 +129,31 @@ def train_step(
 def stack_losses(step_losses: Losses) -> tf.Tensor:
     """Stack the losses of a step in the order of LOSSES, (6,)."""
     return tf.stack([step_losses[name] for name in LOSSES])
+
+
+def update_average(state: TrainState, *, keep: float, step: int) -> None:
+    """Move the averaged generator towards the trained one; call it on all workers, every AVERAGE_EVERY steps.
+
+    Args:
+        state: The state.
+        keep: Share of the average that a single step keeps. At first it is (1 + step) / (10 + step), so that the random
+            weights of the beginning are soon forgotten, as in `tf.train.ExponentialMovingAverage`.
+        step: The number of finished steps.
+    """
+    if state.averaged is not None:
+        kept = min(keep, (1 + step) / (10 + step)) ** AVERAGE_EVERY
+        weights = zip(state.averaged.trainable_variables, state.generator.trainable_variables, strict=True)
+        for average, weight in weights:
+            average.assign(average.value * kept + weight.value * (1 - kept))
+
+
+def prepare_deployed(state: TrainState, strategy: tf.distribute.Strategy) -> None:
+    """Equalise the moving statistics, and give them to the averaged generator too; call it before it draws."""
+    equalise_moving_statistics(state, strategy)
+    if state.averaged is not None:
+        own = zip(state.averaged.non_trainable_variables, state.generator.non_trainable_variables, strict=True)
+        for statistic, value in own:
+            statistic.assign(np.asarray(value.value))
 
 
 def equalise_moving_statistics(state: TrainState, strategy: tf.distribute.Strategy) -> None:

@@ -238,7 +238,7 @@ def _check_together(config: RunConfig) -> None:
             f"Batch size {batch} can't be divided over {workers} workers; "
             f"use a multiple of {workers} (training.batch_size)."
         )
-    if config.training.deterministic and (config.training.gpu or config.training.precision != "float32"):
+    if config.training.deterministic and (config.training.gpu or config.training.precision not in ("auto", "float32")):
         raise ConfigError(
             f"training.deterministic needs CPUs and float32, but training.gpu is {config.training.gpu} and "
             f"training.precision is {config.training.precision}; change these, or set training.deterministic=false."

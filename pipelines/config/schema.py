@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from model.spec import Direction, Dtype, Frozen, NetworkConfig, Norm, Palette
+from model.spec import Augmentation, Direction, Dtype, Frozen, NetworkConfig, Norm, Palette
 from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS
 
 ValidationScore = Literal["val_l1", "val_ssim"]
@@ -67,8 +67,15 @@ class TrainingConfig(Frozen):
     """Mirror half of the pairs, chosen at random, left to right."""
     turn: bool = False
     """Rotate each pair by 0 to 3 quarter turns, to augment small sets: aerial images have no upright direction."""
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Number format of the layers; weights stay float32. float16 (with loss scaling) is for GPUs without bfloat16."""
+    augment_discriminator: tuple[Augmentation, ...] = ()
+    """Random changes of the pairs that the discriminator sees, real and drawn alike, which keep it from learning few
+    pairs by heart (Zhao et al. 2020): colour, translation, cutout."""
+    average: float = Field(default=0, ge=0, lt=1)
+    """Share of the running average of the generator's weights that a step keeps, such as 0.998; then the averaged
+    generator draws, and is the result (Yazici et al. 2019, section 3.1). 0 for the weights of the last step."""
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
+    """Number format of the layers; weights stay float32. `auto` is bfloat16 where all nodes compute it in hardware, and
+    float32 elsewhere and in deterministic runs. float16 (with loss scaling) is for GPUs without bfloat16."""
     workers: int = Field(default=1, ge=1)
     """Number of Ray Train workers."""
     gpu: bool = False

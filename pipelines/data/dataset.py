@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.io.prefetch import run_ahead
 from model.pixels import Pixels, Tensor, to_tensor
-from model.spec import Direction
+from model.spec import AUGMENTATION_DRAWS, Direction
 from pipelines.data.pairs import Pair, read
 
 CACHE_BYTES = 1 << 30
@@ -52,6 +52,8 @@ class Batch(NamedTuple):
 
     source: Tensor
     target: Tensor
+    draws: Tensor
+    """Random numbers for the training step, (n, AUGMENTATION_DRAWS) in [0, 1)."""
     pairs: int
     """Pairs in the step, over all workers."""
 
@@ -96,12 +98,16 @@ class TrainingPairs:
 
     def _batch(self, indices: NDArray[np.int64], *, epoch: int) -> Batch:
         mine = indices[self.shard.rank :: self.shard.workers]
-        crops = to_tensor(np.stack([self._crop(int(index), epoch) for index in mine]))
-        return Batch(crops[:, 0], crops[:, 1], pairs=len(indices))
+        # By pair, so that neither a resumed training nor the number of workers changes them.
+        generators = [np.random.default_rng((self.seed, epoch, int(index))) for index in mine]
+        crops = to_tensor(
+            np.stack([self._crop(int(index), draw) for index, draw in zip(mine, generators, strict=True)])
+        )
+        draws = np.stack([generator.random(AUGMENTATION_DRAWS, np.float32) for generator in generators])
+        return Batch(crops[:, 0], crops[:, 1], draws, pairs=len(indices))
 
-    def _crop(self, index: int, epoch: int) -> Pixels:
+    def _crop(self, index: int, draw: np.random.Generator) -> Pixels:
         pair = self._decoded(index)
-        draw = np.random.default_rng((self.seed, epoch, index))
         top, left = draw.integers(0, pair.shape[1] - self.side + 1, size=2)
         crop = pair[:, top : top + self.side, left : left + self.side]
         if self.mirror and draw.random() < 0.5:

@@ -111,7 +111,8 @@ def _convert(generator_file: Path, config: RunConfig, photos: Pixels) -> tuple[o
     logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     generator = keras_file.load_generator(generator_file)
     draw = keras_file.drawer(generator)
-    plain = conversion.to_onnx(generator, signature(config.network, config.data.direction))
+    folded = keras_file.fold_upsampling(generator, config.network)
+    plain = conversion.to_onnx(folded, signature(config.network, config.data.direction))
     return plain, [draw(to_tensor(photo[None])) for photo in photos]
 
 

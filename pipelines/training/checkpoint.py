@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from model.errors import CheckpointError
 from model.io.files import sha256, write_text
-from model.networks.train_step import TrainState
+from model.networks.train_step import AVERAGED, TrainState
 from model.spec import NetworkConfig
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve
@@ -80,10 +80,13 @@ def restore(folder: Path, state: TrainState, *, network: NetworkConfig) -> tuple
         )
     with np.load(folder / ARRAYS, allow_pickle=False) as values:
         variables = state.variables()
-        if set(values.files) != set(variables):
+        names = {name for name in values.files if name in variables or not name.startswith(AVERAGED)}
+        # The average of a run that had none begins with the generator.
+        missing = {name for name in variables if name.startswith(AVERAGED)} - names
+        if names != set(variables) - missing:
             raise CheckpointError(
                 f"The checkpoint {folder} was written by another version of sat2map; use that version, or train again."
             )
         for name, variable in variables.items():
-            variable.assign(values[name])
+            variable.assign(values[name.replace(AVERAGED, "generator", 1) if name in missing else name])
     return manifest.position, LossCurve.load(folder / CURVE)

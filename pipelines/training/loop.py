@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,16 @@ import tensorflow as tf
 
 from model.errors import StorageError, TrainingError
 from model.io.files import new_file
+from model.networks.augmentation import augment
 from model.networks.pix2pix import build_generator
-from model.networks.train_step import TrainState, equalise_moving_statistics, stack_losses, train_step
+from model.networks.train_step import (
+    AVERAGE_EVERY,
+    TrainState,
+    prepare_deployed,
+    stack_losses,
+    train_step,
+    update_average,
+)
 from model.pixels import Pixels, to_pixels, to_tensor
 from model.spec import LOSSES
 from pipelines.config.schema import RunConfig
@@ -27,8 +36,9 @@ from pipelines.workspace import RunFolder
 
 UPDATE_SECONDS = 2.0
 
-CompiledStep = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-"""Source, target, pairs in the global batch, stop request -> the losses in the order of LOSSES, then the stop requests.
+CompiledStep = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""Source, target, random numbers, pairs in the global batch, stop request -> the losses in the order of LOSSES, and the
+stop requests.
 
 Everything it returns is summed over the workers.
 """
@@ -104,8 +114,11 @@ class TrainingLoop:
                 self._report_losses(epoch, now=True)
                 return Position(epoch=epoch, step=step, seen=seen)
             stop = tf.constant(float(self._stop))
-            values = self.compiled_step(batch.source, batch.target, tf.constant(float(batch.pairs)), stop)
+            pairs = tf.constant(float(batch.pairs))
+            values = self.compiled_step(batch.source, batch.target, tf.constant(batch.draws), pairs, stop)
             step, seen = step + 1, seen + batch.pairs
+            if step % AVERAGE_EVERY == 0:
+                update_average(self.state, keep=self.config.training.average, step=step)
             result = _StepResult(step, time.time(), values)
             self._newest.append(result)
             self._unreported.append(result)
@@ -131,8 +144,18 @@ class TrainingLoop:
         """Return the traced step; it is traced once for each batch size, of which an epoch has at most two."""
         training = self.config.training
 
-        def replica_step(source: tf.Tensor, target: tf.Tensor, pairs: tf.Tensor, stop: tf.Tensor) -> tf.Tensor:
-            losses = train_step(self.state, source, target, l1_weight=training.l1_weight, global_batch=pairs)
+        def replica_step(
+            source: tf.Tensor, target: tf.Tensor, draws: tf.Tensor, pairs: tf.Tensor, stop: tf.Tensor
+        ) -> tf.Tensor:
+            kinds = training.augment_discriminator
+            losses = train_step(
+                self.state,
+                source,
+                target,
+                l1_weight=training.l1_weight,
+                global_batch=pairs,
+                change=partial(augment, draws=draws, kinds=kinds) if kinds else None,
+            )
             return tf.concat([stack_losses(losses), [stop]], axis=0)
 
         def step(*shares: tf.Tensor) -> tf.Tensor:
@@ -180,8 +203,8 @@ class TrainingLoop:
 
     def _draw(self, photos: Pixels) -> Pixels:
         """Draw as the exported model will: with moving statistics, equalised first, and without dropout."""
-        equalise_moving_statistics(self.state, self.strategy)
-        return to_pixels(np.concatenate([self.state.generator(to_tensor(photo[None])) for photo in photos]))
+        prepare_deployed(self.state, self.strategy)
+        return to_pixels(np.concatenate([self.state.deployed(to_tensor(photo[None])) for photo in photos]))
 
     def _scores(self) -> dict[str, float]:
         source, target = (half[: self.config.training.validation_pairs] for half in self.held_out)
@@ -250,10 +273,10 @@ class TrainingLoop:
             checkpoint.restore(best, self.state, network=self.config.network)
             note = f"The generator is taken from checkpoint {best.name}, the best by {training.best_by}."
             self._send(TrainingUpdate(epoch=training.epochs - 1, notes=(note,)))
-        equalise_moving_statistics(self.state, self.strategy)
+        prepare_deployed(self.state, self.strategy)
         if self.first:
             # Built from Keras' own layers, so that it can be loaded without this project.
             generator = build_generator(self.config.network)
-            generator.set_weights(self.state.generator.get_weights())
+            generator.set_weights(self.state.deployed.get_weights())
             with new_file(self.folder.generator) as draft:
                 generator.save(draft)

@@ -18,7 +18,7 @@ from model import provenance
 from model.errors import CheckpointError, ConfigError, Stopped, TrackingError, TrainingError
 from model.io.files import check_writable, sha256, write_text
 from model.io.progress import quiet_stderr
-from pipelines.cluster import environment, signals
+from pipelines.cluster import environment, number_format, signals
 from pipelines.cluster import resources as cluster
 from pipelines.config import loading as settings_of
 from pipelines.config.schema import RunConfig
@@ -54,7 +54,7 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
     mlflow_server.connect()
     remove_leftovers(workspace)
     with cluster.joined():
-        resources = cluster.divide(config.training)
+        resources, config = cluster.divide(config.training), number_format.choose(config)
         with mlflow_runs.new_run(config, pairs) as run:
             folder = workspace.new_run(run.id)
             pairs.save(folder.pairs_file)
@@ -86,7 +86,7 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
     mlflow_server.connect()
     remove_leftovers(Workspace(config.workspace))
     with folder.training(), cluster.joined():
-        resources = cluster.divide(config.training)
+        resources, config = cluster.divide(config.training), number_format.choose(config)
         with mlflow_runs.resumed_run(folder.run_id, changed) as run:
             # The next resume continues with the changes of this one.
             write_text(folder.config_file, config.model_dump_json(indent=2))

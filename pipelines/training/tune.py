@@ -13,7 +13,7 @@ from model import provenance
 from model.errors import ConfigError, MissingStepError, Stopped, TrackingError, TrainingError
 from model.io.files import check_writable, write_text
 from model.spec import Frozen
-from pipelines.cluster import environment, resources
+from pipelines.cluster import environment, number_format, resources
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import BEST_IS_LOWEST, RunConfig
 from pipelines.data.pairs import PairIndex
@@ -64,7 +64,10 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
     workspace.check_writable()
     mlflow_server.connect()
     remove_leftovers(workspace)
-    with resources.joined(), mlflow_runs.new_run(config, pairs) as run:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(resources.joined())
+        config = number_format.choose(config)
+        run = stack.enter_context(mlflow_runs.new_run(config, pairs))
         folder = workspace.new_run(run.id)
         pairs.save(folder.pairs_file)
         write_text(folder.config_file, config.model_dump_json(indent=2))

@@ -98,7 +98,13 @@ def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
 def _build_state(config: RunConfig, epoch_steps: int) -> TrainState:
     training = config.training
     rate = LinearDecay(training.learning_rate, steps=training.epochs * epoch_steps, share=training.decay)
-    return build_state(config.network, learning_rate=rate, beta_1=training.beta_1, seed=config.seed)
+    return build_state(
+        config.network,
+        learning_rate=rate,
+        beta_1=training.beta_1,
+        seed=config.seed,
+        average=training.average > 0,
+    )
 
 
 def _held_out(pairs: PairIndex, config: RunConfig) -> tuple[Pixels, Pixels]:

@@ -72,6 +72,7 @@ HOMES = {
 }
 """The rooms, or the modules, that may import a heavy library."""
 LOADS_TENSORFLOW = {
+    "model.networks.augmentation",
     "model.networks.convolution",
     "model.networks.keras_file",
     "model.networks.layers",

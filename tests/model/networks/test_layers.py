@@ -96,10 +96,18 @@ def test_minimal_filtering_equals_the_convolutions_and_their_gradients(stride, h
         assert_close(with_gradients(convolve_transposed, tf.cast(small, precision), low[1]), expected, error)
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
-@pytest.mark.parametrize("build", [build_generator, build_discriminator])
-def test_networks_of_both_layer_sets_have_the_same_outputs_gradients_and_statistics(build, norm):
-    network = NetworkConfig(image_size=128, width=3, depth=5, dropout=0, norm=norm)
+@pytest.mark.parametrize(
+    ("build", "settings"),
+    [
+        (build_generator, {}),
+        (build_generator, {"norm": "instance"}),
+        (build_generator, {"upsampling": "nearest"}),
+        (build_discriminator, {}),
+        (build_discriminator, {"norm": "instance"}),
+    ],
+)
+def test_networks_of_both_layer_sets_have_the_same_outputs_gradients_and_statistics(build, settings):
+    network = NetworkConfig(image_size=128, width=3, depth=5, dropout=0, **settings)
     pair = [images(2, 128, 128, 3, seed=seed) for seed in (1, 2)]
     results = []
     for layer_set in (KERAS, FAST):
@@ -115,8 +123,9 @@ def test_networks_of_both_layer_sets_have_the_same_outputs_gradients_and_statist
         assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max()
 
 
-def test_both_layer_sets_have_the_same_weights_in_the_same_order():
-    network = NetworkConfig(image_size=32, width=2, depth=3)
+@pytest.mark.parametrize("upsampling", ["transposed", "nearest"])
+def test_both_layer_sets_have_the_same_weights_in_the_same_order(upsampling):
+    network = NetworkConfig(image_size=32, width=2, depth=3, upsampling=upsampling)
     names = [
         [weight.path for weight in build_generator(network, layer_set=layer_set).weights] for layer_set in (KERAS, FAST)
     ]

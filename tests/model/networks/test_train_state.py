@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from model.networks.optimizers import LinearDecay
+from model.networks.train_step import prepare_deployed, update_average
 from tests.fixtures.train_steps import WITH_DROPOUT, build, images, split_cpu, step, weights
 
 split_cpu()
@@ -29,6 +30,23 @@ def test_learning_rate_falls_to_zero_over_the_last_share_of_the_steps(share, rat
     np.testing.assert_allclose(found, rates, atol=1e-6)
     assert float(decay(tf.constant(12))) == 0
     assert float(LinearDecay.from_config(decay.get_config())(tf.constant(8))) == pytest.approx(found[8])
+
+
+def test_average_forgets_the_first_weights_soon_and_keeps_a_share_later(pairs):
+    state = build(average=True)
+    first = state.averaged.trainable_variables[0].numpy()
+    step(state, pairs)
+    trained = state.generator.trainable_variables[0].numpy()
+    update_average(state, keep=0.9, step=10)
+    expected = first * 0.55**10 + trained * (1 - 0.55**10)
+    np.testing.assert_allclose(state.averaged.trainable_variables[0], expected, rtol=1e-5)
+    update_average(state, keep=0.9, step=1000)
+    expected = expected * 0.9**10 + trained * (1 - 0.9**10)
+    np.testing.assert_allclose(state.averaged.trainable_variables[0], expected, rtol=1e-5)
+    prepare_deployed(state, tf.distribute.get_strategy())
+    assert state.deployed is state.averaged
+    own = zip(state.averaged.non_trainable_variables, state.generator.non_trainable_variables, strict=True)
+    assert all(np.array_equal(one, other) for one, other in own)
 
 
 def test_both_optimizers_follow_the_decay(pairs):

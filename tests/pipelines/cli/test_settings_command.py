@@ -40,7 +40,7 @@ def test_settings_are_shown_with_default_meaning_and_origin(sat2map, tmp_path):
         "    Pairs per step, over all workers together; a multiple of `workers`. Allowed: a whole number, at",
         "    least 1.",
     ]
-    assert "training.precision = float32" in lines
+    assert "training.precision = auto" in lines
     assert all(line.startswith(("training.", "    ")) and line == line.rstrip() for line in lines)
     assert os.listdir(tmp_path) == ["mine.yaml"]
 

@@ -30,7 +30,7 @@ def test_every_setting_is_described_in_order():
         ("data.direction", "photo_to_map or map_to_photo"),
         ("data.resolution", "a number, above 0; or null"),
         ("data.sample.train", "a whole number, at least 1, at most 100,000"),
-        ("training.precision", "float32, mixed_bfloat16 or mixed_float16"),
+        ("training.precision", "auto, float32, mixed_bfloat16 or mixed_float16"),
         ("training.mirror", "true or false"),
         ("tune.learning_rate", "a list of 2, [a number, a number]"),
         ("tune.norm", "a list; each: batch, sync_batch or instance, not empty"),

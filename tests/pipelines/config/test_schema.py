@@ -48,7 +48,7 @@ def test_unknown_key_is_refused_with_the_nearest_or_the_known_ones(override, hin
         ("training.jitter=0.9", "greater than or equal to 1 (found 0.9)"),
         ("training.jitter=2.1", "less than or equal to 2 (found 2.1)"),
         ("training.mirror=maybe", "a valid boolean, unable to interpret input (found 'maybe')"),
-        ("training.precision=int8", "'float32', 'mixed_bfloat16' or 'mixed_float16' (found 'int8')"),
+        ("training.precision=int8", "'auto', 'float32', 'mixed_bfloat16' or 'mixed_float16' (found 'int8')"),
         ("training.sheet_pairs=33", "less than or equal to 32 (found 33)"),
         ("training=3", "(found 3)"),
         ("data.source=''", "at least 1 character (found '')"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from importlib import metadata
 
 import numpy as np
@@ -77,6 +78,17 @@ def test_every_variant_draws_what_tensorflow_draws(exported):
         difference = np.abs(Translator(bundle, variant=name).translate(to_tensor(photos)) - expected).max()
         assert difference == pytest.approx(limit, rel=0.05, abs=1e-6), name
     assert limits["fp32"] <= 1e-5 and 0 < limits["fp16"] < 0.02 and 0 < limits["int8"] < 0.5
+
+
+def test_repeated_pixels_are_exported_like_transposed_convolutions(make_run, exported):
+    run, settings = make_run(**LENIENT, **{"network.upsampling": "nearest", "export.variants": ["int8"]})
+    bundle, photos = export.to_bundle(run, settings), held_out(run)
+    expected = np.concatenate([tensorflow(run)(to_tensor(photo[None])) for photo in photos])
+    drawn = Translator(bundle, variant="fp32").translate(to_tensor(photos))
+    assert np.abs(drawn - expected).max() <= 1e-5 and bundle.manifest.variants["int8"].float_layers == ()
+    for name in bundle.manifest.hashes():
+        own, other = (onnx.load(found.verified(name)) for found in (bundle, exported[1]))
+        assert Counter(node.op_type for node in own.graph.node) == Counter(node.op_type for node in other.graph.node)
 
 
 def test_a_map_does_not_depend_on_other_photos_of_the_batch(exported):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from model.errors import CheckpointError
-from model.networks.train_step import build_state, train_step
+from model.networks.train_step import build_state, train_step, update_average
 from model.spec import NetworkConfig
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve, StepLosses
@@ -20,8 +20,8 @@ CURVE_SO_FAR = LossCurve([StepLosses(step, 1e9 + step, {"l1": 1 / step, "gan": 0
 PARTS = {"generator", "discriminator", "generator_optimizer", "discriminator_optimizer"}
 
 
-def build(seed, network=NETWORK):
-    return build_state(network, learning_rate=1e-3, beta_1=0.5, seed=seed)
+def build(seed, network=NETWORK, **options):
+    return build_state(network, learning_rate=1e-3, beta_1=0.5, seed=seed, **options)
 
 
 def step(state, seed=0):
@@ -43,6 +43,7 @@ def trained():
 
 
 def write(folder, state, position=POSITION, network=NETWORK, scores=()):
+    folder.mkdir(exist_ok=True)
     save(
         folder,
         arrays(state),
@@ -82,6 +83,22 @@ def test_all_four_parts_are_restored_bit_for_bit(folder, trained):
     for name, value in expected.items():
         assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape)
         assert found[name].tobytes() == value.tobytes(), name
+
+
+def test_average_is_restored_begins_with_the_generator_or_is_dropped(tmp_path, folder, trained):
+    averaged = build(seed=3, average=True)
+    step(averaged)
+    update_average(averaged, keep=0.5, step=10)
+    write(tmp_path / "averaged", averaged)
+    state = build(seed=2, average=True)
+    restore(tmp_path / "averaged", state, network=NETWORK)
+    assert all(np.array_equal(value, values(state)[name]) for name, value in values(averaged).items())
+    restore(folder, state, network=NETWORK)
+    for average, weight in zip(state.averaged.variables, trained.generator.variables, strict=True):
+        assert np.array_equal(average, weight)
+    state = build(seed=2)
+    restore(tmp_path / "averaged", state, network=NETWORK)
+    assert all(np.array_equal(value, values(averaged)[name]) for name, value in values(state).items())
 
 
 def test_optimizers_are_restored_with_slots_and_iterations(folder, trained):

@@ -1,5 +1,6 @@
 """The training loop in this process: what it sends and keeps, and that losses are matched by name."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -11,6 +12,8 @@ from pipelines.config.loading import load
 from pipelines.data.dataset import Shard, load_all
 from pipelines.tracking.loss_curve import LossCurve, StepLosses
 from pipelines.training import loop
+from pipelines.training.checkpoint import ARRAYS
+from pipelines.training.checkpoint_store import CheckpointStore
 from pipelines.workspace import RunFolder
 from tests.fixtures.pair_folders import index, side_by_side
 
@@ -39,7 +42,7 @@ def trained(tmp_path):
         loop.TrainingLoop(
             config,
             tf.distribute.get_strategy(),
-            build_state(config.network, learning_rate=1e-3, beta_1=0.5, seed=0),
+            build_state(config.network, learning_rate=1e-3, beta_1=0.5, seed=0, average=config.training.average > 0),
             Shard(),
             channel,
             folder=folder,
@@ -75,6 +78,18 @@ def test_losses_are_matched_by_name_whatever_the_order_of_the_dict(trained, monk
         StepLosses(step.step, step.when, {name: np.float32(value) for name, value in step.losses.items()})
         for step in steps
     ]
+
+
+def test_result_of_an_averaged_training_is_the_average(trained, monkeypatch):
+    monkeypatch.setattr(loop, "AVERAGE_EVERY", 2)
+    _, folder = trained("training.average=0.9")
+    newest, _ = CheckpointStore(folder.checkpoints, keep=2, best_by="val_l1").newest()
+    with np.load(newest / ARRAYS) as values:
+        saved = [values[name] for name in values.files if name.startswith("averaged/") and "seed" not in name]
+        last = [values[name] for name in values.files if name.startswith("generator/") and "seed" not in name]
+    result = keras.saving.load_model(folder.generator).get_weights()
+    moving = [np.array_equal(one, other) for one, other in zip(saved, result, strict=True)]
+    assert all(moving) and not np.array_equal(last[0], result[0])
 
 
 def test_updates_hold_metrics_of_epochs_and_a_drawing(trained):
