@@ -44,8 +44,8 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
     """Read a YAML file and apply `section.key=value` overrides.
 
     Args:
-        file: A path, or the name of a shipped configuration (`default`, `sample`, `maps`). None means `sample`
-            for painted scenes, which trains a small network in minutes, and `default` for any other source.
+        file: A path, or the name of a shipped configuration (`default`, `few-pairs`, `sample`, `maps`). None means
+            `sample` for painted scenes, which trains a small network in minutes, and `default` for any other source.
         overrides: Settings such as `training.batch_size=8`, or several in one text separated by spaces. Values are
             read as YAML; a key without a value (`data.source=`) is not changed.
 

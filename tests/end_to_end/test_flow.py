@@ -224,7 +224,8 @@ def test_a_champion_is_promoted_and_pulled_and_another_is_refused(finished_flow,
     again = ("--set", f"workspace={WORKSPACE} tracking.model_name=again")
     assert finished_flow.sat2map("register", *again).returncode == 0
     refused = finished_flow.sat2map("promote", "1", *again, "--set", "promotion.max_parity=1e-12", "--json")
-    assert refused.returncode == 3 and "was not promoted; no alias was moved.\n  ✗ " in refused.stderr
+    advice = 'To make it the champion regardless: --force --reason "..."\n  ✗ '
+    assert refused.returncode == 3 and f"was not promoted; no alias was moved. {advice}" in refused.stderr
     answer = json.loads(refused.stdout)
     assert (answer["error"]["kind"], answer["error"]["exit_code"]) == ("promotion_refused", 3)
     assert answer["decision"] == "refused" and not all(gate["passed"] for gate in answer["judgement"]["gates"])

@@ -8,7 +8,14 @@ from model.spec import NetworkConfig, Palette, TensorSignature, signature
 
 def test_defaults_are_those_of_the_paper_at_256_pixels():
     network = NetworkConfig()
-    assert network.model_dump() == {"image_size": 256, "width": 64, "depth": 7, "dropout": 0.5, "norm": "batch"}
+    assert network.model_dump() == {
+        "image_size": 256,
+        "width": 64,
+        "depth": 7,
+        "dropout": 0.5,
+        "norm": "batch",
+        "upsampling": "transposed",
+    }
     assert network.level_widths() == [64, 128, 256, 512, 512, 512, 512]
 
 

@@ -51,7 +51,7 @@ def test_the_same_key_in_two_sections_is_allowed():
 @pytest.mark.parametrize(("name", "near"), [("sampel", "sample"), ("Maps", "maps"), ("mine.yml", "mine.yaml")])
 def test_a_near_name_is_suggested(name, near):
     Path("mine.yaml").touch()
-    expected = f"There is no configuration {name!r}; did you mean {near}? Use a YAML file, or one of: default, maps,"
+    expected = f"There is no configuration {name!r}; did you mean {near}? Use a YAML file, or one of: default, few-pairs, maps,"
     assert refused(file=name).startswith(expected)
 
 
@@ -62,7 +62,10 @@ def test_files_in_other_folders_are_suggested(tmp_path):
 
 
 def test_a_folder_is_refused(tmp_path):
-    assert refused(file=tmp_path) == f"{tmp_path} is a folder; use a YAML file, or one of: default, maps, sample."
+    assert (
+        refused(file=tmp_path)
+        == f"{tmp_path} is a folder; use a YAML file, or one of: default, few-pairs, maps, sample."
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
