@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from model.palette import cells, nearest_classes
 from model.pixels import Pixels
 from model.spec import Palette
+from serving.inference.finishing import MARGIN
 from serving.vectors.classes import NOTHING, Codes, remove_blur
 
 MIN_PIXELS = 12
 """Areas of fewer pixels are noise rather than buildings."""
 ROWS = 256
-"""Rows that are snapped at a time, which bounds the memory."""
+"""Rows that are made crisp at a time, which bounds the memory."""
 POINTS = (-3 / 8, -1 / 8, 1 / 8, 3 / 8)
 """Positions of the points in a pixel, from its centre."""
 
@@ -37,21 +38,26 @@ def crisp(drawn: Pixels, palette: Palette, *, visible: NDArray[np.bool_] | None 
     Returns:
         The map, uint8 (H, W, 3); off the borders it has colours of the palette only.
     """
-    codes: Codes = nearest_classes(palette)[cells(drawn)] + np.uint8(1)
+    table, snapped = nearest_classes(palette), np.empty_like(drawn)
+    for top in range(0, len(drawn), ROWS):
+        start, end = max(0, top - MARGIN), top + ROWS + MARGIN
+        codes: Codes = table[cells(drawn[start:end])] + np.uint8(1)
+        part = _crisp(drawn[start:end], codes, palette, None if visible is None else visible[start:end])
+        snapped[top : top + ROWS] = part[top - start :][:ROWS]
+    return snapped
+
+
+def _crisp(drawn: Pixels, codes: Codes, palette: Palette, visible: NDArray[np.bool_] | None) -> Pixels:
     if visible is not None:
         codes[~visible] = NOTHING
     remove_blur(codes, palette)
     _fill_small_areas(codes)
     colours = np.array([list(bytes.fromhex(one[1:])) for own in palette.classes.values() for one in own], np.float32)
-    owners = np.array([code for code, own in enumerate(palette.classes.values(), start=1) for _ in own])
-    meeting = _find_meeting(codes)
+    owners = np.array([code for code, own in enumerate(palette.classes.values(), start=1) for _ in own], np.uint32)
+    # Which colours each pixel may have, (h, W, K).
+    allowed = (_find_meeting(codes)[..., None] >> owners) & 1 > 0
     surroundings = np.pad(drawn, ((1, 1), (1, 1), (0, 0)), mode="edge").astype(np.float32)
-    snapped = np.empty_like(drawn)
-    for top in range(0, len(drawn), ROWS):
-        rows = slice(top, top + ROWS)
-        # Which colours each pixel may have, (h, W, K).
-        allowed = (meeting[rows, :, None] >> owners.astype(np.uint32)) & 1 > 0
-        snapped[rows] = _snap(surroundings[top : top + len(snapped[rows]) + 2], allowed, colours)
+    snapped = _snap(surroundings, allowed, colours)
     if visible is not None:
         snapped[~visible] = 0
     return snapped
