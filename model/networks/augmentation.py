@@ -11,8 +11,6 @@ import tensorflow as tf
 
 from model.spec import Augmentation
 
-DRAWS = 6
-"""Random numbers that the changes of one pair take."""
 BRIGHTNESS, CONTRAST = 0.25, 0.25
 """Half the ranges: levels move by up to 0.25 on the scale [-1, 1], and contrast by a quarter, half of the paper's."""
 SHIFT = 8

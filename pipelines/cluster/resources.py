@@ -196,14 +196,18 @@ def _describe_available() -> str:
 def ask_nodes(question: Callable[[], Answer], *, kind: str) -> list[Answer]:
     """Return the answer of each living node that has any `CPU` or `GPU` to a function without arguments."""
     task = ray.remote(num_cpus=0)(question)
-    living = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(kind)]  # type: ignore[no-untyped-call]
-    strategies = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=True) for node in living]
+    asked = [node["NodeID"] for node in _living() if node["Resources"].get(kind)]
+    strategies = [NodeAffinitySchedulingStrategy(node, soft=True) for node in asked]
     return ray.get([task.options(scheduling_strategy=strategy).remote() for strategy in strategies])
 
 
 def nodes() -> list[dict[str, float]]:
     """Return the resources of each living node, such as CPU and GPU."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in _living()]
+
+
+def _living() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call] # Ray has no types for it
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,6 +1,7 @@
 """Checks of settings against the pairs, before anything is started for them."""
 
 from itertools import product
+from pathlib import Path
 
 from model.errors import ConfigError, DataError
 from pipelines.config.loading import with_settings
@@ -33,14 +34,19 @@ def check_steps(config: RunConfig, pairs: PairIndex) -> None:
         )
 
 
+def local_folders(pairs: PairIndex) -> list[Path]:
+    """Return the folders of all pairs that are not at an address."""
+    files = (file for pair in pairs.train + pairs.val for file in pair.files)
+    return sorted({file.path.parent for file in files if not file.is_remote})
+
+
 def check_folders(pairs: PairIndex) -> None:
     """Check that the folders of the prepared pairs on this machine still exist, before anything is started.
 
     Raises:
         DataError: One does not.
     """
-    files = (file for pair in pairs.train + pairs.val for file in pair.files)
-    for folder in sorted({file.path.parent for file in files if not file.is_remote}):
+    for folder in local_folders(pairs):
         if not folder.is_dir():
             raise DataError(
                 f"The folder {folder} of the prepared pairs does not exist here; prepare pairs that do (data.source)."

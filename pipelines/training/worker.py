@@ -16,6 +16,7 @@ from pipelines.data.pairs import PairIndex
 from pipelines.training.channel import ActorChannel
 from pipelines.training.loop import TrainingLoop
 from pipelines.training.messages import Channel, TrainingUpdate, WorkerJob
+from pipelines.training.preconditions import local_folders
 from pipelines.workspace import RunFolder
 
 BYTES_PER_PACK = 16 << 20
@@ -61,9 +62,7 @@ def check_shared_storage(folder: RunFolder, pairs: PairIndex) -> None:
     Raises:
         DataError: It does not: it is another node than the one that made them, without shared storage.
     """
-    files = (file for pair in pairs.train + pairs.val for file in pair.files)
-    folders = {file.path.parent for file in files if not file.is_remote}
-    for needed in [folder.path, *sorted(folders)]:
+    for needed in [folder.path, *local_folders(pairs)]:
         if not needed.is_dir():
             raise DataError(
                 f"The worker on {platform.node()} does not see {needed}; on a cluster, workspace and pairs "
