@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from model.errors import ConfigError, TrackingError
 from model.io.addresses import hide_passwords, one_line
+from pipelines.config import job
 from pipelines.config.held_variables import HeldVariables
 from pipelines.tracking import database
 
@@ -102,7 +103,8 @@ def check_shared() -> None:
 
 
 def _without_cluster() -> str:
-    address = os.environ.get("RAY_ADDRESS", "")
+    # In a job, Ray itself sets the address.
+    address = "" if job.VARIABLE in os.environ else os.environ.get("RAY_ADDRESS", "")
     return f", or unset RAY_ADDRESS ({hide_passwords(address)}) to train on this machine" if address else ""
 
 

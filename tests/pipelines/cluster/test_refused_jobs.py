@@ -12,6 +12,7 @@ import ray
 from model.errors import ClusterError
 from pipelines.cli.main import main
 from pipelines.cluster import jobs, resources
+from pipelines.config import job
 from tests.fixtures.http_servers import serve
 
 SERVER = "http://127.0.0.1:9"
@@ -135,7 +136,11 @@ def test_local_tracking_address_is_refused(refused, monkeypatch, uri):
 def test_local_tracking_address_is_refused_inside_a_job_too(refused, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
-    assert "a run on a cluster can't be tracked in a local file" in refused("main")
+    errors = refused("main")
+    assert "a run on a cluster can't be tracked in a local file" in errors
+    assert "or unset RAY_ADDRESS (127.0.0.1:1) to train on this machine.\n" in errors
+    monkeypatch.setenv(job.VARIABLE, "http://127.0.0.1:8265")
+    assert "RAY_ADDRESS" not in refused("main")
 
 
 def test_connecting_to_a_given_address_keeps_the_variables_of_ray(monkeypatch):
