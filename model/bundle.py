@@ -56,6 +56,19 @@ class Variant(Frozen):
     """Layers of an int8 file that stayed in float."""
 
 
+class Lineage(Frozen):
+    """The model whose networks a training began with."""
+
+    source: str
+    """As it was named: a run's id, a bundle's folder, models:/NAME/VERSION, or `sample` for painted scenes."""
+    run_id: str
+    """MLflow run that trained it."""
+    generator_sha256: str
+    """sha256 of the generator's Keras file."""
+    discriminator_sha256: str = ""
+    """sha256 of the discriminator's Keras file; empty if the discriminator began with random weights."""
+
+
 class BundleManifest(Frozen):
     """Contents of `bundle.json`."""
 
@@ -84,6 +97,10 @@ class BundleManifest(Frozen):
     """MLflow run that trained the generator."""
     generator_sha256: str = ""
     """sha256 of the Keras file that was exported; empty in bundles of version 0.2.0 and earlier."""
+    discriminator_sha256: str = ""
+    """sha256 of the discriminator's Keras file, which a later training can begin with; empty if there was none."""
+    started_from: Lineage | None = None
+    """The model that the training began with; null if it began with random weights."""
     data_fingerprint: str
     code_revision: str
 

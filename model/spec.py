@@ -20,6 +20,8 @@ LossName = Literal[
     "generator_loss",
     "generator_adversarial_loss",
     "generator_l1_loss",
+    "generator_colour_loss",
+    "discriminator_accuracy",
     "discriminator_loss",
     "discriminator_real_loss",
     "discriminator_drawn_loss",

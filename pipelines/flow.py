@@ -2,6 +2,7 @@
 
 from model.io.progress import stage
 from model.spec import Frozen
+from pipelines import start as starting
 from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
 from pipelines.data.prepared import check_source, locate
@@ -9,10 +10,10 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.export.export import to_bundle
 from pipelines.metrics.scores import Scores
 from pipelines.registry.register import RegisteredVersion, register
+from pipelines.run_folder import RunFolder
 from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_server
 from pipelines.training.train import fit
-from pipelines.workspace import RunFolder
 
 
 class FlowResult(Frozen):
@@ -30,9 +31,9 @@ def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
     mlflow_server.connect()
     with stage(f"Preparing pairs of {config.data.source}"):
         pairs = prepare(config)
-    epochs = "1 epoch" if config.training.epochs == 1 else f"{config.training.epochs} epochs"
-    with stage(f"Training on {len(pairs.train)} pairs for {epochs}"):
-        folder = fit(config, pairs)
+    start = starting.find(config)
+    with stage(f"Training on {len(pairs.train)} pairs for {config.training.length_text()}"):
+        folder = fit(config, pairs, start)
     with stage("Exporting to ONNX"):
         to_bundle(folder, config.export)
     with stage(f"Evaluating on {len(pairs.val)} held-out pairs"):

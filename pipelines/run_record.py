@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from model.bundle import Lineage
 from model.errors import MissingStepError
 from model.spec import Frozen
 from pipelines.config.schema import RunConfig
@@ -26,6 +27,10 @@ class RunRecord(Frozen):
     """Steps that were done before the last start."""
     generator_sha256: str = ""
     """sha256 of the trained generator's file; empty in records of version 0.2.0 and earlier."""
+    discriminator_sha256: str = ""
+    """sha256 of the trained discriminator's file; empty in records of version 0.2.0 and earlier."""
+    started_from: Lineage | None = None
+    """The model that the training began with; null if it began with random weights."""
 
 
 def read(kind: type[Record], file: Path) -> Record:

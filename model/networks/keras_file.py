@@ -1,4 +1,4 @@
-"""Keras files of generators: reading, running, and writing ones with random weights."""
+"""Keras files of both networks: writing, reading, and running generators."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from model.io.files import new_file
 from model.networks.convolution import double_kernel
-from model.networks.pix2pix import build_generator
+from model.networks.pix2pix import build_discriminator, build_generator
+from model.networks.train_step import TrainState
 from model.pixels import Tensor
 from model.spec import NetworkConfig
 
@@ -28,6 +30,37 @@ def save_untrained(network: NetworkConfig, file: Path) -> None:
         elif weight.name in ("beta", "moving_mean"):
             weight.assign(random.normal(0, 0.1, weight.shape))
     generator.save(file)
+
+
+def save_networks(state: TrainState, network: NetworkConfig, generator: Path, discriminator: Path) -> None:
+    """Write both trained networks, built from Keras' own layers, so that they can be loaded without this project."""
+    for trained, build, file in _networks(state, generator, discriminator):
+        plain = build(network)
+        plain.set_weights(trained.get_weights())
+        with new_file(file) as draft:
+            plain.save(draft)
+
+
+def load_networks(state: TrainState, network: NetworkConfig, generator: Path, discriminator: Path) -> None:
+    """Begin with the weights of Keras files; a network whose file does not exist keeps its own.
+
+    Only weights are read: the networks are those of the settings.
+    """
+    for trained, build, file in _networks(state, generator, discriminator):
+        if file.is_file():
+            plain = build(network)
+            plain.load_weights(file)
+            trained.set_weights(plain.get_weights())
+    state.generator.set_weights(state.deployed.get_weights())
+
+
+def _networks(
+    state: TrainState, generator: Path, discriminator: Path
+) -> tuple[tuple[keras.Model, Callable[[NetworkConfig], keras.Model], Path], ...]:
+    return (
+        (state.deployed, build_generator, generator),
+        (state.discriminator, build_discriminator, discriminator),
+    )
 
 
 def load_generator(file: Path) -> keras.Model:

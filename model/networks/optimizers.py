@@ -37,14 +37,16 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
 
     def __init__(self, learning_rate: float, *, steps: int, share: float) -> None:
         """Decay from `learning_rate` to zero over the last `share` of `steps`."""
-        self.learning_rate, self.steps, self.share = learning_rate, steps, share
+        self.learning_rate, self.share = learning_rate, share
+        # A variable, because a training by minutes learns only on its way how many steps it has.
+        self.steps = tf.Variable(steps, trainable=False, dtype=tf.int64)
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Return the learning rate after `step` finished steps."""
-        falling = max(1.0, self.share * self.steps)
-        left = (self.steps - tf.cast(step, tf.float32)) / falling
+        steps = tf.cast(self.steps, tf.float32)
+        left = (steps - tf.cast(step, tf.float32)) / tf.maximum(1.0, self.share * steps)
         return self.learning_rate * tf.clip_by_value(left, 0.0, 1.0)
 
     def get_config(self) -> dict[str, float]:
         """Return the arguments of the constructor, for Keras."""
-        return {"learning_rate": self.learning_rate, "steps": self.steps, "share": self.share}
+        return {"learning_rate": self.learning_rate, "steps": int(self.steps), "share": self.share}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from model.networks import losses
 from model.networks.layers import FAST, KERAS
 from model.networks.optimizers import FusedAdam, LinearDecay
 from model.networks.pix2pix import build_discriminator, build_generator
+from model.palette import WeightedColours
 from model.spec import LOSSES, LossName, NetworkConfig
 
 AVERAGED = "averaged"
@@ -20,7 +22,24 @@ AVERAGE_EVERY = 10
 
 Change = Callable[[tf.Tensor], tf.Tensor]
 Losses = dict[LossName, tf.Tensor]
-"""One scalar for each name in LOSSES."""
+"""One scalar for each name in LOSSES; the loss of colours only if it has a weight."""
+
+
+class Objective(NamedTuple):
+    """What the generator learns in addition to the adversarial loss."""
+
+    l1_weight: float
+    """Weight of the L1 term relative to the adversarial term."""
+    colour_weight: float = 0
+    """Weight of the cross-entropy with the colours of the true map (`losses.colour_entropy`)."""
+    palette: WeightedColours | None = None
+    """Colours of the maps, whose weights apply in both terms; None for equal weights and no cross-entropy."""
+
+    @property
+    def losses(self) -> list[LossName]:
+        """The names of a step's losses, in their order."""
+        has_colours = self.palette is not None and self.colour_weight > 0
+        return [name for name in LOSSES if has_colours or name != "generator_colour_loss"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,7 @@ def train_step(
     photo: tf.Tensor,
     street_map: tf.Tensor,
     *,
-    l1_weight: float,
+    objective: Objective,
     global_batch: tf.Tensor | int,
     change: Change | None = None,
 ) -> Losses:
@@ -92,7 +111,7 @@ def train_step(
         state: The networks and optimizers.
         photo: The generator's input.
         street_map: The true maps.
-        l1_weight: Weight of the L1 term relative to the adversarial term.
+        objective: The terms of the generator's loss.
         global_batch: Number of pairs of all workers.
         change: Changes pairs of photo and map, (N, S, S, 6), before the discriminator sees them.
     """
@@ -107,8 +126,10 @@ def train_step(
         drawn = state.generator(photo, training=True)
         on_real, on_drawn = discriminate(street_map), discriminate(drawn)
         adversarial = losses.adversarial(on_drawn, real=True, global_batch=global_batch)
-        l1 = losses.l1(drawn, street_map, global_batch=global_batch)
-        generator_loss = adversarial + l1_weight * l1
+        l1, colour = _pixel_losses(drawn, street_map, objective, global_batch=global_batch)
+        generator_loss = adversarial + objective.l1_weight * l1
+        if colour is not None:
+            generator_loss += objective.colour_weight * colour
         scaled_generator_loss = state.generator_optimizer.scale_loss(generator_loss)
         real_loss = losses.adversarial(on_real, real=True, global_batch=global_batch)
         drawn_loss = losses.adversarial(on_drawn, real=False, global_batch=global_batch)
@@ -120,15 +141,35 @@ def train_step(
         "generator_loss": generator_loss,
         "generator_adversarial_loss": adversarial,
         "generator_l1_loss": l1,
+        **({} if colour is None else {"generator_colour_loss": colour}),
+        "discriminator_accuracy": (
+            losses.share_right(on_real, real=True, global_batch=global_batch)
+            + losses.share_right(on_drawn, real=False, global_batch=global_batch)
+        )
+        / 2,
         "discriminator_loss": discriminator_loss,
         "discriminator_real_loss": real_loss,
         "discriminator_drawn_loss": drawn_loss,
     }
 
 
+def _pixel_losses(
+    drawn: tf.Tensor, true: tf.Tensor, objective: Objective, *, global_batch: tf.Tensor | int
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Return the L1 term and, if it has a weight, the cross-entropy of colours; both weigh pixels by the palette."""
+    if objective.palette is None:
+        return losses.l1(drawn, true, global_batch=global_batch), None
+    indices, weights = losses.nearest(true, objective.palette)
+    l1 = losses.l1(drawn, true, global_batch=global_batch, weights=weights)
+    if not objective.colour_weight:
+        return l1, None
+    entropy = losses.colour_entropy(drawn, indices, objective.palette, weights=weights, global_batch=global_batch)
+    return l1, entropy
+
+
 def stack_losses(step_losses: Losses) -> tf.Tensor:
-    """Stack the losses of a step in the order of LOSSES, (6,)."""
-    return tf.stack([step_losses[name] for name in LOSSES])
+    """Stack the losses of a step in the order of LOSSES, (L,)."""
+    return tf.stack([step_losses[name] for name in LOSSES if name in step_losses])
 
 
 def update_average(state: TrainState, *, keep: float, step: int) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from model.networks.train_step import build_state, stack_losses, train_step
+from model.networks.train_step import Objective, build_state, stack_losses, train_step
 from pipelines.config.loading import load
 from pipelines.config.schema import RunConfig
 
@@ -26,7 +26,7 @@ def step_seconds(config: RunConfig, steps: int) -> float:
     state = build_state(config.network, learning_rate=training.learning_rate, beta_1=training.beta_1, seed=config.seed)
     step = tf.function(
         lambda *pair: stack_losses(
-            train_step(state, *pair, l1_weight=training.l1_weight, global_batch=training.batch_size)
+            train_step(state, *pair, objective=Objective(training.l1_weight), global_batch=training.batch_size)
         )
     )
     pair = [tf.random.uniform((training.batch_size, side, side, 3), -1, 1) for _ in range(2)]

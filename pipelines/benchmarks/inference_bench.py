@@ -29,7 +29,7 @@ from pipelines.benchmarks.inputs import PLAIN_FILE, export_untrained, paint_jpeg
 from pipelines.benchmarks.results import PLAIN, REFERENCE, DrawingSpeed, EndToEnd, InferenceBench, inference_table
 from pipelines.config.schema import RunConfig
 from pipelines.data.sample.painter import paint
-from pipelines.workspace import GENERATOR_FILE
+from pipelines.run_folder import GENERATOR_FILE
 
 PARTS = ("session", "score", "scene", "start")
 KERAS, TENSORFLOW = "TensorFlow fp32", "TensorFlow"

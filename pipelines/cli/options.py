@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from pipelines.config.schema import RunConfig
-    from pipelines.workspace import RunFolder
+    from pipelines.run_folder import RunFolder
 
 
 def complete_names(incomplete: str) -> list[str]:

@@ -64,13 +64,14 @@ def train(
         folder = resume_run(begun, settings or [], file=config or None)
     else:
         run_config, pairs = _load_with_pairs(config, settings)
+        from pipelines import start as starting
         from pipelines.training.train import fit
         from pipelines.workspace import Workspace
 
         if unfinished := Workspace(run_config.workspace).unfinished():
             print(f"Note: this begins a new run. {unfinished}", file=sys.stderr)
         print(f"Training on {len(pairs.train)} pairs of {run_config.data.source}.", file=sys.stderr)
-        folder = fit(run_config, pairs)
+        folder = fit(run_config, pairs, starting.find(run_config))
     from pipelines.cli import summary
 
     return Result(folder.record(), lambda: summary.training(folder), as_json)

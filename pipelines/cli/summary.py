@@ -21,8 +21,9 @@ from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS, SUMMARY_METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import WIDE_GAP, Comparison, NamedScores, Scores, headline
+from pipelines.run_folder import REPORT_FILE, RunFolder
 from pipelines.run_record import RunRecord
-from pipelines.workspace import REPORT_FILE, RunFolder, Workspace
+from pipelines.workspace import Workspace
 
 if TYPE_CHECKING:
     from model.bundle import Bundle

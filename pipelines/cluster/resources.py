@@ -19,7 +19,7 @@ from model.io.addresses import one_line
 from pipelines.cluster import connection, signals
 from pipelines.config import telemetry
 from pipelines.config.held_variables import HeldVariables
-from pipelines.config.schema import TrainingConfig
+from pipelines.config.training_settings import TrainingConfig
 
 OBJECT_STORE_BYTES = 256 << 20
 """Size of the local object store: it carries little but the sheets, since batches are made in the workers."""

@@ -28,6 +28,8 @@ CHANGEABLE: dict[str, tuple[str, ...]] = {
 }
 """Settings of a trained run that a verb can change."""
 
+BEGINNING = "training.start_"
+"""Settings of the beginning of a training, which is past when it is resumed."""
 SOURCE_BOUND = ("workspace", "data.source", "data.resolution", "data.sample.", "evaluation.palette", "promotion.pairs")
 """Settings that fit only one source, with sections by their prefix."""
 MAX_EXPERIMENT_NAME = 500
@@ -93,9 +95,9 @@ def follow(prepared: RunConfig, file: str | Path | None = None, overrides: Itera
     given = {**_in_file(file), **parse_changes(overrides)}
     tree = prepared.model_dump(mode="json")
     is_other = given.get("data.source", prepared.data.source) != prepared.data.source
-    if is_other and file is not None:
-        return load(file, overrides)
     if is_other:
+        if file is not None:
+            return load(file, overrides)
         start = yaml_files.read(yaml_files.find(default_file(given)))
         given = {**set_on_top(prepared), **given}
     else:
@@ -143,8 +145,8 @@ def change(began: RunConfig, overrides: Iterable[str], *, verb: str, file: str |
         began: The settings that the run was trained with.
         overrides: As for `load`; those that the verb can't change are refused.
         verb: One of CHANGEABLE.
-        file: As for `load`, but with its own settings only. It may set those of other verbs, which are not used, but
-            not other values than those of the training.
+        file: As for `load`, but its own settings only. Those of other verbs are not used; those of the training must
+            have the same values.
 
     Raises:
         ConfigError: As for `load`; or a setting can't be changed by this verb.
@@ -156,14 +158,13 @@ def change(began: RunConfig, overrides: Iterable[str], *, verb: str, file: str |
     _check_known(settings, changed)
     before, after = dict(leaves(began.model_dump(mode="json"))), dict(leaves(changed.model_dump(mode="json")))
     for key in before:
-        if before[key] == after[key] or key == "workspace" or key.startswith(CHANGEABLE[verb]):
+        can_change = key.startswith(CHANGEABLE[verb]) and not key.startswith(BEGINNING)
+        if before[key] == after[key] or key == "workspace" or can_change:
             continue
         if key.startswith(TRAINED):
             was, can_become = (json.dumps(tree[key], ensure_ascii=False) for tree in (before, after))
-            raise ConfigError(
-                f"{key} was {was} when the run was trained and can't become {can_become}; {_changes(verb)} Start a new "
-                "training to change others."
-            )
+            reason = f"{key} was {was} when the run was trained and can't become {can_become}"
+            raise ConfigError(f"{reason}; {_changes(verb)} Start a new training to change others.")
         if any(f"{name}.".startswith(f"{key}.") for name in given):
             raise ConfigError(f"`{verb}` does not use {key}; {_changes(verb)}")
     return changed

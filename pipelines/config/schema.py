@@ -7,11 +7,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from model.spec import Augmentation, Direction, Dtype, Frozen, NetworkConfig, Norm, Palette
+from model.spec import Direction, Dtype, Frozen, NetworkConfig, Palette
+from pipelines.config.training_settings import TrainingConfig, TuneConfig
 from pipelines.metrics.catalogue import BASELINES, METRICS, SET_METRICS
 
-ValidationScore = Literal["val_l1", "val_ssim"]
-BEST_IS_LOWEST: dict[ValidationScore, bool] = {"val_l1": True, "val_ssim": False}
 VariantName = Literal["fp16", "int8", "int8-openvino"]
 MAX_LOSS = {"ssim": 0.01, "psnr": 0.02, "frechet_lite0": 0.05}
 
@@ -44,93 +43,6 @@ class DataConfig(Frozen):
     min_good: float = Field(default=0.9, ge=0, le=1)
     """Least share of usable files; with fewer, the run stops."""
     sample: SampleConfig = SampleConfig()
-
-
-class TrainingConfig(Frozen):
-    """The training; the defaults are those of Isola et al. 2017, section 6.2, except for the batch size."""
-
-    epochs: int = Field(default=40, ge=1)
-    """Passes over the training pairs."""
-    batch_size: int = Field(default=4, ge=1)
-    """Pairs per step, over all workers together; a multiple of `workers`."""
-    learning_rate: float = Field(default=2e-4, gt=0)
-    """Learning rate of both Adam optimizers."""
-    decay: float = Field(default=0.5, ge=0, le=1)
-    """Share of the steps, at the end, over which the learning rate falls to zero; 0 keeps it constant."""
-    beta_1: float = Field(default=0.5, ge=0, lt=1)
-    """Decay rate of the first moment of both Adam optimizers."""
-    l1_weight: float = Field(default=100, ge=0)
-    """Weight of the L1 term relative to the adversarial term."""
-    jitter: float = Field(default=286 / 256, ge=1, le=2)
-    """Factor by which images are enlarged before a random crop (256 -> 286 -> 256); 1 for no crop."""
-    mirror: bool = True
-    """Mirror half of the pairs, chosen at random, left to right."""
-    turn: bool = False
-    """Rotate each pair by 0 to 3 quarter turns, to augment small sets: aerial images have no upright direction."""
-    augment_discriminator: tuple[Augmentation, ...] = ()
-    """Random changes of the pairs that the discriminator sees, real and drawn alike, which keep it from learning few
-    pairs by heart (Zhao et al. 2020): colour, translation, cutout."""
-    average: float = Field(default=0, ge=0, lt=1)
-    """Share of the running average of the generator's weights that a step keeps, such as 0.998; then the averaged
-    generator draws, and is the result (Yazici et al. 2019, section 3.1). 0 for the weights of the last step."""
-    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "auto"
-    """Number format of the layers; weights stay float32. `auto` is bfloat16 where all nodes compute it in hardware, and
-    float32 elsewhere and in deterministic runs. float16 (with loss scaling) is for GPUs without bfloat16."""
-    workers: int = Field(default=1, ge=1)
-    """Number of Ray Train workers."""
-    gpu: bool = False
-    """Give each worker one GPU."""
-    cpus_per_worker: int = Field(default=0, ge=0)
-    """CPUs of each worker; 0 divides those of the cluster."""
-    max_failures: int = Field(default=3, ge=0)
-    """Number of times that lost workers are restarted before the training fails."""
-    deterministic: bool = False
-    """Make the weights depend on the seed only, bit for bit (on CPUs, in float32, with the same workers and cores)."""
-    checkpoint_every: int = Field(default=5, ge=1)
-    """Epochs between checkpoints; the last epoch always has one."""
-    keep_checkpoints: int = Field(default=2, ge=1)
-    """Number of newest checkpoints to keep, in addition to the best one."""
-    best_by: ValidationScore = "val_l1"
-    """Held-out score that determines the best checkpoint."""
-    validation_pairs: int = Field(default=32, ge=1, le=4096)
-    """Number of held-out pairs that each checkpoint is scored on."""
-    result: Literal["last", "best"] = "last"
-    """Checkpoint whose generator is the result of the training."""
-    sheet_every: int = Field(default=5, ge=1)
-    """Epochs between sheets that show held-out photos, drawn maps and true maps."""
-    sheet_pairs: int = Field(default=6, ge=1, le=32)
-    """Number of held-out pairs on a sheet."""
-
-
-class TuneConfig(Frozen):
-    """The search of `tune` with ASHA (Li et al. 2020): many short trials and a few of all `training.epochs`."""
-
-    trials: int = Field(default=8, ge=2, le=1000)
-    """Number of trials."""
-    learning_rate: tuple[float, float] = (1e-4, 1e-3)
-    """Lowest and highest `training.learning_rate`, sampled uniformly on a logarithmic scale."""
-    l1_weight: tuple[float, float] = (30, 3000)
-    """Lowest and highest `training.l1_weight`, sampled uniformly on a logarithmic scale."""
-    norm: tuple[Norm, ...] = Field(default=("batch", "instance"), min_length=1)
-    """Candidates for `network.norm`."""
-    width: tuple[int, ...] = Field(default=(16, 32, 64), min_length=1)
-    """Candidates for `network.width`."""
-    cpus_per_trial: int = Field(default=1, ge=1)
-    """CPUs of each trial."""
-    grace_epochs: int = Field(default=2, ge=1)
-    """Epochs before a trial can be stopped."""
-    reduction: int = Field(default=3, ge=2)
-    """ASHA's reduction factor: with 3, the best third of the trials continues to three times the epochs."""
-
-    @model_validator(mode="after")
-    def _check_ranges(self) -> Self:
-        for name in ("learning_rate", "l1_weight"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(
-                    f"{name} ranges from {low:g} to {high:g}; the lowest must be above 0 and not above the highest"
-                )
-        return self
 
 
 class ExportConfig(Frozen):

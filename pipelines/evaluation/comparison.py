@@ -16,7 +16,7 @@ from pipelines.metrics.catalogue import join_words
 from pipelines.metrics.intervals import Score, Tally, paired_difference
 from pipelines.metrics.scores import Comparison, gain
 from pipelines.report import page as report_page
-from pipelines.workspace import RunFolder
+from pipelines.run_folder import RunFolder
 
 COMPARISON_FILE, PAGE_FILE = "comparison.json", "comparison.html"
 

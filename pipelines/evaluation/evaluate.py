@@ -27,9 +27,9 @@ from pipelines.report import description, page
 from pipelines.report.description import EVALUATION, PICTURE_FILE, PICTURE_ROWS
 from pipelines.report.page import Evaluation
 from pipelines.report.sheets import comparison, first_rows
+from pipelines.run_folder import REPORT_FILE, SCORES_FILE, SHEET_FILE, TABLE_FILE, RunFolder
 from pipelines.tracking import mlflow_runs, mlflow_server, run_page
 from pipelines.tracking.loss_curve import LossCurve
-from pipelines.workspace import REPORT_FILE, SCORES_FILE, SHEET_FILE, TABLE_FILE, RunFolder
 
 SHEET_PAIRS = 6
 """Held-out pairs on the sheet of an evaluation."""

@@ -35,7 +35,8 @@ from pipelines.data.palette_extraction import NoPaletteError, find_palette
 from pipelines.evaluation.evaluator import build_evaluator
 from pipelines.export import metadata
 from pipelines.export.variants import VariantEvaluator, add_variant, candidates
-from pipelines.workspace import RunFolder
+from pipelines.run_folder import RunFolder
+from pipelines.run_record import RunRecord
 
 PARITY_LIMIT = 1e-4
 """Largest allowed difference of any output value on the scale [-1, 1]; one level of 255 is 0.0078."""
@@ -79,7 +80,7 @@ def to_bundle(run: RunFolder, settings: ExportConfig, *, palette: Palette | None
     reference = Reference(photos, drawn)
     with new_folder(run.bundle) as folder:
         onnx.save_model(exact, folder / MODEL_FILE)
-        manifest = _describe(folder, config, pairs, run_id=run.run_id, generator=generator, palette=palette)
+        manifest = _describe(folder, run.record(), pairs, generator=generator, palette=palette)
         fp32 = Translator(Bundle(folder, manifest), variant=FP32)
         manifest = manifest.model_copy(update={"parity": _parity(reference, fp32)})
         if settings.variants:
@@ -117,10 +118,10 @@ def _convert(generator_file: Path, config: RunConfig, photos: Pixels) -> tuple[o
 
 
 def _describe(
-    folder: Path, config: RunConfig, pairs: PairIndex, *, run_id: str, generator: str, palette: Palette | None
+    folder: Path, record: RunRecord, pairs: PairIndex, *, generator: str, palette: Palette | None
 ) -> BundleManifest:
     """Return the manifest of a folder that holds fp32; its parity is still to be measured."""
-    network = config.network
+    config, network = record.config, record.config.network
     palette, missing = _choose_palette(palette, config, pairs)
     return BundleManifest(
         network=network,
@@ -132,8 +133,10 @@ def _describe(
         resolution=_resolution(config, pairs),
         palette=palette,
         palette_missing=missing,
-        run_id=run_id,
+        run_id=record.run_id,
         generator_sha256=generator,
+        discriminator_sha256=record.discriminator_sha256,
+        started_from=record.started_from,
         data_fingerprint=pairs.fingerprint,
         code_revision=git_revision(),
     )

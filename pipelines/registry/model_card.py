@@ -16,7 +16,7 @@ from pipelines.data.pairs import PairIndex
 from pipelines.metrics.scores import Scores, headline
 from pipelines.report import description
 from pipelines.report.description import PICTURE_FILE, code
-from pipelines.workspace import REPORT_FILE
+from pipelines.run_folder import REPORT_FILE
 
 LIMIT = 5000
 """Maximum characters of a description in MLflow's database; PostgreSQL refuses more."""
@@ -44,12 +44,16 @@ def describe(
 
     MLflow's page renders tables and pictures, and drops HTML.
     """
-    rows = description.facts(config, pairs) | {
-        "ONNX": f"opset {manifest.opset}, within {manifest.parity.max_difference:.1g} of TensorFlow in [-1, 1], "
-        f"sha256 {code(manifest.sha256[:12])}",
-        "Variants": _variants(manifest),
-        "Code": code(manifest.code_revision),
-    }
+    rows = (
+        description.facts(config, pairs)
+        | _lineage(manifest)
+        | {
+            "ONNX": f"opset {manifest.opset}, within {manifest.parity.max_difference:.1g} of TensorFlow in [-1, 1], "
+            f"sha256 {code(manifest.sha256[:12])}",
+            "Variants": _variants(manifest),
+            "Code": code(manifest.code_revision),
+        }
+    )
     given, uri = manifest.signature.input, shlex.quote(f"models:/{name}/{version}")
     example = shlex.quote(f"models:/{name}/{version}/serving_input_example.json")
     return f"""**{headline(scores)}**
@@ -105,6 +109,14 @@ def _range(manifest: BundleManifest) -> str:
     tensors, side = manifest.signature, manifest.network.image_size
     values = "levels of 0 to 255" if tensors.dtype == "uint8" else f"values in [-1, 1] ({SCALING})"
     return f"{side} x {side} RGB {values}"
+
+
+def _lineage(manifest: BundleManifest) -> dict[str, str]:
+    start = manifest.started_from
+    if start is None:
+        return {}
+    networks = "generator and discriminator" if start.discriminator_sha256 else "generator"
+    return {"Started from": f"{networks} of {code(start.source)}, run {code(start.run_id)}"}
 
 
 def _variants(manifest: BundleManifest) -> str:

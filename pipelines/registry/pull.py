@@ -14,15 +14,24 @@ import onnx
 import yaml
 from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
-from model.bundle import MANIFEST_FILE, MODEL_FILE, PULLED_FILE, Bundle, Pulled, read_manifest, variant_file
+from model.bundle import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    PULLED_FILE,
+    Bundle,
+    BundleManifest,
+    Pulled,
+    read_manifest,
+    variant_file,
+)
 from model.errors import BundleError, DataError, StorageError
 from model.io.files import check_writable, new_folder, scratch_folder, sha256, write_text
 from pipelines.data.pairs import PairIndex
 from pipelines.registry import references, versions
 from pipelines.registry.artifacts import Artifacts
 from pipelines.registry.versions import FILES_FOLDER, ONNX_FILE, PAIRS_FILE, Version, variant_path
+from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, REPORT_FILE, SCORES_FILE
 from pipelines.tracking import mlflow_server
-from pipelines.workspace import REPORT_FILE, SCORES_FILE
 
 FLAVOURS_FILE = "MLmodel"
 TINY, SMALL, PAGE, MODEL = 1 << 15, 1 << 20, 64 << 20, 1 << 30
@@ -93,6 +102,31 @@ def fetch_bundle(version: Version, folder: Path, *, extras: bool = False) -> Bun
     for variant in manifest.hashes():
         check_model(bundle, variant)
     return bundle
+
+
+def fetch_networks(version: Version, folder: Path) -> BundleManifest:
+    """Fetch the Keras files of a version into a folder, and return the version's manifest.
+
+    Raises:
+        BundleError: They are too large, were altered, or the version has none.
+        TrackingError: They can't be fetched.
+    """
+    artifacts = version.artifacts()
+    with new_folder(folder) as draft:
+        artifacts.fetch(MANIFEST, draft / MANIFEST_FILE, limit=SMALL)
+        _check_same(version, MANIFEST, draft / MANIFEST_FILE, version.bundle_sha256)
+        manifest = read_manifest(draft)
+        expected = {GENERATOR_FILE: manifest.generator_sha256, DISCRIMINATOR_FILE: manifest.discriminator_sha256}
+        if not manifest.generator_sha256:
+            raise BundleError(
+                f"{_title(version)} does not name its Keras file: it was exported by version 0.2.0 or earlier. Export "
+                "and register its run again."
+            )
+        for name, digest in expected.items():
+            if digest:
+                artifacts.fetch(f"{FILES_FOLDER}/{name}", draft / name, limit=MODEL)
+                _check_same(version, name, draft / name, digest)
+    return manifest
 
 
 def fetch_pairs(version: Version) -> PairIndex:

@@ -35,8 +35,8 @@ from pipelines.registry.versions import (
 )
 from pipelines.report.description import PICTURE_FILE, PICTURE_ROWS
 from pipelines.report.sheets import first_rows
+from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, REPORT_FILE, SCORES_FILE, SHEET_FILE, RunFolder
 from pipelines.tracking import mlflow_runs, mlflow_server
-from pipelines.workspace import GENERATOR_FILE, REPORT_FILE, SCORES_FILE, SHEET_FILE, RunFolder
 
 SERVED_WITH = ("mlflow", "numpy", "onnx", "onnxruntime-gpu", "onnxruntime")
 SERVING_PROVIDERS = ["CPUExecutionProvider"]
@@ -114,6 +114,8 @@ def _own_files(run: RunFolder, bundle: Bundle) -> list[Path]:
         run.pairs_file,
         *(run.evaluation / name for name in (SCORES_FILE, REPORT_FILE, SHEET_FILE)),
     ]
+    if bundle.manifest.discriminator_sha256:
+        files.append(run.discriminator)
     for file in files:
         if not file.is_file():
             raise MissingStepError(f"{file} is missing; run `{_verb_of(file)}` first.")
@@ -123,7 +125,7 @@ def _own_files(run: RunFolder, bundle: Bundle) -> list[Path]:
 def _verb_of(file: Path) -> str:
     if file.name == MANIFEST_FILE:
         return "export"
-    return "train" if file.name in (GENERATOR_FILE, PAIRS_FILE) else "evaluate"
+    return "train" if file.name in (GENERATOR_FILE, DISCRIMINATOR_FILE, PAIRS_FILE) else "evaluate"
 
 
 def _known_version(known: versions.Version) -> RegisteredVersion:

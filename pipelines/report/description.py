@@ -8,7 +8,7 @@ from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import BASELINES, METRICS, SUMMARY_METRICS
 from pipelines.metrics.intervals import Score
 from pipelines.metrics.scores import NamedScores, Scores, headline
-from pipelines.workspace import REPORT_FILE, SCORES_FILE, TABLE_FILE
+from pipelines.run_folder import REPORT_FILE, SCORES_FILE, TABLE_FILE
 
 EXPLANATION = """In brackets: 95 % confidence intervals. L1 is in levels of 255, PSNR in dB. Fréchet Lite0 uses FID's \
 formula with another network; it is not FID."""
@@ -52,13 +52,12 @@ def of_run(run_id: str, config: RunConfig, pairs: PairIndex, scores: Scores | No
 def facts(config: RunConfig, pairs: PairIndex) -> dict[str, str]:
     """Return the data, the task, the network and the training of a run, by their names."""
     training, network = config.training, config.network
-    epochs = f"{training.epochs} epoch{'' if training.epochs == 1 else 's'}"
     return {
         "Data": f"{code(hide_passwords(pairs.source))}, {len(pairs.train)} training pairs and {len(pairs.val)} held "
         f"out, fingerprint {code(pairs.fingerprint[:12])}",
         "Task": f"{config.data.direction.replace('_', ' ')}, {network.image_size} x {network.image_size} pixels",
         "Network": f"{network.depth} levels, {network.width} filters in the first layer, {network.norm} norm",
-        "Training": f"{epochs} in batches of {training.batch_size}, learning rate "
+        "Training": f"{training.length_text()} in batches of {training.batch_size}, learning rate "
         f"{training.learning_rate:g}, L1 weight {training.l1_weight:g}, seed {config.seed}, {training.precision}",
     }
 

@@ -9,9 +9,10 @@ from pipelines.tracking.loss_curve import LossCurve
 Facts = tuple[tuple[str, str], ...]
 """Names and values."""
 SETTINGS = {
-    "network": ("image_size", "width", "depth", "dropout", "norm"),
+    "network": ("image_size", "width", "depth", "dropout", "norm", "upsampling"),
     "training": (
-        *("epochs", "batch_size", "workers", "learning_rate", "decay", "beta_1", "l1_weight"),
+        *("epochs", "steps", "minutes", "batch_size", "workers", "learning_rate", "decay", "beta_1"),
+        *("l1_weight", "colour_weight", "rare_weight", "augment_discriminator", "average"),
         *("jitter", "mirror", "turn", "precision", "result"),
     ),
 }
@@ -21,10 +22,8 @@ SETTINGS = {
 def training(record: RunRecord, curve: LossCurve, *, pairs: int) -> str:
     """Return sentences about a training run and the scores of its checkpoints; `pairs` is the number held out."""
     config = record.config.training
-    amount = (
-        f"{record.steps:,} steps in {config.epochs:,} epochs, {record.seconds:,.0f} s at "
-        f"{record.images_per_second:.1f} images/s."
-    )
+    length = "" if config.length[0] == "steps" else f" in {config.length_text()}"
+    amount = f"{record.steps:,} steps{length}, {record.seconds:,.0f} s at {record.images_per_second:.1f} images/s."
     if not curve.scores:
         return amount
     return f"{amount} Each checkpoint was scored on {min(config.validation_pairs, pairs)} held-out pairs."

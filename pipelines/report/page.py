@@ -12,7 +12,7 @@ from model.bundle import BundleManifest
 from model.errors import DataError
 from model.pixels import Pixels, check_images
 from model.spec import LossName, NetworkConfig
-from pipelines.config.schema import ValidationScore
+from pipelines.config.training_settings import ValidationScore
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.catalogue import METRICS
 from pipelines.metrics.scores import WIDE_GAP, Comparison, Scores, headline
@@ -26,7 +26,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 CURVES: dict[LossName | ValidationScore, str] = {
     "generator_adversarial_loss": "Generator: adversarial loss",
     "generator_l1_loss": "Generator: L1 loss, on the scale [-1, 1]",
+    "generator_colour_loss": "Generator: cross-entropy of colours",
     "discriminator_loss": "Discriminator: loss",
+    "discriminator_accuracy": "Discriminator: share of patches that it judges right",
     "val_l1": "Held-out pairs: L1, in levels of 255",
     "val_ssim": "Held-out pairs: SSIM",
 }

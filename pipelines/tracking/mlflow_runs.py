@@ -46,7 +46,10 @@ class Run:
     def log_losses(self, losses: Iterable[StepLosses]) -> None:
         """Log the losses of steps in few requests, each step in the order of LOSSES; repeating it changes nothing."""
         metrics = [
-            Metric(name, step.losses[name], int(step.when * 1000), step.step) for step in losses for name in LOSSES
+            Metric(name, step.losses[name], int(step.when * 1000), step.step)
+            for step in losses
+            for name in LOSSES
+            if name in step.losses
         ]
         for start in range(0, len(metrics), BATCH):
             mlflow.MlflowClient().log_batch(self.id, metrics=metrics[start : start + BATCH])

@@ -4,7 +4,8 @@ import shutil
 
 from model.io import locks
 from model.io.files import remove_stale_drafts
-from pipelines.workspace import RunFolder, Workspace
+from pipelines.run_folder import RunFolder
+from pipelines.workspace import Workspace
 
 PARTIAL = ".partial"
 """Suffix of a checkpoint that is being written."""

@@ -10,11 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from model.errors import StorageError, TrainingError
-from model.io.files import new_file
+from model.networks import keras_file
 from model.networks.augmentation import augment
-from model.networks.pix2pix import build_generator
 from model.networks.train_step import (
     AVERAGE_EVERY,
+    Objective,
     TrainState,
     prepare_deployed,
     stack_losses,
@@ -22,25 +22,28 @@ from model.networks.train_step import (
     update_average,
 )
 from model.pixels import Pixels, to_pixels, to_tensor
-from model.spec import LOSSES
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Batch, Shard, TrainingPairs
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics import image_metrics
+from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, RunFolder
 from pipelines.tracking.loss_curve import LossCurve, StepLosses
-from pipelines.training import checkpoint
-from pipelines.training.checkpoint_manifest import Position
-from pipelines.training.checkpoint_store import CheckpointStore
-from pipelines.training.messages import Channel, Drawing, TrainingUpdate
-from pipelines.workspace import RunFolder
+from pipelines.training.checkpoints import checkpoint
+from pipelines.training.checkpoints.checkpoint_manifest import Position
+from pipelines.training.checkpoints.checkpoint_store import CheckpointStore
+from pipelines.training.messages import Channel, Drawing, TrainingUpdate, WorkerJob
+from pipelines.training.schedule import Schedule
 
 UPDATE_SECONDS = 2.0
+STOP, DUE = -2, -1
+"""Positions of the signals in what a compiled step returns."""
 
 CompiledStep = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-"""Source, target, random numbers, pairs in the global batch, stop request -> the losses in the order of LOSSES, and the
-stop requests.
+"""Source, target, random numbers, pairs in the global batch, signals (2,) -> the losses in the order of LOSSES, and the
+signals.
 
-Everything it returns is summed over the workers.
+Everything it returns is summed over the workers. The signals are 1 if the driver requests a stop, and if it is time to
+determine the number of steps; all workers read them after the same step.
 """
 
 
@@ -62,15 +65,16 @@ class TrainingLoop:
         shard: Shard,
         channel: Channel,
         *,
-        folder: RunFolder,
-        code_revision: str,
+        job: WorkerJob,
+        schedule: Schedule,
         held_out: tuple[Pixels, Pixels],
     ) -> None:
         """Compile the step; `held_out` are the sources and targets that checkpoints are scored on."""
         self.config, self.strategy, self.state, self.shard, self.channel = config, strategy, state, shard, channel
-        self.folder, self.code_revision, self.held_out = folder, code_revision, held_out
+        self.job, self.schedule, self.folder, self.held_out = job, schedule, RunFolder(job.folder), held_out
         training = config.training
-        self.store = CheckpointStore(folder.checkpoints, keep=training.keep_checkpoints, best_by=training.best_by)
+        self.store = CheckpointStore(self.folder.checkpoints, keep=training.keep_checkpoints, best_by=training.best_by)
+        self.objective = Objective(training.l1_weight, training.colour_weight, job.palette)
         self.curve = LossCurve()
         self.saved = -1
         self.waited = 0.0
@@ -85,7 +89,7 @@ class TrainingLoop:
         return self.shard.rank == 0
 
     def run(self, pairs: PairIndex) -> None:
-        """Train from the newest intact checkpoint to the last epoch, or until the driver requests a stop."""
+        """Train from the newest intact checkpoint to the last step, or until the driver requests a stop."""
         training = self.config.training
         batches = TrainingPairs(
             pairs.train,
@@ -99,23 +103,30 @@ class TrainingLoop:
             shard=self.shard,
         )
         position = self._restore()
-        for epoch in range(position.epoch, training.epochs):
-            position = self._train_epoch(epoch, position, batches)
-            if position.epoch == epoch:  # Stopped within the epoch.
+        while not self.schedule.is_over(position):
+            epoch, position = position.epoch, self._train_epoch(position, batches)
+            over = self.schedule.is_over(position)
+            if over or position.epoch > epoch:
+                self._end_epoch(position)
+            if self._has_signal(STOP) and not over:
                 self._save(position)
                 return
-        self._finish()
+        self._finish(position)
 
-    def _train_epoch(self, epoch: int, position: Position, batches: TrainingPairs) -> Position:
-        """Train for one epoch, or until the driver requests a stop; return the position reached."""
-        step, seen, began, self.waited = position.step, position.seen, time.monotonic(), 0.0
+    def _train_epoch(self, position: Position, batches: TrainingPairs) -> Position:
+        """Train to the end of the epoch or of the training, or until a stop is requested; return the position."""
+        epoch, step, seen = position.epoch, position.step, position.seen
+        began, self.waited = time.monotonic(), 0.0
         for batch in self._timed(batches.epoch(epoch, seen=seen)):
-            if self._must_stop():
+            if self._has_signal(DUE) and self.schedule.total is None:
+                self._send(TrainingUpdate(epoch=epoch, step=step, total_steps=self.schedule.decide(step)))
+            position = self.schedule.position(epoch=epoch, step=step, seen=seen)
+            if self._has_signal(STOP) or self.schedule.is_over(position):
                 self._report_losses(epoch, now=True)
-                return Position(epoch=epoch, step=step, seen=seen)
-            stop = tf.constant(float(self._stop))
+                return position
+            signals = tf.constant([float(self._stop), float(self.first and self.schedule.is_due())])
             pairs = tf.constant(float(batch.pairs))
-            values = self.compiled_step(batch.source, batch.target, tf.constant(batch.draws), pairs, stop)
+            values = self.compiled_step(batch.source, batch.target, tf.constant(batch.draws), pairs, signals)
             step, seen = step + 1, seen + batch.pairs
             if step % AVERAGE_EVERY == 0:
                 update_average(self.state, keep=self.config.training.average, step=step)
@@ -126,9 +137,7 @@ class TrainingLoop:
         self._report_losses(epoch, now=True)
         waited = self.waited / (time.monotonic() - began)
         self._send(TrainingUpdate(epoch=epoch, step=step, metrics={"input_wait": waited}))
-        position = Position(epoch=epoch + 1, step=step)
-        self._end_epoch(position)
-        return position
+        return self.schedule.position(epoch=epoch + 1, step=step)
 
     def _timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Yield the batches, and add up the seconds spent waiting for them."""
@@ -145,18 +154,18 @@ class TrainingLoop:
         training = self.config.training
 
         def replica_step(
-            source: tf.Tensor, target: tf.Tensor, draws: tf.Tensor, pairs: tf.Tensor, stop: tf.Tensor
+            source: tf.Tensor, target: tf.Tensor, draws: tf.Tensor, pairs: tf.Tensor, signals: tf.Tensor
         ) -> tf.Tensor:
             kinds = training.augment_discriminator
             losses = train_step(
                 self.state,
                 source,
                 target,
-                l1_weight=training.l1_weight,
+                objective=self.objective,
                 global_batch=pairs,
                 change=partial(augment, draws=draws, kinds=kinds) if kinds else None,
             )
-            return tf.concat([stack_losses(losses), [stop]], axis=0)
+            return tf.concat([stack_losses(losses), signals], axis=0)
 
         def step(*shares: tf.Tensor) -> tf.Tensor:
             return self.strategy.reduce("SUM", self.strategy.run(replica_step, args=shares), axis=None)
@@ -167,12 +176,12 @@ class TrainingLoop:
         compiled: CompiledStep = tf.function(step, autograph=False, jit_compile=use_xla)
         return compiled
 
-    def _must_stop(self) -> bool:
-        """Return whether a step carried a stop request: all workers read the same, and stop after the same step.
+    def _has_signal(self, signal: int) -> bool:
+        """Return whether a step carried a signal: all workers read the same, and act on it after the same step.
 
         The last step but one is read, so that the loop never waits for a GPU.
         """
-        return bool(self._newest) and float(np.asarray(self._newest[0].values)[-1]) > 0
+        return bool(self._newest) and float(np.asarray(self._newest[0].values)[signal]) > 0
 
     def _report_losses(self, epoch: int, *, now: bool = False) -> None:
         """Send the collected losses, every few seconds or `now`; the reply is the driver's request to stop."""
@@ -181,8 +190,8 @@ class TrainingLoop:
             return
         losses = []
         for result in results:
-            *numbers, _ = np.asarray(result.values).tolist()
-            losses.append(StepLosses(result.step, result.when, dict(zip(LOSSES, numbers, strict=True))))
+            numbers = np.asarray(result.values).tolist()[:STOP]
+            losses.append(StepLosses(result.step, result.when, dict(zip(self.objective.losses, numbers, strict=True))))
         results.clear()
         self.curve.extend(losses)
         self._stop = self._send(TrainingUpdate(epoch=epoch, step=losses[-1].step, losses=losses))
@@ -193,11 +202,11 @@ class TrainingLoop:
 
     def _end_epoch(self, position: Position) -> None:
         training = self.config.training
-        last = position.epoch == training.epochs
+        last = self.schedule.is_over(position)
         if last or position.epoch % training.sheet_every == 0:
             source, target = (half[: training.sheet_pairs] for half in self.held_out)
             drawing = Drawing(source, self._draw(source), target)
-            self._send(TrainingUpdate(epoch=position.epoch - 1, drawing=drawing))
+            self._send(TrainingUpdate(epoch=position.begun - 1, drawing=drawing))
         if last or position.epoch % training.checkpoint_every == 0:
             self._save(position)
 
@@ -223,7 +232,7 @@ class TrainingLoop:
         self.saved = position.step
         if not self.first:
             return
-        self._send(TrainingUpdate(epoch=max(0, position.epoch - 1), step=position.step, metrics=scores))
+        self._send(TrainingUpdate(epoch=max(0, position.begun - 1), step=position.step, metrics=scores))
         self.curve.scores[position.step] = scores
         try:
             with self.store.new(position.step) as folder:
@@ -233,14 +242,14 @@ class TrainingLoop:
                     self.curve,
                     position=position,
                     config=self.config,
-                    code_revision=self.code_revision,
+                    code_revision=self.job.code_revision,
                     scores=scores,
                 )
         except (OSError, StorageError) as error:
             reason = getattr(error, "strerror", None) or error
             failure = f"The checkpoint of step {position.step} could not be written ({reason})"
             previous, _ = self.store.newest()
-            if position.epoch == self.config.training.epochs:
+            if self.schedule.is_over(position):
                 again = "train again" if previous is None else "resume from the previous one"
                 raise TrainingError(
                     f"{failure}, and it is the final one. Free some disk space, then {again}."
@@ -254,29 +263,35 @@ class TrainingLoop:
         folder, skipped = self.store.newest()
         notes = [str(broken) for broken in skipped]
         if folder is None:
+            start = self.folder.start
+            keras_file.load_networks(
+                self.state, self.config.network, start / GENERATOR_FILE, start / DISCRIMINATOR_FILE
+            )
             self._send(TrainingUpdate(epoch=0, begins=True, notes=tuple(notes)))
-            return Position(epoch=0, step=0)
-        position, self.curve = checkpoint.restore(folder, self.state, network=self.config.network)
+            return self.schedule.position(epoch=0, step=0)
+        position, self.curve = checkpoint.restore(folder, self.state, config=self.config)
+        self.schedule.resume(position)
         self.saved = position.step
         notes.append(f"Resuming from checkpoint {folder.name} (epoch {position.epoch}).")
         update = TrainingUpdate(
-            epoch=position.epoch, step=position.step, begins=True, curve=self.curve.steps, notes=tuple(notes)
+            epoch=position.epoch,
+            step=position.step,
+            begins=True,
+            total_steps=position.total,
+            curve=self.curve.steps,
+            notes=tuple(notes),
         )
         self._send(update)
         return position
 
-    def _finish(self) -> None:
+    def _finish(self, position: Position) -> None:
         """Write the generator of the last step or of the best checkpoint (training.result)."""
         training = self.config.training
         best = self.store.best() if training.result == "best" else None
         if best is not None:
-            checkpoint.restore(best, self.state, network=self.config.network)
+            checkpoint.restore(best, self.state, config=self.config)
             note = f"The generator is taken from checkpoint {best.name}, the best by {training.best_by}."
-            self._send(TrainingUpdate(epoch=training.epochs - 1, notes=(note,)))
+            self._send(TrainingUpdate(epoch=position.begun - 1, notes=(note,)))
         prepare_deployed(self.state, self.strategy)
         if self.first:
-            # Built from Keras' own layers, so that it can be loaded without this project.
-            generator = build_generator(self.config.network)
-            generator.set_weights(self.state.deployed.get_weights())
-            with new_file(self.folder.generator) as draft:
-                generator.save(draft)
+            keras_file.save_networks(self.state, self.config.network, self.folder.generator, self.folder.discriminator)

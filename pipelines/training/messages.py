@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from model.bundle import Lineage
+from model.palette import WeightedColours
 from model.pixels import Pixels
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
@@ -11,6 +13,14 @@ from pipelines.tracking.loss_curve import StepLosses
 
 EPOCH_METRICS = ("input_wait", "val_l1", "val_ssim")
 """Metrics of an epoch or a checkpoint."""
+
+
+class StartingNetworks(NamedTuple):
+    """Keras files of the networks that a training begins with; without a discriminator, that one begins anew."""
+
+    generator: Path
+    discriminator: Path | None
+    lineage: Lineage
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,7 @@ class WorkerJob:
         folder: The run's folder, which every node sees under this path.
         threads: CPU threads of the worker.
         code_revision: The git revision of the driver's code.
+        palette: Colours of the training maps, with weights, if the losses need them.
     """
 
     config: RunConfig
@@ -30,6 +41,7 @@ class WorkerJob:
     folder: Path
     threads: int
     code_revision: str
+    palette: WeightedColours | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,8 @@ class TrainingUpdate:
     """Losses of the steps since the last update."""
     curve: list[StepLosses] = field(default_factory=list)
     """Losses of all steps before the checkpoint that the workers resume from."""
+    total_steps: int | None = None
+    """Steps of a training by minutes, when they become known."""
     begins: bool = False
     """Whether the workers begin to train, or begin again after one of them was lost."""
     metrics: dict[str, float] = field(default_factory=dict)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 
 from PIL import Image
 from ray.exceptions import RayError
@@ -14,11 +15,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from model.errors import TrainingError
 from model.spec import LossName
 from pipelines.config.schema import RunConfig
+from pipelines.data.dataset import steps_per_epoch
 from pipelines.report.sheets import comparison
 from pipelines.tracking.loss_curve import StepLosses
 from pipelines.tracking.mlflow_runs import Run
 from pipelines.tracking.outbox import Outbox
 from pipelines.training.channel import ActorChannel
+from pipelines.training.length import planned_steps
 from pipelines.training.messages import Drawing, TrainingUpdate
 from pipelines.training.metric_logger import MetricLogger
 
@@ -38,9 +41,12 @@ class TrainingMonitor:
     """Monitor of a training run, which processes the first worker's updates until it receives None."""
 
     config: RunConfig
-    steps_per_epoch: int
+    pairs: int
+    """Training pairs."""
     logged: dict[str, int]
     """The last steps that MLflow holds already."""
+    decided: int | None = None
+    """Steps of a training by minutes, once they are known."""
     steps_done: int = 0
     resumed_after: int = 0
     """Steps that were done before the workers started, or restarted."""
@@ -54,14 +60,25 @@ class TrainingMonitor:
     """Set when Ray has ended."""
 
     @property
-    def total_steps(self) -> int:
-        """Steps of the complete training."""
-        return self.steps_per_epoch * self.config.training.epochs
+    def total_steps(self) -> int | None:
+        """Steps of the complete training; None if not yet known."""
+        return planned_steps(self.config.training, self.pairs) or self.decided
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done."""
+        return self.total_steps is not None and self.steps_done >= self.total_steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return steps_per_epoch(self.pairs, self.config.training.batch_size)
 
     @property
     def epoch(self) -> int:
         """The running epoch, counted from 0."""
-        return min(self.steps_done // self.steps_per_epoch, self.config.training.epochs - 1)
+        last = self.steps_done if self.total_steps is None else self.total_steps - 1
+        return min(self.steps_done, last) // self.steps_per_epoch
 
     @property
     def seconds(self) -> float:
@@ -77,11 +94,14 @@ class TrainingMonitor:
 
     @property
     def estimate(self) -> str:
-        """Number of steps to do, and about how long they take at the speed so far."""
+        """Number of steps to do, and about how long they take at the speed so far; or how many fit into the minutes."""
+        speed, batch = self.images_per_second, self.config.training.batch_size
+        if self.total_steps is None:
+            minutes = self.config.training.minutes or 0
+            return f"{minutes:g} minutes, about {round(minutes * 60 * speed / batch):,} steps at {speed:.1f} images/s"
         left = self.total_steps - self.steps_done
         number = f"{self.total_steps} steps" if self.resumed_after == 0 else f"{left} of {self.total_steps} steps left"
-        speed = self.images_per_second
-        return f"{number}, about {duration(left * self.config.training.batch_size / speed)} at {speed:.1f} images/s"
+        return f"{number}, about {duration(left * batch / speed)} at {speed:.1f} images/s"
 
     @contextmanager
     def reading(self, channel: ActorChannel, run: Run) -> Iterator[None]:
@@ -119,7 +139,12 @@ class TrainingMonitor:
                         self._process(update, run, outbox, logger)
                     except Exception as error:
                         self.failure = error
-                bar.update(task, completed=self.steps_done, status=self._status(update.epoch, wide=_is_wide(bar)))
+                bar.update(
+                    task,
+                    completed=self.steps_done,
+                    total=self.total_steps,
+                    status=self._status(update.epoch, wide=_is_wide(bar)),
+                )
                 for note in self._notes(update, show_progress=bar.disable):
                     _print_above(bar, note)
             try:
@@ -141,6 +166,8 @@ class TrainingMonitor:
             # Restart the clock with the next step.
             self.steps_done = self.resumed_after = update.step
             self.first = self.newest = None
+        if update.total_steps is not None:
+            self.decided = update.total_steps
         if update.losses:
             self.first, self.newest = self.first or update.losses[0], update.losses[-1]
             self.steps_done = self.newest.step
@@ -152,9 +179,11 @@ class TrainingMonitor:
     def _notes(self, update: TrainingUpdate, *, show_progress: bool) -> Iterator[str]:
         """Yield lines for the user: the worker's, once the estimate, and after each epoch its losses without a bar."""
         yield from update.notes
-        if not self.estimated and self.seconds >= ESTIMATE_SECONDS and self.steps_done < self.total_steps:
+        if not self.estimated and self.seconds >= ESTIMATE_SECONDS and not self.is_over:
             self.estimated = True
             yield f"{self.estimate}."
+        if update.total_steps is not None and not update.begins:
+            yield f"{self.config.training.minutes:g} minutes are enough for {update.total_steps:,} steps."
         if show_progress and update.losses and self.steps_done % self.steps_per_epoch == 0:
             yield self._status(update.epoch)
 
@@ -162,7 +191,8 @@ class TrainingMonitor:
         return comparison(drawing.source, drawing.drawn, drawing.target, direction=self.config.data.direction)
 
     def _status(self, epoch: int, *, wide: bool = True) -> str:
-        parts = [f"epoch {epoch + 1}/{self.config.training.epochs}"]
+        total = self.total_steps
+        parts = [f"epoch {epoch + 1}" + (f"/{ceil(total / self.steps_per_epoch)}" if total else "")]
         shown = SHOWN_LOSSES if wide else dict([*SHOWN_LOSSES.items()][:1])
         if self.newest:
             losses = self.newest.losses

@@ -6,11 +6,8 @@ from pathlib import Path
 from model.errors import ConfigError, DataError
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
-from pipelines.data.dataset import steps_per_epoch
 from pipelines.data.pairs import PairIndex
-
-MAX_STEPS = 10**8 - 1
-"""Most steps of a training: the names of its checkpoints, by which they are sorted, have eight digits."""
+from pipelines.training.length import MAX_STEPS, planned_steps
 
 
 def check_steps(config: RunConfig, pairs: PairIndex) -> None:
@@ -26,8 +23,8 @@ def check_steps(config: RunConfig, pairs: PairIndex) -> None:
             f"{len(pairs.train)} training pairs don't fill one batch of {training.batch_size}; "
             "lower training.batch_size or add pairs."
         )
-    steps = training.epochs * steps_per_epoch(len(pairs.train), training.batch_size)
-    if steps > MAX_STEPS:
+    steps = planned_steps(training, len(pairs.train))
+    if steps is not None and steps > MAX_STEPS:
         raise ConfigError(
             f"{training.epochs} epochs of {len(pairs.train)} training pairs are {steps} steps, and a training has at "
             f"most {MAX_STEPS}; lower training.epochs."

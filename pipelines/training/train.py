@@ -16,29 +16,36 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
 from model.errors import CheckpointError, ConfigError, Stopped, TrackingError, TrainingError
-from model.io.files import check_writable, sha256, write_text
+from model.io.files import check_writable, new_folder, sha256, write_text
 from model.io.progress import quiet_stderr
+from model.palette import WeightedColours
 from pipelines.cluster import environment, number_format, signals
 from pipelines.cluster import resources as cluster
 from pipelines.config import loading as settings_of
 from pipelines.config.schema import RunConfig
-from pipelines.data.dataset import steps_per_epoch
+from pipelines.config.training_settings import LengthUnit
 from pipelines.data.pairs import PairIndex
 from pipelines.report import description
+from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, LINEAGE_FILE, RunFolder
 from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_runs, mlflow_server, run_page
 from pipelines.training.channel import ActorChannel
-from pipelines.training.checkpoint_manifest import read_manifest
+from pipelines.training.checkpoints.checkpoint_manifest import read_manifest
 from pipelines.training.leftovers import remove_leftovers
-from pipelines.training.messages import TrainingUpdate, WorkerJob
+from pipelines.training.messages import StartingNetworks, TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import last_steps
 from pipelines.training.monitor import TrainingMonitor
 from pipelines.training.preconditions import check_folders, check_steps
-from pipelines.workspace import RunFolder, Workspace
+from pipelines.workspace import Workspace
 
 
-def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
-    """Train the networks, track the run in MLflow, and write generator and record into the run's folder.
+def fit(config: RunConfig, pairs: PairIndex, start: StartingNetworks | None = None) -> RunFolder:
+    """Train the networks, track the run in MLflow, and write networks and record into the run's folder.
+
+    Args:
+        config: The settings.
+        pairs: The pairs.
+        start: The networks to begin with, by default random ones.
 
     Raises:
         ConfigError: The cluster has too few CPUs or GPUs for the workers, or there are too many steps.
@@ -59,8 +66,10 @@ def fit(config: RunConfig, pairs: PairIndex) -> RunFolder:
             folder = workspace.new_run(run.id)
             pairs.save(folder.pairs_file)
             write_text(folder.config_file, config.model_dump_json(indent=2))
+            if start is not None:
+                _keep_start(start, folder, run)
             with folder.training():
-                _train(config, pairs, run, folder, resources, _monitor(config, pairs, logged=last_steps()))
+                _train(config, pairs, run, folder, resources, TrainingMonitor(config, len(pairs.train), last_steps()))
     return folder
 
 
@@ -90,8 +99,18 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
         with mlflow_runs.resumed_run(folder.run_id, changed) as run:
             # The next resume continues with the changes of this one.
             write_text(folder.config_file, config.model_dump_json(indent=2))
-            _train(config, pairs, run, folder, resources, _monitor(config, pairs, logged=last_steps(run)))
+            _train(config, pairs, run, folder, resources, TrainingMonitor(config, len(pairs.train), last_steps(run)))
     return folder
+
+
+def _keep_start(start: StartingNetworks, folder: RunFolder, run: mlflow_runs.Run) -> None:
+    """Copy the networks that a training begins with into its folder, where every worker finds them."""
+    with new_folder(folder.start) as draft:
+        shutil.copyfile(start.generator, draft / GENERATOR_FILE)
+        if start.discriminator is not None:
+            shutil.copyfile(start.discriminator, draft / DISCRIMINATOR_FILE)
+        write_text(draft / LINEAGE_FILE, start.lineage.model_dump_json(indent=2))
+    run.set_tags({f"started_from.{name}": value for name, value in start.lineage.model_dump().items()})
 
 
 def start_worker(
@@ -119,34 +138,39 @@ def _check_unfinished(folder: RunFolder, config: RunConfig) -> None:
             f"Run {folder.run_id} is a search; continue it or see its trials with: "
             f"{folder.command('tune --resume', folder.run_id)}"
         )
-    asked, begun = config.training, _begun_epochs(folder)
-    if asked.epochs < begun:
+    asked = config.training
+    setting, length = asked.length
+    done = _done(folder, setting)
+    if length < done:
         raise ConfigError(
-            f"Run {folder.run_id} has trained in {begun} epochs already, more than training.epochs={asked.epochs}; set "
-            f"it to at least {begun}."
+            f"Run {folder.run_id} has trained in {done:g} {setting} already, more than training.{setting}={length:g}; "
+            f"set it to at least {done:g}."
         )
     if not folder.record_file.is_file():
         return
     finished = folder.record().config.training
-    if asked.epochs <= finished.epochs and asked.result == finished.result:
-        more = folder.command("train --resume", folder.run_id, "--set", f"training.epochs={2 * finished.epochs}")
+    unit, trained = finished.length
+    if unit == setting and length <= trained and asked.result == finished.result:
+        longer = f"training.{setting}={2 * trained:g}"
+        more = folder.command("train --resume", folder.run_id, "--set", longer)
         raise ConfigError(
-            f"Run {folder.run_id} has finished its {finished.epochs} epochs; to train it further, raise "
-            f"training.epochs, for instance with: {more}"
+            f"Run {folder.run_id} has finished its {finished.length_text()}; to train it further, raise "
+            f"training.{setting}, for instance with: {more}"
         )
 
 
-def _begun_epochs(folder: RunFolder) -> int:
-    """Return the number of epochs that the newest readable checkpoint of a run has begun; 0 if there is none."""
+def _done(folder: RunFolder, unit: LengthUnit) -> float:
+    """Return what the newest readable checkpoint of a run has done: epochs begun, steps, or full minutes."""
     for checkpoint in sorted(folder.checkpoints.glob("step-????????"), reverse=True):
         with contextlib.suppress(CheckpointError):
-            return read_manifest(checkpoint).position.begun
+            position = read_manifest(checkpoint).position
+            done: dict[LengthUnit, float] = {
+                "epochs": position.begun,
+                "steps": position.step,
+                "minutes": position.seconds // 60,
+            }
+            return done[unit]
     return 0
-
-
-def _monitor(config: RunConfig, pairs: PairIndex, *, logged: dict[str, int]) -> TrainingMonitor:
-    epoch_steps = steps_per_epoch(len(pairs.train), config.training.batch_size)
-    return TrainingMonitor(config, steps_per_epoch=epoch_steps, logged=logged)
 
 
 def _train(
@@ -186,11 +210,12 @@ def _train(
     if monitor.lost.is_set():
         reason = "Ray ended during the training, for instance because this machine ran out of memory."
         raise TrainingError(f"{reason} {folder.stopped()}")
-    if not folder.generator.is_file() or monitor.steps_done < monitor.total_steps:
+    if not folder.generator.is_file() or not monitor.is_over:
         if not monitor.steps_done:
             raise Stopped("Stopped before the first step.")
+        total = f" of {monitor.total_steps}" if monitor.total_steps else ""
         raise Stopped(
-            f"Stopped after step {monitor.steps_done} of {monitor.total_steps}; the last checkpoint includes all of "
+            f"Stopped after step {monitor.steps_done}{total}; the last checkpoint includes all of "
             f"them. Resume with: {folder.command('train --resume', folder.run_id)}"
         )
     record = RunRecord(
@@ -201,13 +226,27 @@ def _train(
         images_per_second=monitor.images_per_second,
         resumed_after=monitor.resumed_after,
         generator_sha256=sha256(folder.generator),
+        discriminator_sha256=sha256(folder.discriminator),
+        started_from=folder.started_from(),
     )
     with mlflow_server.errors(large_files=True):
         run.log_file(folder.generator, "keras")
+        run.log_file(folder.discriminator, "keras")
     with mlflow_server.errors():
         run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
     folder.write_record(record)
     Workspace(config.workspace).set_latest(folder)
+
+
+def _palette(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> WeightedColours | None:
+    training = config.training
+    if not training.colour_weight and training.rare_weight == 1:
+        return None
+    from pipelines.data import map_colours
+
+    found = map_colours.measure(pairs.train, config)
+    write_text(folder.path / "colours.json", found.model_dump_json(indent=2))
+    return found.weighted(training.rare_weight)
 
 
 def _run_workers(
@@ -222,7 +261,14 @@ def _run_workers(
     with quiet_stderr():
         # This imports TensorFlow, whose messages are of no use here.
         from ray.train.tensorflow import TensorflowTrainer
-    job = WorkerJob(config, pairs, folder.path, threads=resources.cpus, code_revision=provenance.git_revision())
+    job = WorkerJob(
+        config,
+        pairs,
+        folder.path,
+        threads=resources.cpus,
+        code_revision=provenance.git_revision(),
+        palette=_palette(config, pairs, folder),
+    )
     # A reference, because Ray Train shows the trainer's configuration.
     driver_settings = ray.put(environment.capture(os.environ))
     trainer = TensorflowTrainer(

@@ -10,11 +10,11 @@ from model.io.files import write_text
 from pipelines.cluster import environment
 from pipelines.config.loading import with_settings
 from pipelines.data.dataset import Shard
+from pipelines.run_folder import RunFolder
 from pipelines.tracking import mlflow_runs
 from pipelines.tracking.outbox import Outbox
 from pipelines.training.messages import TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import MetricLogger, last_steps
-from pipelines.workspace import RunFolder
 
 EPOCHS, NAME = "epochs", "trial"
 

@@ -15,14 +15,16 @@ from model.io.files import check_writable, write_text
 from model.spec import Frozen
 from pipelines.cluster import environment, number_format, resources
 from pipelines.config.held_variables import HeldVariables
-from pipelines.config.schema import BEST_IS_LOWEST, RunConfig
+from pipelines.config.schema import RunConfig
+from pipelines.config.training_settings import BEST_IS_LOWEST
 from pipelines.data.pairs import PairIndex
+from pipelines.run_folder import RunFolder
 from pipelines.tracking import mlflow_runs, mlflow_server
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import WorkerJob
 from pipelines.training.preconditions import check_candidates, check_folders, check_steps
 from pipelines.training.trial import EPOCHS, NAME, Setting, run_trial
-from pipelines.workspace import RunFolder, Workspace
+from pipelines.workspace import Workspace
 
 NO_SIGNAL_HANDLER = HeldVariables({"TUNE_DISABLE_SIGINT_HANDLER": "1"})
 """Setting that keeps Ray Tune from ending as if the search were complete after Ctrl-C."""

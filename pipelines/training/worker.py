@@ -11,13 +11,14 @@ from model.networks.optimizers import LinearDecay
 from model.networks.train_step import TrainState, build_state
 from model.pixels import Pixels
 from pipelines.config.schema import RunConfig
-from pipelines.data.dataset import Shard, load_all, steps_per_epoch
+from pipelines.data.dataset import Shard, load_all
 from pipelines.data.pairs import PairIndex
+from pipelines.run_folder import RunFolder
 from pipelines.training.channel import ActorChannel
 from pipelines.training.loop import TrainingLoop
 from pipelines.training.messages import Channel, TrainingUpdate, WorkerJob
 from pipelines.training.preconditions import local_folders
-from pipelines.workspace import RunFolder
+from pipelines.training.schedule import Schedule
 
 BYTES_PER_PACK = 16 << 20
 """Gradients are summed over the workers in packs of this size: the first while the last are still being computed."""
@@ -42,15 +43,16 @@ def train_share(job: WorkerJob, shard: Shard, channel: Channel) -> None:
     _set_up_devices(config, threads=job.threads)
     strategy = _strategy(config, shard)
     with strategy.scope():
-        state = _build_state(config, steps_per_epoch(len(pairs.train), config.training.batch_size))
+        schedule = Schedule(config.training, len(pairs.train))
+        state = _build_state(config, schedule.rate)
     loop = TrainingLoop(
         config,
         strategy,
         state,
         shard,
         channel,
-        folder=folder,
-        code_revision=job.code_revision,
+        job=job,
+        schedule=schedule,
         held_out=_held_out(pairs, config),
     )
     loop.run(pairs)
@@ -94,9 +96,8 @@ def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
-def _build_state(config: RunConfig, epoch_steps: int) -> TrainState:
+def _build_state(config: RunConfig, rate: LinearDecay) -> TrainState:
     training = config.training
-    rate = LinearDecay(training.learning_rate, steps=training.epochs * epoch_steps, share=training.decay)
     return build_state(
         config.network,
         learning_rate=rate,

@@ -22,7 +22,7 @@ from pipelines.data.dataset import load_all
 from pipelines.data.pairs import PairIndex
 from pipelines.metrics.scores import Scores
 from pipelines.tracking.loss_curve import LossCurve
-from pipelines.training.checkpoint_manifest import read_manifest
+from pipelines.training.checkpoints.checkpoint_manifest import read_manifest
 from pipelines.workspace import Workspace
 from tests.fixtures import html_pages
 from tests.fixtures.flow import MODEL, WORKSPACE, next_commands

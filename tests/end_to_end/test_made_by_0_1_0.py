@@ -12,7 +12,8 @@ from PIL import Image
 from model.bundle import Bundle
 from pipelines.data.sample.painter import paint, scene_seed
 from pipelines.metrics.scores import Scores
-from pipelines.workspace import RunFolder, Workspace
+from pipelines.run_folder import RunFolder
+from pipelines.workspace import Workspace
 from tests.fixtures.project import PROJECT
 
 MADE = PROJECT / "tests/fixtures/made_by_0_1_0"

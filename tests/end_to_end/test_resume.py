@@ -10,10 +10,11 @@ import mlflow
 import pytest
 
 from pipelines.config.loading import load
+from pipelines.run_folder import RunFolder
 from pipelines.run_record import RunRecord
-from pipelines.training.checkpoint import ARRAYS
-from pipelines.training.checkpoint_manifest import MANIFEST, Manifest, Position, read_manifest
-from pipelines.workspace import RunFolder, Workspace
+from pipelines.training.checkpoints.checkpoint import ARRAYS
+from pipelines.training.checkpoints.checkpoint_manifest import MANIFEST, Manifest, Position, read_manifest
+from pipelines.workspace import Workspace
 from tests.fixtures.trainings import logged_steps, newest_run
 
 DETERMINISTIC = "training.deterministic=true training.decay=0 training.checkpoint_every=1 training.sheet_every=1000"

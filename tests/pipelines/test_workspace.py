@@ -10,10 +10,11 @@ from model.errors import BundleError, DataError, MissingStepError, TrainingError
 from model.io.files import this_machine
 from pipelines.config.loading import load
 from pipelines.data.pairs import Pair, PairIndex, fingerprint
+from pipelines.run_folder import RunFolder
 from pipelines.run_record import RunRecord
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.worker import check_shared_storage
-from pipelines.workspace import RunFolder, Workspace
+from pipelines.workspace import Workspace
 from tests.fixtures import runs
 
 RECORD = RunRecord(run_id="1f0c", config=load(None, ["seed=7"]), steps=120, seconds=61.5, images_per_second=7.8)

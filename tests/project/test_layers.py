@@ -29,12 +29,14 @@ LEVELS = {
         {"metrics"},
         {"config"},
         {"run_record"},
+        {"run_folder"},
         {"workspace"},
         {"data"},
         {"tracking"},
         {"report", "cluster"},
         {"training", "evaluation"},
         {"export", "registry"},
+        {"start"},
         {"flow", "benchmarks"},
         {"cli"},
         {"__main__"},
@@ -83,8 +85,8 @@ LOADS_TENSORFLOW = {
     "model.networks.winograd",
     "pipelines.benchmarks.bare_step",
     "pipelines.export.conversion",
-    "pipelines.training.checkpoint",
-    "pipelines.training.checkpoint_store",
+    "pipelines.training.checkpoints.checkpoint",
+    "pipelines.training.checkpoints.checkpoint_store",
     "pipelines.training.loop",
     "pipelines.training.worker",
 }
@@ -122,7 +124,7 @@ def test_imports_are_read_wherever_they_stand():
     assert "kagglehub" in all_imports(kaggle) and "kagglehub" not in import_time(kaggle)
     verbs = "pipelines.cli.verbs"
     assert "pydantic" in all_imports(verbs) and "pydantic" not in import_time(verbs)
-    checkpoint = "pipelines.training.checkpoint"
+    checkpoint = "pipelines.training.checkpoints.checkpoint"
     assert "tensorflow" in closure(checkpoint) and "tensorflow" not in import_time(checkpoint)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.networks.train_step import TrainState, equalise_moving_statistics, stack_losses, train_step
+from model.networks.train_step import Objective, TrainState, equalise_moving_statistics, stack_losses, train_step
 from model.spec import LOSSES, NetworkConfig
 from tests.fixtures.train_steps import (
     BETA_1,
@@ -105,7 +105,7 @@ def test_few_steps_on_one_pair_bring_the_drawing_close_to_its_map():
 def test_mixed_precision_keeps_losses_and_weights_in_float32(precision, mixed, pairs):
     precision(mixed)
     state = build()
-    losses = train_step(state, *pairs, l1_weight=100.0, global_batch=2)
+    losses = train_step(state, *pairs, objective=Objective(100.0), global_batch=2)
     assert {value.dtype for value in losses.values()} == {tf.float32}
     assert np.all(np.isfinite(list(losses.values())))
     assert all(np.any(gradient) for gradient in gradients(state).values())
@@ -133,7 +133,9 @@ def test_mixed_precision_learns_what_float32_learns(precision, mixed, side, widt
     for policy in ("float32", mixed):
         precision(policy)
         state = build(network, learning_rate=2e-4)
-        taken = tf.function(lambda *pair, state=state: train_step(state, *pair, l1_weight=100.0, global_batch=4))
+        taken = tf.function(
+            lambda *pair, state=state: train_step(state, *pair, objective=Objective(100.0), global_batch=4)
+        )
         losses = [
             {
                 name: float(value)
@@ -238,6 +240,6 @@ def test_equalising_changes_nothing_for_a_single_worker(pairs):
 def test_no_sum_depends_on_timing(norm, pairs):
     """TensorFlow's AddN starts with the input whose memory is freed first; a sum of two is the same either way."""
     state = build(TINY.model_copy(update={"norm": norm}))
-    traced = tf.function(lambda *both: train_step(state, *both, l1_weight=100.0, global_batch=2))
+    traced = tf.function(lambda *both: train_step(state, *both, objective=Objective(100.0), global_batch=2))
     sums = [op for op in traced.get_concrete_function(*pairs).graph.get_operations() if op.type == "AddN"]
     assert sums and {len(op.inputs) for op in sums} == {2}

@@ -13,7 +13,7 @@ from pipelines.config.schema import EvaluationConfig
 from pipelines.data.pairs import fingerprint
 from pipelines.evaluation.comparison import COMPARISON_FILE, PAGE_FILE, compare
 from pipelines.metrics.scores import Comparison
-from pipelines.workspace import RunFolder
+from pipelines.run_folder import RunFolder
 from tests.fixtures.bundles import PALETTE
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=3)

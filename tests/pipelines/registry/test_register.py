@@ -22,7 +22,7 @@ from pipelines.registry.artifacts import Artifacts
 from pipelines.registry.register import register
 from pipelines.registry.versions import find
 from pipelines.report.sheets import GAP, TITLE
-from pipelines.workspace import RunFolder
+from pipelines.run_folder import RunFolder
 from tests.fixtures import runs
 
 OWN_FILES = {
@@ -141,7 +141,7 @@ import os, sys
 from pathlib import Path
 import mlflow
 from pipelines.registry.register import register
-from pipelines.workspace import RunFolder
+from pipelines.run_folder import RunFolder
 real = getattr(mlflow.MlflowClient, sys.argv[2])
 def die(*words, **named):
     os.kill(os.getpid(), 9)

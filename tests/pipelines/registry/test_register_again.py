@@ -10,7 +10,7 @@ from model.io.files import sha256
 from pipelines.data.pairs import PairIndex
 from pipelines.registry.register import RegisteredVersion, register
 from pipelines.registry.versions import aliases, find, set_alias
-from pipelines.workspace import SCORES_FILE
+from pipelines.run_folder import SCORES_FILE
 from tests.fixtures import runs
 
 

@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 
 from model.errors import CheckpointError
-from model.networks.train_step import build_state, train_step, update_average
+from model.networks.train_step import Objective, build_state, train_step, update_average
 from model.spec import NetworkConfig
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve, StepLosses
-from pipelines.training.checkpoint import ARRAYS, arrays, restore, save, verify
-from pipelines.training.checkpoint_manifest import MANIFEST, Position
+from pipelines.training.checkpoints.checkpoint import ARRAYS, arrays, restore, save, verify
+from pipelines.training.checkpoints.checkpoint_manifest import MANIFEST, Position
 
 NETWORK = NetworkConfig(image_size=32, width=2, depth=2)
 POSITION = Position(epoch=3, step=70, seen=4)
@@ -26,7 +26,7 @@ def build(seed, network=NETWORK, **options):
 
 def step(state, seed=0):
     images = tf.constant(np.random.default_rng(seed).uniform(-1, 1, (2, 2, 32, 32, 3)), tf.float32)
-    train_step(state, images[0], images[1], l1_weight=100.0, global_batch=2)
+    train_step(state, images[0], images[1], objective=Objective(100.0), global_batch=2)
 
 
 def values(state):
@@ -66,7 +66,7 @@ def refused(folder, network=NETWORK):
     state = build(seed=2, network=network)
     before = values(state)
     with pytest.raises(CheckpointError) as stopped:
-        restore(folder, state, network=network)
+        restore(folder, state, config=RunConfig(network=network))
     assert all(np.array_equal(before[name], value) for name, value in values(state).items())
     return str(stopped.value)
 
@@ -77,7 +77,7 @@ def test_all_four_parts_are_restored_bit_for_bit(folder, trained):
     assert {name.partition("/")[0] for name in expected} == PARTS
     for part in PARTS:
         assert any(expected[name].tobytes() != before[name].tobytes() for name in expected if name.startswith(part))
-    assert restore(folder, state, network=NETWORK)[0] == POSITION
+    assert restore(folder, state, config=RunConfig(network=NETWORK))[0] == POSITION
     found = values(state)
     assert list(found) == list(expected)
     for name, value in expected.items():
@@ -91,19 +91,19 @@ def test_average_is_restored_begins_with_the_generator_or_is_dropped(tmp_path, f
     update_average(averaged, keep=0.5, step=10)
     write(tmp_path / "averaged", averaged)
     state = build(seed=2, average=True)
-    restore(tmp_path / "averaged", state, network=NETWORK)
+    restore(tmp_path / "averaged", state, config=RunConfig(network=NETWORK))
     assert all(np.array_equal(value, values(state)[name]) for name, value in values(averaged).items())
-    restore(folder, state, network=NETWORK)
+    restore(folder, state, config=RunConfig(network=NETWORK))
     for average, weight in zip(state.averaged.variables, trained.generator.variables, strict=True):
         assert np.array_equal(average, weight)
     state = build(seed=2)
-    restore(tmp_path / "averaged", state, network=NETWORK)
+    restore(tmp_path / "averaged", state, config=RunConfig(network=NETWORK))
     assert all(np.array_equal(value, values(averaged)[name]) for name, value in values(state).items())
 
 
 def test_optimizers_are_restored_with_slots_and_iterations(folder, trained):
     state = build(seed=2)
-    restore(folder, state, network=NETWORK)
+    restore(folder, state, config=RunConfig(network=NETWORK))
     for restored in (state.generator_optimizer, state.discriminator_optimizer):
         assert int(restored.iterations) == 2
         slots = [variable for variable in restored.variables if variable.name.endswith(("momentum", "velocity"))]
@@ -115,7 +115,7 @@ def test_restored_training_continues_as_if_it_had_not_stopped(tmp_path):
     straight, resumed = build(seed=4, network=network), build(seed=5, network=network)
     step(straight, 0)
     write(tmp_path, straight, network=network)
-    restore(tmp_path, resumed, network=network)
+    restore(tmp_path, resumed, config=RunConfig(network=network))
     step(straight, 1)
     step(resumed, 1)
     for name, value in values(straight).items():
@@ -123,7 +123,7 @@ def test_restored_training_continues_as_if_it_had_not_stopped(tmp_path):
 
 
 def test_curve_is_restored_step_by_step(folder):
-    _, curve = restore(folder, build(seed=2), network=NETWORK)
+    _, curve = restore(folder, build(seed=2), config=RunConfig(network=NETWORK))
     assert [step.step for step in curve.steps] == list(range(1, 71))
     for step, expected in zip(curve.steps, CURVE_SO_FAR.steps, strict=True):
         assert step.when == expected.when and step.losses == pytest.approx(expected.losses)

@@ -11,9 +11,9 @@ import pytest
 
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import LossCurve
-from pipelines.training.checkpoint import ARRAYS, save
-from pipelines.training.checkpoint_manifest import MANIFEST, Position
-from pipelines.training.checkpoint_store import CheckpointStore
+from pipelines.training.checkpoints.checkpoint import ARRAYS, save
+from pipelines.training.checkpoints.checkpoint_manifest import MANIFEST, Position
+from pipelines.training.checkpoints.checkpoint_store import CheckpointStore
 from tests.fixtures.project import PROJECT
 
 
@@ -112,7 +112,7 @@ def test_process_killed_while_writing_leaves_the_previous_one(store):
     put(store, 10)
     writer = (
         "import sys, time; from pathlib import Path\n"
-        "from pipelines.training.checkpoint_store import CheckpointStore\n"
+        "from pipelines.training.checkpoints.checkpoint_store import CheckpointStore\n"
         "with CheckpointStore(Path(sys.argv[1]), keep=2, best_by='val_l1').new(20) as folder:\n"
         "    (folder / 'state.npz').write_bytes(bytes(1 << 20))\n"
         "    print('writing', flush=True)\n"

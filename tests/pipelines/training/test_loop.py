@@ -10,11 +10,14 @@ from model.networks.train_step import build_state, train_step
 from model.spec import LOSSES
 from pipelines.config.loading import load
 from pipelines.data.dataset import Shard, load_all
+from pipelines.run_folder import RunFolder
 from pipelines.tracking.loss_curve import LossCurve, StepLosses
 from pipelines.training import loop
-from pipelines.training.checkpoint import ARRAYS
-from pipelines.training.checkpoint_store import CheckpointStore
-from pipelines.workspace import RunFolder
+from pipelines.training.checkpoints.checkpoint import ARRAYS
+from pipelines.training.checkpoints.checkpoint_manifest import read_manifest
+from pipelines.training.checkpoints.checkpoint_store import CheckpointStore
+from pipelines.training.messages import WorkerJob
+from pipelines.training.schedule import Schedule
 from tests.fixtures.pair_folders import index, side_by_side
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -24,34 +27,96 @@ SETTINGS = "network.image_size=32 network.depth=3 network.width=2 training.epoch
 class Recorder:
     """A channel that keeps the updates."""
 
-    def __init__(self):
-        self.updates = []
+    def __init__(self, stop_after=None):
+        self.updates, self.stop_after = [], stop_after
 
     def send(self, update):
         self.updates.append(update)
-        return False
+        return self.stop_after is not None and update.step >= self.stop_after
+
+
+class Clock:
+    """A clock that is a second later whenever it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1
+        return self.now
 
 
 @pytest.fixture
 def trained(tmp_path):
     """Return a function that trains in this process, and returns its updates and the run's folder."""
 
-    def run(*settings):
-        config, channel, folder = load("default", [SETTINGS, *settings]), Recorder(), RunFolder(tmp_path / "run")
+    def run(*settings, name="run", stop_after=None):
+        config, channel, folder = (
+            load("default", [SETTINGS, *settings]),
+            Recorder(stop_after),
+            RunFolder(tmp_path / name),
+        )
         pairs = index(side_by_side(tmp_path / "pairs"))
+        schedule = Schedule(config.training, len(pairs.train), clock=Clock())
         loop.TrainingLoop(
             config,
             tf.distribute.get_strategy(),
-            build_state(config.network, learning_rate=1e-3, beta_1=0.5, seed=0, average=config.training.average > 0),
+            build_state(
+                config.network, learning_rate=schedule.rate, beta_1=0.5, seed=0, average=config.training.average > 0
+            ),
             Shard(),
             channel,
-            folder=folder,
-            code_revision="none",
+            job=WorkerJob(config, pairs, folder.path, threads=1, code_revision="none"),
+            schedule=schedule,
             held_out=load_all(pairs.val, side=32, direction="photo_to_map"),
         ).run(pairs)
         return channel.updates, folder
 
     return run
+
+
+def saved(folder):
+    """Return the position and the sha256 of the arrays of a run's newest checkpoint."""
+    newest, _ = CheckpointStore(folder.checkpoints, keep=2, best_by="val_l1").newest()
+    manifest = read_manifest(newest)
+    return manifest.position, manifest.sha256[ARRAYS]
+
+
+def test_training_ends_after_its_steps_in_the_middle_of_an_epoch_and_goes_on_from_there(trained):
+    _, whole = trained("training.steps=7", "training.decay=0", name="whole")
+    updates, folder = trained("training.steps=3", "training.decay=0")
+    position, _ = saved(folder)
+    assert (position.epoch, position.step, position.seen) == (1, 3, 2)
+    (drawing,) = [update for update in updates if update.drawing]
+    assert drawing.epoch == 1 and folder.generator.is_file()
+    trained("training.steps=7", "training.decay=0")
+    assert saved(folder)[1] == saved(whole)[1]
+
+
+def test_training_by_minutes_is_the_same_as_one_with_the_steps_that_fitted(trained):
+    updates, folder = trained("training.minutes=2", "training.decay=0.25", name="timed")
+    (total,) = [update.total_steps for update in updates if update.total_steps]
+    position, arrays = saved(folder)
+    # The clock is read a few times a step; the rate falls after 90 seconds, three quarters of the steps.
+    assert position.step == position.total == total > 16 and position.seconds > 90
+    _, repeated = trained(f"training.steps={total}", "training.decay=0.25", name="repeated")
+    assert saved(repeated)[1] == arrays
+
+
+def test_time_and_steps_of_a_training_by_minutes_survive_a_stop(trained, monkeypatch):
+    monkeypatch.setattr(loop, "UPDATE_SECONDS", 0)
+    settings = ("training.minutes=2", "training.decay=0.5")
+    for stop_after, known in ((5, False), (25, True)):
+        updates, folder = trained(*settings, stop_after=stop_after)
+        position, _ = saved(folder)
+        assert stop_after < position.step < stop_after + 5 and (position.total is not None) == known
+    totals = {update.total_steps for update in updates if update.total_steps}
+    updates, _ = trained(*settings)
+    assert {update.total_steps for update in updates if update.total_steps} == totals == {position.total}
+    assert saved(folder)[0].step == position.total
+    # Twice the time is about twice the steps; the clock is read when a training begins and ends as well.
+    trained("training.minutes=4", "training.decay=0.5")
+    assert saved(folder)[0].step == pytest.approx(2 * position.total, rel=0.2)
 
 
 def test_losses_are_matched_by_name_whatever_the_order_of_the_dict(trained, monkeypatch):

@@ -12,6 +12,7 @@ from pipelines.training.messages import TrainingUpdate
 from pipelines.training.monitor import TrainingMonitor, duration
 
 CONFIG = load(None, ["training.epochs=40 training.batch_size=4 tracking.patience=1"])
+PAIRS = 72
 STEPS_PER_EPOCH = 18
 BEGAN = 1_000_000.0
 
@@ -59,9 +60,9 @@ def resumed(number):
     return TrainingUpdate(epoch=0, step=number, begins=True, curve=[step(each + 1, each) for each in range(number)])
 
 
-def monitored(*updates):
+def monitored(*updates, config=CONFIG):
     """Return a monitor that has processed updates, and the run that it logged to."""
-    monitor = TrainingMonitor(CONFIG, STEPS_PER_EPOCH, logged=dict.fromkeys((LOSSES[-1],), 0))
+    monitor = TrainingMonitor(config, PAIRS, logged=dict.fromkeys((LOSSES[-1],), 0))
     run = Run()
     with monitor.reading(Channel(*updates), run):
         pass
@@ -115,6 +116,17 @@ def test_the_end_of_each_epoch_is_a_line_of_a_log(capsys):
     assert capsys.readouterr().err == "epoch 1/40  L1 0.250  GAN 0.250  D 0.250  4.0 images/s\n"
 
 
+def test_steps_of_a_training_by_minutes_are_estimated_and_then_known(capsys):
+    config = load(None, ["training.minutes=20 training.batch_size=4 tracking.patience=1"])
+    known = TrainingUpdate(epoch=0, step=9, total_steps=1200)
+    monitor, _ = monitored(losses(step(1, 30)), losses(step(8, 37)), known, losses(step(12, 41)), config=config)
+    assert capsys.readouterr().err.splitlines() == [
+        "20 minutes, about 1,200 steps at 4.0 images/s.",
+        "20 minutes are enough for 1,200 steps.",
+    ]
+    assert monitor.total_steps == 1200 and not monitor.is_over
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_the_bar_fits_the_terminal(shown, columns):
     text = shown(columns, TrainingUpdate(epoch=0), losses(step(1, 1)), losses(step(500, 1000)))
@@ -128,7 +140,7 @@ def test_the_bar_shows_no_losses_before_the_first_step(shown):
 
 
 def test_the_end_of_ray_ends_the_reading():
-    monitor = TrainingMonitor(CONFIG, STEPS_PER_EPOCH, logged=dict.fromkeys((LOSSES[-1],), 0))
+    monitor = TrainingMonitor(CONFIG, PAIRS, logged=dict.fromkeys((LOSSES[-1],), 0))
     with monitor.reading(Channel("ended"), Run()):
         assert monitor.lost.wait(10)
 

@@ -20,6 +20,10 @@ class Position(Frozen):
     """Finished steps."""
     seen: int = Field(default=0, ge=0)
     """Pairs of the running epoch that were trained on; their order follows from the seed and the epoch's number."""
+    seconds: float = Field(default=0, ge=0)
+    """Time of the training so far; 0 in checkpoints of version 0.2.0 and earlier."""
+    total: int | None = None
+    """Steps of a training by minutes, once they are known."""
 
     @property
     def begun(self) -> int:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from model.errors import CheckpointError
-from pipelines.config.schema import BEST_IS_LOWEST, ValidationScore
-from pipelines.training.checkpoint import verify
-from pipelines.training.checkpoint_manifest import Manifest, read_manifest
+from pipelines.config.training_settings import BEST_IS_LOWEST, ValidationScore
+from pipelines.training.checkpoints.checkpoint import verify
+from pipelines.training.checkpoints.checkpoint_manifest import Manifest, read_manifest
 from pipelines.training.leftovers import PARTIAL
 
 

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from model.errors import CheckpointError
 from model.io.files import sha256, write_text
 from model.networks.train_step import AVERAGED, TrainState
-from model.spec import NetworkConfig
 from pipelines.config.schema import RunConfig
 from pipelines.tracking.loss_curve import CURVE, LossCurve
-from pipelines.training.checkpoint_manifest import MANIFEST, Manifest, Position, read_manifest
+from pipelines.training.checkpoints.checkpoint_manifest import MANIFEST, Manifest, Position, read_manifest
 
 ARRAYS = "state.npz"
 
@@ -66,16 +65,18 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def restore(folder: Path, state: TrainState, *, network: NetworkConfig) -> tuple[Position, LossCurve]:
+def restore(folder: Path, state: TrainState, *, config: RunConfig) -> tuple[Position, LossCurve]:
     """Verify a checkpoint and assign its values to `state`.
 
+    The steps of a training by minutes are only returned for the minutes and the decay that they were determined for.
+
     Raises:
-        CheckpointError: It is incomplete, was altered, or belongs to other networks than `network`.
+        CheckpointError: It is incomplete, was altered, or belongs to other networks than those of `config`.
     """
     manifest = verify(folder)
-    if manifest.config.network != network:
+    if manifest.config.network != config.network:
         raise CheckpointError(
-            f"The checkpoint {folder} has {manifest.config.network!r} and the run requests {network!r}; "
+            f"The checkpoint {folder} has {manifest.config.network!r} and the run requests {config.network!r}; "
             "use the settings that it was trained with."
         )
     with np.load(folder / ARRAYS, allow_pickle=False) as values:
@@ -89,4 +90,7 @@ def restore(folder: Path, state: TrainState, *, network: NetworkConfig) -> tuple
             )
         for name, variable in variables.items():
             variable.assign(values[name.replace(AVERAGED, "generator", 1) if name in missing else name])
-    return manifest.position, LossCurve.load(folder / CURVE)
+    position, began, now = manifest.position, manifest.config.training, config.training
+    if (began.minutes, began.decay) != (now.minutes, now.decay):
+        position = position.model_copy(update={"total": None})
+    return position, LossCurve.load(folder / CURVE)

@@ -1,0 +1,67 @@
+"""The colours of the training maps and the shares of their classes, for losses that see small classes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from model.errors import ConfigError
+from model.io.progress import track
+from model.palette import WeightedColours, classify
+from model.pixels import to_tensor
+from model.spec import Frozen, Palette
+from pipelines.config.schema import RunConfig
+from pipelines.data.dataset import load
+from pipelines.data.pairs import Pair
+from pipelines.data.palette_extraction import NoPaletteError, find_palette
+
+
+class MapColours(Frozen):
+    """The palette of the training maps, and the share of each class in their pixels."""
+
+    palette: Palette
+    shares: dict[str, float]
+
+    def weighted(self, largest: float) -> WeightedColours:
+        """Return all colours with the weights of their classes, whose mean over all pixels is 1.
+
+        A class weighs more than the most common one by the root of the ratio of their shares, at most `largest` times.
+        """
+        common = max(self.shares.values())
+        ratios = {
+            name: min(largest, (common / share) ** 0.5) if share else largest for name, share in self.shares.items()
+        }
+        mean = sum(ratios[name] * share for name, share in self.shares.items())
+        classes = [(name, colour) for name, colours in self.palette.classes.items() for colour in colours]
+        levels = to_tensor(np.array([[*bytes.fromhex(colour[1:])] for _, colour in classes], np.uint8))
+        return WeightedColours(
+            colours=tuple((float(red), float(green), float(blue)) for red, green, blue in levels),
+            weights=tuple(ratios[name] / mean for name, _ in classes),
+        )
+
+
+def measure(pairs: Sequence[Pair], config: RunConfig) -> MapColours:
+    """Find the palette of training maps, unless the settings have one, and count the pixels of its classes.
+
+    Raises:
+        ConfigError: The maps have no palette, or photos are drawn.
+    """
+    if config.data.direction != "photo_to_map":
+        raise ConfigError(
+            "training.colour_weight and training.rare_weight need maps as targets, and data.direction is "
+            f"{config.data.direction}; set training.colour_weight=0 and training.rare_weight=1."
+        )
+    side = config.network.image_size
+    maps = [load(pair, side=side, direction="photo_to_map")[1] for pair in track(pairs, "Reading training maps")]
+    try:
+        palette = config.evaluation.palette or find_palette(maps)
+    except NoPaletteError as error:
+        raise ConfigError(
+            f"training.colour_weight and training.rare_weight need the colours of the maps. {error} Or set "
+            "training.colour_weight=0 and training.rare_weight=1."
+        ) from error
+    names = list(palette.classes)
+    counts = np.zeros(len(names), np.int64)
+    for street_map in maps:
+        counts += np.bincount(classify(street_map[None], palette).ravel(), minlength=len(names))
+    shares = counts / counts.sum()
+    return MapColours(palette=palette, shares={name: float(share) for name, share in zip(names, shares, strict=True)})

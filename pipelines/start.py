@@ -1,0 +1,179 @@
+"""The networks that a training begins with (`training.start_from`): those of a run, a bundle or a registered version.
+
+Painted scenes are a first school: `sample` trains on them first, in a workspace of its own, where a school of the same
+settings is found again.
+"""
+
+import os
+from pathlib import Path
+
+from model.bundle import MANIFEST_FILE, BundleManifest, Lineage, read_manifest
+from model.errors import ConfigError, MissingStepError
+from model.io.files import sha256
+from model.io.progress import stage
+from model.spec import Direction, NetworkConfig
+from pipelines.config.loading import with_settings
+from pipelines.config.schema import DataConfig, RunConfig
+from pipelines.data.prepare import prepare
+from pipelines.data.prepared import SAMPLE
+from pipelines.registry import pull, references, versions
+from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, RunFolder
+from pipelines.run_record import RunRecord
+from pipelines.tracking import mlflow_server
+from pipelines.training.messages import StartingNetworks
+from pipelines.training.train import fit
+from pipelines.workspace import Workspace
+
+SCHOOL = "school"
+"""Workspace of the trainings on painted scenes, inside of that of the settings."""
+SHAPING = ("width", "depth", "upsampling")
+"""Settings of the network that determine its weights; `norm` does too, but both batch norms have the same weights."""
+
+
+def find(config: RunConfig) -> StartingNetworks | None:
+    """Return the networks that `training.start_from` names; None if the training begins with random weights.
+
+    Raises:
+        ConfigError: They are of another width, depth, norm, upsampling or direction than the settings.
+        MissingStepError: There is no such run, bundle or version, or its Keras file is missing or another one.
+        BundleError: The content of the registry can't be trusted.
+        TrackingError: MLflow does not answer.
+        Sat2mapError: The training on painted scenes failed, or was stopped.
+    """
+    source, workspace = config.training.start_from, Workspace(config.workspace)
+    if not source:
+        return None
+    if source == SAMPLE:
+        return _of_school(config)
+    if source.startswith(references.SCHEME):
+        return _of_version(source, config)
+    folder = Path(source).expanduser()
+    if (folder / MANIFEST_FILE).is_file():
+        return _of_bundle(folder, config)
+    if folder.is_dir():
+        raise MissingStepError(
+            f"{source} is not a bundle ({MANIFEST_FILE} is missing); set training.start_from to a run's id, a bundle's "
+            f"folder, {references.FORMS}, or {SAMPLE}."
+        )
+    return _of_run(workspace.run(source), source, config)
+
+
+def _of_run(run: RunFolder, source: str, config: RunConfig) -> StartingNetworks:
+    record = run.record()
+    _check_fits(record.config.network, record.config.data.direction, source, config)
+    generator = run.generator_sha256()
+    found = run.discriminator if run.discriminator.is_file() else None
+    if found is not None and record.discriminator_sha256 not in ("", sha256(found)):
+        raise MissingStepError(
+            f"{found} is not the discriminator of run {run.run_id}'s last finished training; remove it, or finish the "
+            f"training with: {run.command('train', '--resume', run.run_id)}"
+        )
+    lineage = Lineage(
+        source=source,
+        run_id=run.run_id,
+        generator_sha256=generator,
+        discriminator_sha256=sha256(found) if found else "",
+    )
+    return StartingNetworks(run.generator, found, lineage)
+
+
+def _of_bundle(folder: Path, config: RunConfig) -> StartingNetworks:
+    """Find the Keras files in the bundle's folder, or in that of its run, which is the folder above."""
+    manifest = read_manifest(folder)
+    _check_fits(manifest.network, manifest.direction, str(folder), config)
+    for place in (folder, folder.resolve().parent):
+        generator, discriminator = place / GENERATOR_FILE, place / DISCRIMINATOR_FILE
+        if generator.is_file() and sha256(generator) == manifest.generator_sha256:
+            has_both = discriminator.is_file() and sha256(discriminator) == manifest.discriminator_sha256
+            return _named(manifest, str(folder), generator, discriminator if has_both else None)
+    raise MissingStepError(
+        f"Neither {folder} nor the folder above has the {GENERATOR_FILE} that the bundle was exported from; put it "
+        f"there, or set training.start_from to its registered version ({references.FORMS})."
+    )
+
+
+def _of_version(uri: str, config: RunConfig) -> StartingNetworks:
+    """Fetch the Keras files of a registered version into the cache."""
+    reference = references.parse_uri(uri)
+    mlflow_server.connect_to_existing()
+    version = versions.find(reference.name, reference.which)
+    source = f"models:/{version.name}/{version.number}"
+    folder = Workspace(config.workspace).cache / "networks" / version.bundle_sha256
+    manifest = pull.fetch_networks(version, folder)
+    _check_fits(manifest.network, manifest.direction, source, config)
+    discriminator = folder / DISCRIMINATOR_FILE
+    return _named(manifest, source, folder / GENERATOR_FILE, discriminator if discriminator.is_file() else None)
+
+
+def _named(manifest: BundleManifest, source: str, generator: Path, discriminator: Path | None) -> StartingNetworks:
+    lineage = Lineage(
+        source=source,
+        run_id=manifest.run_id,
+        generator_sha256=manifest.generator_sha256,
+        discriminator_sha256=manifest.discriminator_sha256 if discriminator else "",
+    )
+    return StartingNetworks(generator, discriminator, lineage)
+
+
+def _of_school(config: RunConfig) -> StartingNetworks:
+    """Train on painted scenes, unless a school of the same settings has ended."""
+    school = _school_settings(config)
+    for run in Workspace(school.workspace).runs():
+        if (record := _finished(run)) is not None and _is_same(record.config, school):
+            return _of_run(run, SAMPLE, config)
+    with stage(f"Training on painted scenes first, for {school.training.length_text()}"):
+        # The run that `mlflow run` has begun is for the training itself.
+        begun = os.environ.pop("MLFLOW_RUN_ID", None)
+        try:
+            run = fit(school, prepare(school))
+        finally:
+            if begun is not None:
+                os.environ["MLFLOW_RUN_ID"] = begun
+    return _of_run(run, SAMPLE, config)
+
+
+def _school_settings(config: RunConfig) -> RunConfig:
+    unit, length = config.training.length
+    share = config.training.start_share * length
+    painted = DataConfig(direction=config.data.direction, sample=config.data.sample)
+    return with_settings(
+        config,
+        {
+            "workspace": str(config.workspace / SCHOOL),
+            "data": painted.model_dump(mode="json"),
+            "evaluation.palette": None,
+            "training.start_from": "",
+            f"training.{unit}": share if unit == "minutes" else max(1, round(share)),
+        },
+    )
+
+
+def _finished(run: RunFolder) -> RunRecord | None:
+    return run.record() if run.record_file.is_file() and run.generator.is_file() and not run.unfinished() else None
+
+
+def _is_same(before: RunConfig, school: RunConfig) -> bool:
+    """Return whether two schools have the same settings; the precision may have been chosen by the hardware."""
+    asked = with_settings(school, {"training.precision": before.training.precision})
+    same_precision = school.training.precision in ("auto", before.training.precision)
+    trained = {"workspace", "data", "network", "training", "seed"}
+    return same_precision and before.model_dump(include=trained) == asked.model_dump(include=trained)
+
+
+def _check_fits(network: NetworkConfig, direction: Direction, source: str, config: RunConfig) -> None:
+    if direction != config.data.direction:
+        raise ConfigError(
+            f"training.start_from={source} draws {direction.replace('_', ' ')}, and data.direction is "
+            f"{config.data.direction}; choose a model of the same direction."
+        )
+    wanted = {name: getattr(config.network, name) for name in SHAPING}
+    found = {name: getattr(network, name) for name in SHAPING}
+    if ("instance" in (network.norm, config.network.norm)) and network.norm != config.network.norm:
+        wanted["norm"], found["norm"] = config.network.norm, network.norm
+    if different := [name for name in wanted if wanted[name] != found[name]]:
+        settings = " ".join(f"network.{name}={found[name]}" for name in different)
+        others = " ".join(f"network.{name}={wanted[name]}" for name in different)
+        raise ConfigError(
+            f"training.start_from={source} has {settings}, and the training {others}; weights only fit the same "
+            f"network. Set {settings}, or start from another model."
+        )
