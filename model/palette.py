@@ -1,7 +1,5 @@
 """Classes of pixels: the class whose colour is nearest, looked up in a table of the RGB cube."""
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,15 +8,6 @@ from model.spec import Palette
 
 BITS = 6
 """Bits a channel of the table; with 8, maps compressed by JPEG would keep fewer of their classes."""
-
-
-class WeightedColours(NamedTuple):
-    """Colours that maps are drawn in, and their weights in the losses of pixels."""
-
-    colours: tuple[tuple[float, float, float], ...]
-    """In [-1, 1]."""
-    weights: tuple[float, ...]
-    """Of the true pixels nearest to each colour; their mean over the training maps is 1."""
 
 
 def nearest_classes(palette: Palette) -> NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 import re
 from itertools import combinations
-from typing import Literal, Self, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -131,3 +131,12 @@ class Palette(Frozen):
             if both := set(colours) & set(others):
                 raise ValueError(f"{min(both)} is in the classes {name} and {other}; list a colour in one class only")
         return self
+
+
+class WeightedColours(NamedTuple):
+    """Colours that maps are drawn in, and their weights in the losses of pixels."""
+
+    colours: tuple[tuple[float, float, float], ...]
+    """In [-1, 1]."""
+    weights: tuple[float, ...]
+    """Of the true pixels nearest to each colour; their mean over the training maps is 1."""

@@ -93,6 +93,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def colours_file(self) -> Path:
+        """The file of the palette that the losses used, with the shares of its classes in the training maps."""
+        return self.path / "colours.json"
+
+    @property
     def search_file(self) -> Path:
         """The file of the trials that a finished search leaves."""
         return self.path / SEARCH_FILE

@@ -11,6 +11,7 @@ workspace/
     ├── checkpoints/   the newest and the best checkpoint               train
     ├── run.json       steps, seconds and images per second             train
     ├── trials/TRIAL/  the same for each trial of a search; tune.json   tune
+    ├── colours.json   the palette that its losses use, if they do      train
     ├── start/         networks that the training began with            train
     ├── generator.keras, discriminator.keras                            train
     ├── bundle/        generator.onnx and bundle.json                   export

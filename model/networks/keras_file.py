@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from model.io.files import new_file
 from model.networks.convolution import double_kernel
 from model.networks.pix2pix import build_discriminator, build_generator
 from model.networks.train_step import TrainState
@@ -32,13 +31,12 @@ def save_untrained(network: NetworkConfig, file: Path) -> None:
     generator.save(file)
 
 
-def save_networks(state: TrainState, network: NetworkConfig, generator: Path, discriminator: Path) -> None:
-    """Write both trained networks, built from Keras' own layers, so that they can be loaded without this project."""
-    for trained, build, file in _networks(state, generator, discriminator):
-        plain = build(network)
-        plain.set_weights(trained.get_weights())
-        with new_file(file) as draft:
-            plain.save(draft)
+def plain_networks(state: TrainState, network: NetworkConfig) -> tuple[keras.Model, keras.Model]:
+    """Return both trained networks built from Keras' own layers, so that files can be loaded without this project."""
+    plain = build_generator(network), build_discriminator(network)
+    for one, trained in zip(plain, (state.deployed, state.discriminator), strict=True):
+        one.set_weights(trained.get_weights())
+    return plain
 
 
 def load_networks(state: TrainState, network: NetworkConfig, generator: Path, discriminator: Path) -> None:
@@ -46,21 +44,13 @@ def load_networks(state: TrainState, network: NetworkConfig, generator: Path, di
 
     Only weights are read: the networks are those of the settings.
     """
-    for trained, build, file in _networks(state, generator, discriminator):
+    plain = plain_networks(state, network)
+    for one, file in zip(plain, (generator, discriminator), strict=True):
         if file.is_file():
-            plain = build(network)
-            plain.load_weights(file)
-            trained.set_weights(plain.get_weights())
-    state.generator.set_weights(state.deployed.get_weights())
-
-
-def _networks(
-    state: TrainState, generator: Path, discriminator: Path
-) -> tuple[tuple[keras.Model, Callable[[NetworkConfig], keras.Model], Path], ...]:
-    return (
-        (state.deployed, build_generator, generator),
-        (state.discriminator, build_discriminator, discriminator),
-    )
+            one.load_weights(file)
+    for trained in {id(network): network for network in (state.generator, state.deployed)}.values():
+        trained.set_weights(plain[0].get_weights())
+    state.discriminator.set_weights(plain[1].get_weights())
 
 
 def load_generator(file: Path) -> keras.Model:

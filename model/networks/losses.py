@@ -8,7 +8,7 @@ the ratio of the terms does not depend on the number of workers.
 import numpy as np
 import tensorflow as tf
 
-from model.palette import WeightedColours
+from model.spec import WeightedColours
 
 SOFTNESS = 0.05
 """Distance in [-1, 1] by which a colour must be nearer than another one to be e times as likely; it is 6 of 255 levels,

@@ -12,8 +12,7 @@ from model.networks import losses
 from model.networks.layers import FAST, KERAS
 from model.networks.optimizers import FusedAdam, LinearDecay
 from model.networks.pix2pix import build_discriminator, build_generator
-from model.palette import WeightedColours
-from model.spec import LOSSES, LossName, NetworkConfig
+from model.spec import LOSSES, LossName, NetworkConfig, WeightedColours
 
 AVERAGED = "averaged"
 """The beginning of the names of the averaged generator's variables."""
@@ -26,7 +25,7 @@ Losses = dict[LossName, tf.Tensor]
 
 
 class Objective(NamedTuple):
-    """What the generator learns in addition to the adversarial loss."""
+    """Terms of the generator's loss, in addition to the adversarial one."""
 
     l1_weight: float
     """Weight of the L1 term relative to the adversarial term."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from model.errors import ConfigError
 from model.io.progress import track
-from model.palette import WeightedColours, classify
+from model.palette import classify
 from model.pixels import to_tensor
-from model.spec import Frozen, Palette
+from model.spec import Frozen, Palette, WeightedColours
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import load
 from pipelines.data.pairs import Pair

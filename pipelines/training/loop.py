@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from model.errors import StorageError, TrainingError
+from model.io.files import new_file
 from model.networks import keras_file
 from model.networks.augmentation import augment
 from model.networks.train_step import (
@@ -40,10 +41,7 @@ STOP, DUE = -2, -1
 
 CompiledStep = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """Source, target, random numbers, pairs in the global batch, signals (2,) -> the losses in the order of LOSSES, and the
-signals.
-
-Everything it returns is summed over the workers. The signals are 1 if the driver requests a stop, and if it is time to
-determine the number of steps; all workers read them after the same step.
+signals: requests to stop, and to determine the number of steps. Everything is summed over the workers.
 """
 
 
@@ -294,4 +292,7 @@ class TrainingLoop:
             self._send(TrainingUpdate(epoch=position.begun - 1, notes=(note,)))
         prepare_deployed(self.state, self.strategy)
         if self.first:
-            keras_file.save_networks(self.state, self.config.network, self.folder.generator, self.folder.discriminator)
+            files = self.folder.generator, self.folder.discriminator
+            for network, file in zip(keras_file.plain_networks(self.state, self.config.network), files, strict=True):
+                with new_file(file) as draft:
+                    network.save(draft)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from model.bundle import Lineage
-from model.palette import WeightedColours
 from model.pixels import Pixels
+from model.spec import WeightedColours
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import PairIndex
 from pipelines.tracking.loss_curve import StepLosses

@@ -1,12 +1,16 @@
 """Checks of settings against the pairs, before anything is started for them."""
 
+import contextlib
 from itertools import product
 from pathlib import Path
 
-from model.errors import ConfigError, DataError
+from model.errors import CheckpointError, ConfigError, DataError
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
+from pipelines.config.training_settings import LengthUnit
 from pipelines.data.pairs import PairIndex
+from pipelines.run_folder import RunFolder
+from pipelines.training.checkpoints.checkpoint_manifest import read_manifest
 from pipelines.training.length import MAX_STEPS, planned_steps
 
 
@@ -61,3 +65,49 @@ def check_candidates(config: RunConfig) -> None:
             with_settings(config, {"network.width": width, "network.norm": norm})
         except ConfigError as error:
             raise ConfigError(f"A trial can't have width {width} and norm {norm}. {error}") from error
+
+
+def check_unfinished(folder: RunFolder, config: RunConfig) -> None:
+    """Check that a run that is to be resumed has something left to do.
+
+    Raises:
+        ConfigError: It is a search, has finished, or has trained for longer than the settings request.
+    """
+    if folder.is_search():
+        raise ConfigError(
+            f"Run {folder.run_id} is a search; continue it or see its trials with: "
+            f"{folder.command('tune --resume', folder.run_id)}"
+        )
+    asked = config.training
+    setting, length = asked.length
+    done = _done(folder, setting)
+    if length < done:
+        raise ConfigError(
+            f"Run {folder.run_id} has trained in {done:g} {setting} already, more than training.{setting}={length:g}; "
+            f"set it to at least {done:g}."
+        )
+    if not folder.record_file.is_file():
+        return
+    finished = folder.record().config.training
+    unit, trained = finished.length
+    if unit == setting and length <= trained and asked.result == finished.result:
+        longer = f"training.{setting}={2 * trained:g}"
+        more = folder.command("train --resume", folder.run_id, "--set", longer)
+        raise ConfigError(
+            f"Run {folder.run_id} has finished its {finished.length_text()}; to train it further, raise "
+            f"training.{setting}, for instance with: {more}"
+        )
+
+
+def _done(folder: RunFolder, unit: LengthUnit) -> float:
+    """Return what the newest readable checkpoint of a run has done: epochs begun, steps, or full minutes."""
+    for checkpoint in sorted(folder.checkpoints.glob("step-????????"), reverse=True):
+        with contextlib.suppress(CheckpointError):
+            position = read_manifest(checkpoint).position
+            done: dict[LengthUnit, float] = {
+                "epochs": position.begun,
+                "steps": position.step,
+                "minutes": position.seconds // 60,
+            }
+            return done[unit]
+    return 0

@@ -1,6 +1,5 @@
 """The driver of a training run: it runs Ray Train's workers, and follows them with MLflow and a progress bar."""
 
-import contextlib
 import os
 import shutil
 import threading
@@ -15,27 +14,26 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from model import provenance
-from model.errors import CheckpointError, ConfigError, Stopped, TrackingError, TrainingError
+from model.errors import Stopped, TrackingError, TrainingError
 from model.io.files import check_writable, new_folder, sha256, write_text
 from model.io.progress import quiet_stderr
-from model.palette import WeightedColours
+from model.spec import WeightedColours
 from pipelines.cluster import environment, number_format, signals
 from pipelines.cluster import resources as cluster
 from pipelines.config import loading as settings_of
 from pipelines.config.schema import RunConfig
-from pipelines.config.training_settings import LengthUnit
+from pipelines.data import map_colours
 from pipelines.data.pairs import PairIndex
 from pipelines.report import description
 from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, LINEAGE_FILE, RunFolder
 from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_runs, mlflow_server, run_page
 from pipelines.training.channel import ActorChannel
-from pipelines.training.checkpoints.checkpoint_manifest import read_manifest
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.messages import StartingNetworks, TrainingUpdate, WorkerJob
 from pipelines.training.metric_logger import last_steps
 from pipelines.training.monitor import TrainingMonitor
-from pipelines.training.preconditions import check_folders, check_steps
+from pipelines.training.preconditions import check_folders, check_steps, check_unfinished
 from pipelines.workspace import Workspace
 
 
@@ -89,7 +87,7 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
     began, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     config = settings_of.change(began, changes, verb="train --resume", file=file)
     check_steps(config, pairs)
-    _check_unfinished(folder, config)
+    check_unfinished(folder, config)
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
     check_writable(folder.config_file)
     mlflow_server.connect()
@@ -130,47 +128,6 @@ def start_worker(
     from pipelines.training.worker import train_loop
 
     train_loop(job, channel)
-
-
-def _check_unfinished(folder: RunFolder, config: RunConfig) -> None:
-    if folder.is_search():
-        raise ConfigError(
-            f"Run {folder.run_id} is a search; continue it or see its trials with: "
-            f"{folder.command('tune --resume', folder.run_id)}"
-        )
-    asked = config.training
-    setting, length = asked.length
-    done = _done(folder, setting)
-    if length < done:
-        raise ConfigError(
-            f"Run {folder.run_id} has trained in {done:g} {setting} already, more than training.{setting}={length:g}; "
-            f"set it to at least {done:g}."
-        )
-    if not folder.record_file.is_file():
-        return
-    finished = folder.record().config.training
-    unit, trained = finished.length
-    if unit == setting and length <= trained and asked.result == finished.result:
-        longer = f"training.{setting}={2 * trained:g}"
-        more = folder.command("train --resume", folder.run_id, "--set", longer)
-        raise ConfigError(
-            f"Run {folder.run_id} has finished its {finished.length_text()}; to train it further, raise "
-            f"training.{setting}, for instance with: {more}"
-        )
-
-
-def _done(folder: RunFolder, unit: LengthUnit) -> float:
-    """Return what the newest readable checkpoint of a run has done: epochs begun, steps, or full minutes."""
-    for checkpoint in sorted(folder.checkpoints.glob("step-????????"), reverse=True):
-        with contextlib.suppress(CheckpointError):
-            position = read_manifest(checkpoint).position
-            done: dict[LengthUnit, float] = {
-                "epochs": position.begun,
-                "steps": position.step,
-                "minutes": position.seconds // 60,
-            }
-            return done[unit]
-    return 0
 
 
 def _train(
@@ -218,6 +175,12 @@ def _train(
             f"Stopped after step {monitor.steps_done}{total}; the last checkpoint includes all of "
             f"them. Resume with: {folder.command('train --resume', folder.run_id)}"
         )
+    _record(config, run, folder, monitor)
+    Workspace(config.workspace).set_latest(folder)
+
+
+def _record(config: RunConfig, run: mlflow_runs.Run, folder: RunFolder, monitor: TrainingMonitor) -> None:
+    """Write and log the record of a finished training, and log its networks."""
     record = RunRecord(
         run_id=run.id,
         config=config,
@@ -235,17 +198,15 @@ def _train(
     with mlflow_server.errors():
         run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
     folder.write_record(record)
-    Workspace(config.workspace).set_latest(folder)
 
 
 def _palette(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> WeightedColours | None:
+    """Return the weighted colours of the training maps if the losses need them, and write them to the run's folder."""
     training = config.training
     if not training.colour_weight and training.rare_weight == 1:
         return None
-    from pipelines.data import map_colours
-
     found = map_colours.measure(pairs.train, config)
-    write_text(folder.path / "colours.json", found.model_dump_json(indent=2))
+    write_text(folder.colours_file, found.model_dump_json(indent=2))
     return found.weighted(training.rare_weight)
 
 

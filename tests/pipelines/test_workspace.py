@@ -10,7 +10,6 @@ from model.errors import BundleError, DataError, MissingStepError, TrainingError
 from model.io.files import this_machine
 from pipelines.config.loading import load
 from pipelines.data.pairs import Pair, PairIndex, fingerprint
-from pipelines.run_folder import RunFolder
 from pipelines.run_record import RunRecord
 from pipelines.training.leftovers import remove_leftovers
 from pipelines.training.worker import check_shared_storage
@@ -298,4 +297,4 @@ def test_a_generator_that_no_finished_training_wrote_is_refused(tmp_path):
 
 def test_a_run_folder_can_be_moved(run, tmp_path):
     run.path.rename(tmp_path / "moved")
-    assert RunFolder(tmp_path / "moved").record() == RECORD
+    assert type(run)(tmp_path / "moved").record() == RECORD

@@ -88,6 +88,7 @@ LOADS_TENSORFLOW = {
     "pipelines.training.checkpoints.checkpoint",
     "pipelines.training.checkpoints.checkpoint_store",
     "pipelines.training.loop",
+    "pipelines.training.schedule",
     "pipelines.training.worker",
 }
 

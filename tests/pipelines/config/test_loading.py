@@ -162,7 +162,7 @@ def test_key_without_a_value_changes_nothing():
 
 
 def test_unknown_key_without_a_value_is_refused():
-    assert "training.speed is not a setting; allowed here: epochs, batch_size" in refused("training.speed=")
+    assert "training.speed is not a setting; allowed here: epochs, steps, minutes, batch_size" in refused("training.speed=")
 
 
 @pytest.mark.parametrize("text", ["seed", "training.epochs "])

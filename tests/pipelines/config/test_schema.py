@@ -14,7 +14,7 @@ SECTIONS = "allowed here: workspace, seed, data, network, training, tune, export
     [
         ("zoom=3", SECTIONS),
         ("painting.zoom=3", SECTIONS),
-        ("training.speed=3", "allowed here: epochs, batch_size, learning_rate"),
+        ("training.speed=3", "allowed here: epochs, steps, minutes, batch_size"),
         ("data.sample.test=3", "allowed here: train, val."),
         ("network.size=64", "allowed here: image_size, width, depth, dropout"),
         ("sed=3", "did you mean seed?"),
