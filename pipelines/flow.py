@@ -1,11 +1,14 @@
 """The complete flow: prepare, train, export, evaluate, register."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from model.io.progress import stage
 from model.spec import Frozen
 from pipelines import start as starting
 from pipelines.config.schema import RunConfig
 from pipelines.data.prepare import prepare
-from pipelines.data.prepared import check_source, locate
+from pipelines.data.prepared import check_source, locate, settle
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.export.export import to_bundle
 from pipelines.metrics.scores import Scores
@@ -24,13 +27,19 @@ class FlowResult(Frozen):
     version: RegisteredVersion
 
 
-def run(config: RunConfig) -> tuple[RunFolder, FlowResult]:
-    """Run all steps, from pairs to a registered model; each writes its results to the workspace."""
+def run(config: RunConfig, given: Mapping[str, Any] | None = None) -> tuple[RunFolder, FlowResult]:
+    """Run all steps, from pairs to a registered model; each writes its results to the workspace.
+
+    Args:
+        config: The settings.
+        given: What was set on top of the shipped configuration; None if no others are to be chosen for the pairs.
+    """
     config = locate(config)
     check_source(config)
     mlflow_server.connect()
     with stage(f"Preparing pairs of {config.data.source}"):
         pairs = prepare(config)
+    config = settle(config, pairs, given)
     start = starting.find(config)
     with stage(f"Training on {len(pairs.train)} pairs for {config.training.length_text()}"):
         folder = fit(config, pairs, start)

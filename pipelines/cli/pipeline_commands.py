@@ -21,8 +21,9 @@ def main_verb(config: Config = None, settings: Settings = None, as_json: AsJson 
     run_config = load(config, settings)
     from pipelines import flow
     from pipelines.cli import summary
+    from pipelines.config.overrides import parse_changes
 
-    folder, result = flow.run(run_config)
+    folder, result = flow.run(run_config, None if config else parse_changes(settings or []))
     return Result(result, lambda: summary.flow(folder, result), as_json)
 
 
@@ -31,9 +32,12 @@ def prepare(config: Config = None, settings: Settings = None, as_json: AsJson = 
     """Paint, download or find the pairs, and check every file."""
     run_config = load(config, settings)
     from pipelines.cli import summary
+    from pipelines.config.overrides import parse_changes
     from pipelines.data.prepare import prepare as prepare_pairs
+    from pipelines.data.prepared import locate, settle
 
     index = prepare_pairs(run_config)
+    run_config = settle(locate(run_config), index, None if config else parse_changes(settings or []))
     return Result(index, lambda: summary.pairs(run_config, index), as_json)
 
 
@@ -133,4 +137,5 @@ def _load_with_pairs(config: str | None, settings: list[str] | None) -> "tuple[R
     if plan.pairs is not None:
         return plan.config, plan.pairs
     print(f"Preparing pairs of {plan.config.data.source} first: {plan.reason}.", file=sys.stderr)
-    return plan.config, prepare_pairs(plan.config)
+    pairs = prepare_pairs(plan.config)
+    return prepared.settle(plan.config, pairs, plan.given), pairs

@@ -36,7 +36,8 @@ def settings_verb(
     The values are those that `main` would use with the same --config and --set; with --run, those of a run.
     """
     from pipelines.config import descriptions
-    from pipelines.config.loading import parse_changes, with_settings
+    from pipelines.config.loading import with_settings
+    from pipelines.config.overrides import parse_changes
 
     if run:
         folder = find_run(config, settings, run)

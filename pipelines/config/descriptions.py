@@ -12,6 +12,7 @@ from model.errors import ConfigError
 from model.spec import Frozen
 from pipelines.config import loading, yaml_files
 from pipelines.config.explanations import unknown
+from pipelines.config.overrides import parse_changes
 from pipelines.config.schema import RunConfig
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
@@ -75,7 +76,7 @@ def describe(
 
 def origins(file: str | Path | None, overrides: Iterable[str]) -> dict[str, str]:
     """Return what sets each setting that `loading.load` does not take from the defaults."""
-    changes = loading.parse_changes(overrides)
+    changes = parse_changes(overrides)
     name = file or loading.default_file(changes)
     shipped = str(name) in yaml_files.preset_names()
     in_file = loading.leaves(yaml_files.read(yaml_files.find(name)))

@@ -1,18 +1,18 @@
 """Reading and checking the settings of a run: YAML files, `section.key=value` overrides, and changes after training."""
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from model.errors import ConfigError
-from model.io.addresses import hide_passwords, is_address, parse, refuse_password
+from model.io.addresses import is_address, parse, refuse_password
 from pipelines.config import yaml_files
 from pipelines.config.explanations import explain, unknown
+from pipelines.config.overrides import override, parse_changes, parse_settings, put_all, with_values
 from pipelines.config.schema import RunConfig, default_model_name
 
 TRAINED = ("seed", "data.", "network.", "training.")
@@ -34,10 +34,6 @@ SOURCE_BOUND = ("workspace", "data.source", "data.resolution", "data.sample.", "
 """Settings that fit only one source, with sections by their prefix."""
 MAX_EXPERIMENT_NAME = 500
 """Longest name of an experiment in MLflow."""
-_QUOTED_OR_GAP = re.compile(
-    r"""(?<=[=\s\[{,:])(?:"(?:[^"\\]|\\.)*"|'(?:[^']|'')*')|(?P<gap>\s+)(?=[a-z_]\w*(?:\.\w+)*=)"""
-)
-"""A quoted part of a value, or the gap before the next setting."""
 NOT_IN_MODEL_NAMES = "/:@?"
 """Characters that MLflow refuses in the name of a registered model, or that `models:/NAME@ALIAS` can't hold."""
 
@@ -46,8 +42,8 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
     """Read a YAML file and apply `section.key=value` overrides.
 
     Args:
-        file: A path, or the name of a shipped configuration (`default`, `few-pairs`, `sample`, `maps`). None means
-            `sample` for painted scenes, which trains a small network in minutes, and `default` for any other source.
+        file: A path, or the name of a shipped configuration. None means `sample` for painted scenes, which trains a
+            small network in minutes, and `few-pairs` for any other source.
         overrides: Settings such as `training.batch_size=8`, or several in one text separated by spaces. Values are
             read as YAML; a key without a value (`data.source=`) is not changed.
 
@@ -55,8 +51,8 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
         ConfigError: A key is unknown, or a value has the wrong type or is out of range.
         DataError: `data.source` is an invalid address, or contains a password.
     """
-    settings = _parse(overrides)
-    changes = _with_values(settings)
+    settings = parse_settings(overrides)
+    changes = with_values(settings)
     config = _build(yaml_files.read(yaml_files.find(default_file(changes) if file is None else file)), changes)
     _check_known(settings, config)
     return config
@@ -64,19 +60,16 @@ def load(file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunCo
 
 def default_file(changes: Mapping[str, Any]) -> str:
     """Return the name of the shipped configuration that suits the data."""
-    return "sample" if changes.get("data.source", "sample") == "sample" else "default"
+    return "sample" if changes.get("data.source", "sample") == "sample" else "few-pairs"
 
 
-def parse_changes(overrides: Iterable[str]) -> dict[str, Any]:
-    """Return the values that overrides set, by dotted key, unchecked.
-
-    Raises:
-        ConfigError: An override has no `=`, or its value is not YAML.
-    """
-    return _with_values(_parse(overrides))
-
-
-def follow(prepared: RunConfig, file: str | Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
+def follow(
+    prepared: RunConfig,
+    file: str | Path | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    on_top: Mapping[str, Any] = MappingProxyType({}),
+) -> RunConfig:
     """Read settings as `load` does, but start from those of prepared pairs.
 
     Another source brings its own shipped configuration, and what was set on top of that of the earlier source stays,
@@ -87,29 +80,33 @@ def follow(prepared: RunConfig, file: str | Path | None = None, overrides: Itera
         prepared: The settings that the pairs were prepared with.
         file: As for `load`.
         overrides: As for `load`.
+        on_top: What was set on top for the earlier source (`set_on_top`).
 
     Raises:
         ConfigError: As for `load`.
         DataError: As for `load`.
     """
-    given = {**_in_file(file), **parse_changes(overrides)}
+    given = override(_in_file(file), parse_changes(overrides))
     tree = prepared.model_dump(mode="json")
     is_other = given.get("data.source", prepared.data.source) != prepared.data.source
     if is_other:
         if file is not None:
             return load(file, overrides)
         start = yaml_files.read(yaml_files.find(default_file(given)))
-        given = {**set_on_top(prepared), **given}
+        given = override(on_top, given)
     else:
         start = tree if file is None else {"data": tree["data"]}
     return _build(start, {"workspace": str(workspace_of(file, overrides)), **given})
 
 
-def set_on_top(config: RunConfig) -> dict[str, Any]:
-    """Return the settings that differ from the shipped configuration of their source, apart from SOURCE_BOUND."""
+def set_on_top(config: RunConfig, chosen: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Return the settings that differ from the shipped configuration of their source, apart from SOURCE_BOUND.
+
+    Those that were `chosen` for the pairs of the source are left out as well.
+    """
     given = dict(leaves(config.model_dump(mode="json")))
     shipped = dict(leaves(load(None, [f"data.source={json.dumps(config.data.source)}"]).model_dump(mode="json")))
-    shipped["tracking.model_name"] = default_model_name(config.data.direction)
+    shipped |= {"tracking.model_name": default_model_name(config.data.direction), **chosen}
     return {key: value for key, value in given.items() if value != shipped[key] and not key.startswith(SOURCE_BOUND)}
 
 
@@ -122,8 +119,8 @@ def read_each(file: str | Path | None, overrides: Iterable[str]) -> RunConfig:
         ConfigError: The file can't be read, a key is unknown, or a value has the wrong type or is out of range.
         DataError: `data.source` is an invalid address, or contains a password.
     """
-    settings = _parse(overrides)
-    config = _validate({}, {**_in_file(file), **_with_values(settings)})
+    settings = parse_settings(overrides)
+    config = _validate({}, override(_in_file(file), with_values(settings)))
     _check_known(settings, config)
     return config
 
@@ -152,9 +149,9 @@ def change(began: RunConfig, overrides: Iterable[str], *, verb: str, file: str |
         ConfigError: As for `load`; or a setting can't be changed by this verb.
         DataError: As for `load`.
     """
-    settings = _parse(overrides)
-    given = _with_values(settings)
-    changed = _build(began.model_dump(mode="json"), {**_in_file(file), **given})
+    settings = parse_settings(overrides)
+    given = with_values(settings)
+    changed = _build(began.model_dump(mode="json"), override(_in_file(file), given))
     _check_known(settings, changed)
     before, after = dict(leaves(began.model_dump(mode="json"))), dict(leaves(changed.model_dump(mode="json")))
     for key in before:
@@ -201,15 +198,6 @@ def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     return _build(config.model_dump(mode="json"), settings)
 
 
-def _parse(overrides: Iterable[str]) -> dict[str, Any]:
-    return dict(_parse_override(setting) for text in overrides for setting in split_settings(text))
-
-
-def _with_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Remove the keys without a value."""
-    return {key: value for key, value in settings.items() if value is not None}
-
-
 def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
     config = _validate(tree, changes)
     _check_together(config)
@@ -217,8 +205,7 @@ def _build(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
 
 
 def _validate(tree: dict[str, Any], changes: Mapping[str, Any]) -> RunConfig:
-    for key, value in changes.items():
-        _put(tree, key, value)
+    put_all(tree, changes)
     try:
         config = RunConfig.model_validate(tree)
     except ValidationError as error:
@@ -262,38 +249,3 @@ def _check_names(config: RunConfig) -> None:
         )
     if not model.strip() or model == "." or model.startswith(".."):
         raise ConfigError(f"tracking.model_name is {model!r}, which MLflow does not accept; use letters and digits.")
-
-
-def split_settings(text: str) -> list[str]:
-    """Split a text before each `section.key=`; values may contain spaces, and in quotes anything."""
-    gaps = [match.span("gap") for match in _QUOTED_OR_GAP.finditer(text) if match["gap"]]
-    starts, ends = [0, *(end for _, end in gaps)], [*(start for start, _ in gaps), len(text)]
-    return [setting for start, end in zip(starts, ends, strict=True) if (setting := text[start:end].strip())]
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals and key.strip() in RunConfig().flat():
-        raise ConfigError(f"{key.strip()} has no value; write {key.strip()}=VALUE.")
-    if not equals or not key.strip():
-        raise ConfigError(
-            f"{hide_passwords(text)!r} is not a setting; write section.key=value, for instance training.batch_size=8."
-        )
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.reader.ReaderError as error:
-        raise ConfigError(
-            f"The value of {key.strip()} contains the character {value[error.position]!r}, which a setting can't hold."
-        ) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45.
-        shown = hide_passwords(repr(value))
-        raise ConfigError(f"The value of {key.strip()} ({shown}) is not valid YAML; quote it.") from error
-
-
-def _put(tree: dict[str, Any], key: str, value: Any) -> None:  # noqa: ANN401 - any YAML value
-    *sections, name = key.split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{section} in {key!r} is a value, not a section; write section.key=value.")
-    tree[name] = value

@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from pipelines.config import job
-from pipelines.config.loading import leaves, split_settings
+from pipelines.config.loading import leaves
+from pipelines.config.overrides import split_settings
 from pipelines.config.schema import RunConfig
 
 USED: dict[str, tuple[str, ...]] = {

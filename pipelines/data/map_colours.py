@@ -1,18 +1,20 @@
 """The colours of the training maps and the shares of their classes, for losses that see small classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from model.errors import ConfigError
+from model.io.files import write_text
 from model.io.progress import track
 from model.palette import classify
-from model.pixels import to_tensor
+from model.pixels import Pixels, to_tensor
 from model.spec import Frozen, Palette, WeightedColours
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import load
 from pipelines.data.pairs import Pair
 from pipelines.data.palette_extraction import NoPaletteError, find_palette
+from pipelines.run_folder import RunFolder
 
 
 class MapColours(Frozen):
@@ -39,6 +41,31 @@ class MapColours(Frozen):
         )
 
 
+def missing(pairs: Sequence[Pair], config: RunConfig) -> str:
+    """Return the reason why training maps have no palette, in a few words; empty if they have one."""
+    if config.data.direction != "photo_to_map":
+        return "photos are drawn"
+    try:
+        find_palette(_maps(pairs, config))
+    except NoPaletteError:
+        return "" if config.evaluation.palette else "the maps have no flat colours"
+    return ""
+
+
+def of_run(config: RunConfig, pairs: Sequence[Pair], folder: RunFolder) -> WeightedColours | None:
+    """Return the weighted colours of the training maps if the losses need them, and write them to the run's folder.
+
+    Raises:
+        ConfigError: The maps have no palette, or photos are drawn.
+    """
+    training = config.training
+    if not training.colour_weight and training.rare_weight == 1:
+        return None
+    found = measure(pairs, config)
+    write_text(folder.colours_file, found.model_dump_json(indent=2))
+    return found.weighted(training.rare_weight)
+
+
 def measure(pairs: Sequence[Pair], config: RunConfig) -> MapColours:
     """Find the palette of training maps, unless the settings have one, and count the pixels of its classes.
 
@@ -50,8 +77,7 @@ def measure(pairs: Sequence[Pair], config: RunConfig) -> MapColours:
             "training.colour_weight and training.rare_weight need maps as targets, and data.direction is "
             f"{config.data.direction}; set training.colour_weight=0 and training.rare_weight=1."
         )
-    side = config.network.image_size
-    maps = [load(pair, side=side, direction="photo_to_map")[1] for pair in track(pairs, "Reading training maps")]
+    maps = list(_maps(pairs, config))
     try:
         palette = config.evaluation.palette or find_palette(maps)
     except NoPaletteError as error:
@@ -65,3 +91,8 @@ def measure(pairs: Sequence[Pair], config: RunConfig) -> MapColours:
         counts += np.bincount(classify(street_map[None], palette).ravel(), minlength=len(names))
     shares = counts / counts.sum()
     return MapColours(palette=palette, shares={name: float(share) for name, share in zip(names, shares, strict=True)})
+
+
+def _maps(pairs: Sequence[Pair], config: RunConfig) -> Iterator[Pixels]:
+    for pair in track(pairs, "Reading training maps"):
+        yield load(pair, side=config.network.image_size, direction="photo_to_map")[1]

@@ -1,13 +1,14 @@
 """The prepared pairs of a workspace with their settings, and the pairs and settings that a training uses.
 
 `prepare` writes its settings next to the pairs. `train` and `tune` start from them. Another source on the command line
-brings its own configuration, `default` or `sample`, and what was set for the earlier source stays on top. If the pairs
-that result are not those in the workspace, they are prepared first.
+brings its own configuration, `few-pairs` or `sample`, and what was set for the earlier source stays on top. If the
+pairs that result are not those in the workspace, they are prepared first; then some settings that nobody has set may be
+chosen for them (`settle`).
 
 | in the workspace | options of `train` or `tune`       | settings                           | pairs               |
 |------------------|------------------------------------|------------------------------------|---------------------|
 | nothing          | none                               | `sample`                           | sample, prepared    |
-| nothing          | --set data.source=X                | `default`                          | X, prepared         |
+| nothing          | --set data.source=X                | `few-pairs`                        | X, prepared         |
 | pairs of P       | none                               | those that P was prepared with     | P                   |
 | pairs of P       | --set training.epochs=5            | those of P, with this one          | P                   |
 | pairs of P       | --set network.image_size=64        | those of P, with this one          | P, prepared again   |
@@ -20,12 +21,14 @@ that result are not those in the workspace, they are prepared first.
 """
 
 import json
+import logging
 import os
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from model.errors import DataError
 from model.io.addresses import is_address
@@ -33,12 +36,17 @@ from model.io.files import write_text
 from model.io.locations import Location
 from model.spec import Frozen
 from pipelines.config import loading, next_commands
+from pipelines.config.overrides import parse_changes
 from pipelines.config.schema import RunConfig
+from pipelines.data import map_colours
 from pipelines.data.pairs import PairIndex
 from pipelines.workspace import Workspace
 
 PREPARED_FILE = "prepared.json"
 """Name of the file with the settings that the pairs in a workspace were prepared with."""
+_log = logging.getLogger(__name__)
+COLOUR_LOSSES = {"training.colour_weight": 0.0, "training.rare_weight": 1.0}
+"""Settings of the losses of colours, with the values that need no palette."""
 SAMPLE = "sample"
 """The source of painted scenes."""
 DETERMINING = ("data.source", "network.image_size", "data.val_fraction", "data.min_good")
@@ -53,6 +61,8 @@ class Preparation(Frozen):
     fingerprint: str
     """Fingerprint of the pairs that were prepared with these settings."""
     config: RunConfig
+    chosen: dict[str, Any] = Field(default_factory=dict)
+    """Settings that were chosen for these pairs, and not set by anyone."""
 
 
 class Plan(NamedTuple):
@@ -63,6 +73,8 @@ class Plan(NamedTuple):
     """None if they must be prepared first."""
     reason: str
     """Why they must be prepared."""
+    given: dict[str, Any] | None
+    """What was set on top of the shipped configuration; None if no other settings are to be chosen for the pairs."""
 
 
 def locate(config: RunConfig) -> RunConfig:
@@ -84,9 +96,9 @@ def check_source(config: RunConfig) -> None:
         raise DataError(f"There is no folder {source}; check the spelling.")
 
 
-def record(workspace: Workspace, config: RunConfig, pairs: PairIndex) -> None:
-    """Write the settings that the pairs in a workspace were prepared with."""
-    preparation = Preparation(fingerprint=pairs.fingerprint, config=config)
+def record(workspace: Workspace, config: RunConfig, pairs: PairIndex, chosen: Mapping[str, Any] | None = None) -> None:
+    """Write the settings that the pairs in a workspace were prepared with, and those that were chosen for them."""
+    preparation = Preparation(fingerprint=pairs.fingerprint, config=config, chosen=dict(chosen or {}))
     write_text(workspace.root / PREPARED_FILE, preparation.model_dump_json(indent=1) + "\n")
 
 
@@ -103,37 +115,67 @@ def plan(file: str | None, overrides: Iterable[str]) -> Plan:
     """
     overrides = list(overrides)
     workspace = Workspace(loading.workspace_of(file, overrides))
+    given = parse_changes(overrides) if file is None else None
     if not workspace.pairs_file.is_file():
-        return Plan(locate(loading.load(file, overrides)), None, "none are prepared yet")
+        return Plan(locate(loading.load(file, overrides)), None, "none are prepared yet", given)
     pairs = PairIndex.load(workspace.pairs_file)
     used = _read(workspace, pairs)
     # Pairs of an earlier version: only their source is known.
-    start = used or _configure(pairs.source)
-    named = loading.parse_changes(overrides).get("data.source")
+    start = used.config if used else _configure(pairs.source)
+    named = parse_changes(overrides).get("data.source")
     if isinstance(named, str) and _normal(named) == _normal(start.data.source):
         overrides.append(f"data.source={json.dumps(start.data.source)}")
-    config = locate(loading.follow(start, file, overrides))
+    on_top = loading.set_on_top(start, used.chosen if used else {})
+    config = locate(loading.follow(start, file, overrides, on_top=on_top))
     if used is None:
-        return Plan(config, None, f"those in {config.workspace} have no record of their settings ({PREPARED_FILE})")
-    if reason := _difference(used, config):
-        return Plan(config, None, reason + _kept(used, config, is_file=file is not None))
-    return Plan(loading.with_settings(config, {"data.source": pairs.source}), pairs, "")
+        reason = f"those in {config.workspace} have no record of their settings ({PREPARED_FILE})"
+        return Plan(config, None, reason, given)
+    if reason := _difference(start, config):
+        is_other = file is None and start.data.source != config.data.source
+        kept = _kept(on_top, config) if is_other else ""
+        return Plan(config, None, reason + kept, on_top | (given or {}) if is_other else None)
+    return Plan(loading.with_settings(config, {"data.source": pairs.source}), pairs, "", None)
 
 
-def _read(workspace: Workspace, pairs: PairIndex) -> RunConfig | None:
-    """Return the settings of a workspace's pairs; None if they are of an earlier version or of other pairs."""
+def settle(config: RunConfig, pairs: PairIndex, given: Mapping[str, Any] | None) -> RunConfig:
+    """Choose the settings that depend on the prepared pairs, record them, and say in one line which they are.
+
+    The losses of colours need a palette, which photos and maps with shaded areas don't have.
+
+    Args:
+        config: The settings that the pairs were prepared with.
+        pairs: The prepared pairs.
+        given: What was set on top of the shipped configuration, which is not changed; None to choose nothing.
+    """
+    if given is None or config.data.source == SAMPLE:
+        return config
+    name = loading.default_file({"data.source": config.data.source})
+    chosen: dict[str, Any] = {}
+    why = ""
+    if not {"training", *COLOUR_LOSSES} & given.keys() and (missing := map_colours.missing(pairs.train, config)):
+        chosen, why = dict(COLOUR_LOSSES), f" without the losses of colours ({missing})"
+    config = loading.with_settings(config, chosen)
+    record(Workspace(config.workspace), config, pairs, chosen)
+    pinned = shlex.join(["--config", name, *next_commands.set_options(chosen)])
+    count = f"{len(pairs.train)} pair{'' if len(pairs.train) == 1 else 's'}"
+    length = config.training.length_text()
+    _log.warning("%s: configuration %s%s, %s; %s pins it.", count, name, why, length, pinned)
+    return config
+
+
+def _read(workspace: Workspace, pairs: PairIndex) -> Preparation | None:
+    """Return the record of a workspace's pairs; None if it is of an earlier version or of other pairs."""
     try:
         found = Preparation.model_validate_json((workspace.root / PREPARED_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
     same = (found.fingerprint, found.config.data.source) == (pairs.fingerprint, pairs.source)
-    return found.config if same else None
+    return found if same else None
 
 
 def _configure(source: str) -> RunConfig:
     """Return the settings of a source of which only the name is known."""
-    shipped = loading.load("sample" if source == SAMPLE else "default")
-    return loading.with_settings(shipped, {"data.source": source})
+    return loading.load(None, [f"data.source={json.dumps(source)}"])
 
 
 def _difference(used: RunConfig, config: RunConfig) -> str:
@@ -148,12 +190,10 @@ def _difference(used: RunConfig, config: RunConfig) -> str:
     return ""
 
 
-def _kept(used: RunConfig, config: RunConfig, *, is_file: bool) -> str:
+def _kept(on_top: Mapping[str, Any], config: RunConfig) -> str:
     """Return the settings that were set for another source and stay; empty if there are none."""
-    if is_file or used.data.source == config.data.source:
-        return ""
     flat = dict(loading.leaves(config.model_dump(mode="json")))
-    kept = {key: value for key, value in loading.set_on_top(used).items() if flat[key] == value}
+    kept = {key: value for key, value in on_top.items() if flat[key] == value}
     return f"; {' '.join(next_commands.set_options(kept)[1:])} stay{'s' if len(kept) == 1 else ''}" if kept else ""
 
 

@@ -1,8 +1,11 @@
-"""Division of pairs without a held-out part into training and held-out pairs, by a hash of their names."""
+"""Division of pairs into those to train on, to choose a checkpoint by and to report, by a hash of their names."""
 
 import hashlib
 import os
 from collections.abc import Iterable
+from typing import NamedTuple
+
+from pipelines.data.pairs import Pair, PairIndex
 
 MIN_VAL = 3
 """Least number of held-out pairs, which confidence intervals need."""
@@ -22,3 +25,28 @@ def choose_held_out(names: Iterable[str], val_fraction: float) -> set[str]:
     """
     ordered = sorted(names, key=lambda name: (hash_share(name), name))
     return {name for number, name in enumerate(ordered) if number < MIN_VAL or hash_share(name) < val_fraction}
+
+
+class Shares(NamedTuple):
+    """The pairs of a training."""
+
+    all: PairIndex
+    trained: PairIndex
+    """Those without the ones that a checkpoint is chosen by."""
+    scored: tuple[Pair, ...]
+    """Those that checkpoints are scored on."""
+
+
+def share_out(pairs: PairIndex, *, most: int, chooses: bool) -> Shares:
+    """Choose the pairs that checkpoints are scored on, at most `most`.
+
+    Whoever chooses a checkpoint or settings by these scores can't report them. If so (`chooses`), they are a third part,
+    up to a tenth of the training pairs, which is not trained on; otherwise they are the first held-out pairs.
+    """
+    if not chooses:
+        return Shares(pairs, pairs, pairs.val[:most])
+    count = max(1, min(most, len(pairs.train) // 10))
+    third = set(sorted((pair.name for pair in pairs.train), key=lambda name: (hash_share(name), name))[:count])
+    trained = tuple(pair for pair in pairs.train if pair.name not in third)
+    scored = tuple(pair for pair in pairs.train if pair.name in third)
+    return Shares(pairs, pairs.model_copy(update={"train": trained}), scored)

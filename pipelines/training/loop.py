@@ -66,10 +66,12 @@ class TrainingLoop:
         job: WorkerJob,
         schedule: Schedule,
         held_out: tuple[Pixels, Pixels],
+        scored: tuple[Pixels, Pixels],
     ) -> None:
-        """Compile the step; `held_out` are the sources and targets that checkpoints are scored on."""
+        """Compile the step; sheets show the sources and targets of `held_out`, checkpoints are scored on `scored`."""
         self.config, self.strategy, self.state, self.shard, self.channel = config, strategy, state, shard, channel
         self.job, self.schedule, self.folder, self.held_out = job, schedule, RunFolder(job.folder), held_out
+        self.scored = scored
         training = config.training
         self.store = CheckpointStore(self.folder.checkpoints, keep=training.keep_checkpoints, best_by=training.best_by)
         self.objective = Objective(training.l1_weight, training.colour_weight, job.palette)
@@ -202,7 +204,7 @@ class TrainingLoop:
         training = self.config.training
         last = self.schedule.is_over(position)
         if last or position.epoch % training.sheet_every == 0:
-            source, target = (half[: training.sheet_pairs] for half in self.held_out)
+            source, target = self.held_out
             drawing = Drawing(source, self._draw(source), target)
             self._send(TrainingUpdate(epoch=position.begun - 1, drawing=drawing))
         if last or position.epoch % training.checkpoint_every == 0:
@@ -214,7 +216,7 @@ class TrainingLoop:
         return to_pixels(np.concatenate([self.state.deployed(to_tensor(photo[None])) for photo in photos]))
 
     def _scores(self) -> dict[str, float]:
-        source, target = (half[: self.config.training.validation_pairs] for half in self.held_out)
+        source, target = self.scored
         drawn = self._draw(source)
         return {
             "val_l1": float(image_metrics.l1(drawn, target).mean()),

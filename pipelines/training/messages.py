@@ -8,7 +8,7 @@ from model.bundle import Lineage
 from model.pixels import Pixels
 from model.spec import WeightedColours
 from pipelines.config.schema import RunConfig
-from pipelines.data.pairs import PairIndex
+from pipelines.data.pairs import Pair, PairIndex
 from pipelines.tracking.loss_curve import StepLosses
 
 EPOCH_METRICS = ("input_wait", "val_l1", "val_ssim")
@@ -29,7 +29,8 @@ class WorkerJob:
 
     Attributes:
         config: The settings of the run.
-        pairs: The pairs of all workers.
+        pairs: The pairs of all workers, without those of `scored`.
+        scored: The pairs that checkpoints are scored on.
         folder: The run's folder, which every node sees under this path.
         threads: CPU threads of the worker.
         code_revision: The git revision of the driver's code.
@@ -38,6 +39,7 @@ class WorkerJob:
 
     config: RunConfig
     pairs: PairIndex
+    scored: tuple[Pair, ...]
     folder: Path
     threads: int
     code_revision: str

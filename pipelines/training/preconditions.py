@@ -55,11 +55,16 @@ def check_folders(pairs: PairIndex) -> None:
 
 
 def check_candidates(config: RunConfig) -> None:
-    """Check that every candidate of a search makes a valid network.
+    """Check that every candidate of a search makes a valid network, and that its trials can be compared by epochs.
 
     Raises:
-        ConfigError: One of them does not.
+        ConfigError: One of them does not, or they begin with other networks or end after a time.
     """
+    if config.training.minutes is not None or config.training.start_from:
+        raise ConfigError(
+            "A search compares trials of equal epochs that begin with random weights; set training.epochs, and not "
+            "training.minutes or training.start_from."
+        )
     for width, norm in product(config.tune.width, config.tune.norm):
         try:
             with_settings(config, {"network.width": width, "network.norm": norm})

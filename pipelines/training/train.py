@@ -17,13 +17,13 @@ from model import provenance
 from model.errors import Stopped, TrackingError, TrainingError
 from model.io.files import check_writable, new_folder, sha256, write_text
 from model.io.progress import quiet_stderr
-from model.spec import WeightedColours
 from pipelines.cluster import environment, number_format, signals
 from pipelines.cluster import resources as cluster
 from pipelines.config import loading as settings_of
 from pipelines.config.schema import RunConfig
 from pipelines.data import map_colours
 from pipelines.data.pairs import PairIndex
+from pipelines.data.splits import Shares, share_out
 from pipelines.report import description
 from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, LINEAGE_FILE, RunFolder
 from pipelines.run_record import RunRecord
@@ -52,7 +52,8 @@ def fit(config: RunConfig, pairs: PairIndex, start: StartingNetworks | None = No
         TrainingError: The workers failed.
         Stopped: The user stopped the training.
     """
-    check_steps(config, pairs)
+    shares = _share_out(pairs, config)
+    check_steps(config, shares.trained)
     check_folders(pairs)
     workspace = Workspace(config.workspace)
     workspace.check_writable()
@@ -67,7 +68,7 @@ def fit(config: RunConfig, pairs: PairIndex, start: StartingNetworks | None = No
             if start is not None:
                 _keep_start(start, folder, run)
             with folder.training():
-                _train(config, pairs, run, folder, resources, TrainingMonitor(config, len(pairs.train), last_steps()))
+                _train(config, shares, run, folder, resources, _monitor(config, shares, last_steps()))
     return folder
 
 
@@ -86,7 +87,8 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
     """
     began, pairs = folder.config(), PairIndex.load(folder.pairs_file)
     config = settings_of.change(began, changes, verb="train --resume", file=file)
-    check_steps(config, pairs)
+    shares = _share_out(pairs, config)
+    check_steps(config, shares.trained)
     check_unfinished(folder, config)
     changed = {key: value for key, value in config.flat().items() if began.flat()[key] != value}
     check_writable(folder.config_file)
@@ -97,8 +99,17 @@ def resume(folder: RunFolder, changes: Iterable[str] = (), *, file: str | None =
         with mlflow_runs.resumed_run(folder.run_id, changed) as run:
             # The next resume continues with the changes of this one.
             write_text(folder.config_file, config.model_dump_json(indent=2))
-            _train(config, pairs, run, folder, resources, TrainingMonitor(config, len(pairs.train), last_steps(run)))
+            _train(config, shares, run, folder, resources, _monitor(config, shares, last_steps(run)))
     return folder
+
+
+def _share_out(pairs: PairIndex, config: RunConfig) -> Shares:
+    training = config.training
+    return share_out(pairs, most=training.validation_pairs, chooses=training.result == "best")
+
+
+def _monitor(config: RunConfig, shares: Shares, logged: dict[str, int]) -> TrainingMonitor:
+    return TrainingMonitor(config, len(shares.trained.train), logged)
 
 
 def _keep_start(start: StartingNetworks, folder: RunFolder, run: mlflow_runs.Run) -> None:
@@ -132,7 +143,7 @@ def start_worker(
 
 def _train(
     config: RunConfig,
-    pairs: PairIndex,
+    shares: Shares,
     run: mlflow_runs.Run,
     folder: RunFolder,
     resources: cluster.WorkerResources,
@@ -140,7 +151,7 @@ def _train(
 ) -> None:
     """Run the workers to the end, and record the finished training."""
     with mlflow_server.errors():
-        run_page.describe(run.id, description.of_run(run.id, config, pairs))
+        run_page.describe(run.id, description.of_run(run.id, config, shares.all))
     channel = ActorChannel.open()
 
     def note(text: str) -> None:
@@ -152,7 +163,7 @@ def _train(
             monitor.reading(channel, run),
             cluster.watch_placement(resources, note),
         ):
-            _run_workers(config, pairs, folder, resources, channel, (stop, monitor.lost))
+            _run_workers(config, shares, folder, resources, channel, (stop, monitor.lost))
     except (TrainingFailedError, RayError) as error:
         monitor.raise_failure()
         if not monitor.lost.is_set():
@@ -200,19 +211,9 @@ def _record(config: RunConfig, run: mlflow_runs.Run, folder: RunFolder, monitor:
     folder.write_record(record)
 
 
-def _palette(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> WeightedColours | None:
-    """Return the weighted colours of the training maps if the losses need them, and write them to the run's folder."""
-    training = config.training
-    if not training.colour_weight and training.rare_weight == 1:
-        return None
-    found = map_colours.measure(pairs.train, config)
-    write_text(folder.colours_file, found.model_dump_json(indent=2))
-    return found.weighted(training.rare_weight)
-
-
 def _run_workers(
     config: RunConfig,
-    pairs: PairIndex,
+    shares: Shares,
     folder: RunFolder,
     resources: cluster.WorkerResources,
     channel: ActorChannel,
@@ -224,11 +225,12 @@ def _run_workers(
         from ray.train.tensorflow import TensorflowTrainer
     job = WorkerJob(
         config,
-        pairs,
+        shares.trained,
+        shares.scored,
         folder.path,
         threads=resources.cpus,
         code_revision=provenance.git_revision(),
-        palette=_palette(config, pairs, folder),
+        palette=map_colours.of_run(config, shares.trained.train, folder),
     )
     # A reference, because Ray Train shows the trainer's configuration.
     driver_settings = ray.put(environment.capture(os.environ))

@@ -17,10 +17,13 @@ from pipelines.cluster import environment, number_format, resources
 from pipelines.config.held_variables import HeldVariables
 from pipelines.config.schema import RunConfig
 from pipelines.config.training_settings import BEST_IS_LOWEST
+from pipelines.data import map_colours
 from pipelines.data.pairs import PairIndex
+from pipelines.data.splits import Shares, share_out
 from pipelines.run_folder import RunFolder
 from pipelines.tracking import mlflow_runs, mlflow_server
 from pipelines.training.leftovers import remove_leftovers
+from pipelines.training.length import planned_epochs
 from pipelines.training.messages import WorkerJob
 from pipelines.training.preconditions import check_candidates, check_folders, check_steps
 from pipelines.training.trial import EPOCHS, NAME, Setting, run_trial
@@ -59,7 +62,8 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
         TrainingError: No trial reached a score.
         Stopped: The user stopped the search.
     """
-    check_steps(config, pairs)
+    shares = _share_out(pairs, config)
+    check_steps(config, shares.trained)
     check_folders(pairs)
     check_candidates(config)
     workspace = Workspace(config.workspace)
@@ -76,7 +80,7 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
         folder.trials.mkdir(exist_ok=True)
         _check_size(config)
         tuner = ray_tune.Tuner(
-            _trainable(config, pairs, folder),
+            _trainable(config, shares, folder),
             param_space=_param_space(config),
             tune_config=ray_tune.TuneConfig(
                 metric=config.training.best_by,
@@ -86,14 +90,16 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
                 trial_dirname_creator=_name,
                 scheduler=ASHAScheduler(
                     time_attr=EPOCHS,
-                    max_t=config.training.epochs,
-                    grace_period=min(config.tune.grace_epochs, config.training.epochs),
+                    max_t=planned_epochs(config.training, len(shares.trained.train)),
+                    grace_period=min(
+                        config.tune.grace_epochs, planned_epochs(config.training, len(shares.trained.train))
+                    ),
                     reduction_factor=config.tune.reduction,
                 ),
             ),
             run_config=ray_tune.RunConfig(name=folder.ray.name, storage_path=str(folder.path), verbose=1),
         )
-        return _finish(tuner, config, folder, run)
+        return _finish(tuner, config, shares, folder, run)
 
 
 def resume(folder: RunFolder) -> TuneResult:
@@ -103,7 +109,8 @@ def resume(folder: RunFolder) -> TuneResult:
         MissingStepError: The run is no search, or stopped before its first trial.
         Sat2mapError: As for `search`.
     """
-    config, pairs = folder.config(), PairIndex.load(folder.pairs_file)
+    config = folder.config()
+    shares = _share_out(PairIndex.load(folder.pairs_file), config)
     if not folder.is_search():
         raise MissingStepError(
             f"Run {folder.run_id} is a training, not a search; resume it with: "
@@ -116,14 +123,27 @@ def resume(folder: RunFolder) -> TuneResult:
     remove_leftovers(Workspace(config.workspace))
     with resources.joined(), mlflow_runs.resumed_run(folder.run_id, {}) as run:
         tuner = ray_tune.Tuner.restore(
-            str(folder.ray), _trainable(config, pairs, folder), resume_unfinished=True, restart_errored=True
+            str(folder.ray), _trainable(config, shares, folder), resume_unfinished=True, restart_errored=True
         )
-        return _finish(tuner, config, folder, run)
+        return _finish(tuner, config, shares, folder, run)
 
 
-def _trainable(config: RunConfig, pairs: PairIndex, folder: RunFolder) -> Any:  # noqa: ANN401 - has no type in Ray
+def _share_out(pairs: PairIndex, config: RunConfig) -> Shares:
+    """Trials are ranked by pairs that no report shows."""
+    return share_out(pairs, most=config.training.validation_pairs, chooses=True)
+
+
+def _trainable(config: RunConfig, shares: Shares, folder: RunFolder) -> Any:  # noqa: ANN401 - has no type in Ray
     revision = provenance.git_revision()
-    job = WorkerJob(config, pairs, folder.path, threads=config.tune.cpus_per_trial, code_revision=revision)
+    job = WorkerJob(
+        config,
+        shares.trained,
+        shares.scored,
+        folder.path,
+        threads=config.tune.cpus_per_trial,
+        code_revision=revision,
+        palette=map_colours.of_run(config, shares.trained.train, folder),
+    )
     # Parameters go to the object store; passed otherwise, Ray Tune would write secrets into the run's folder.
     trainable = ray_tune.with_parameters(run_trial, job=job, driver_settings=environment.capture(os.environ))
     gpus = 1 if config.training.gpu else 0
@@ -152,7 +172,9 @@ def _check_size(config: RunConfig) -> None:
         )
 
 
-def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: mlflow_runs.Run) -> TuneResult:
+def _finish(
+    tuner: ray_tune.Tuner, config: RunConfig, shares: Shares, folder: RunFolder, run: mlflow_runs.Run
+) -> TuneResult:
     score = config.training.best_by
     results = _run(tuner, folder, run)
     trials = []
@@ -167,7 +189,8 @@ def _finish(tuner: ray_tune.Tuner, config: RunConfig, folder: RunFolder, run: ml
     result = TuneResult(run_id=folder.run_id, score=score, trials=tuple(trials))
     write_text(folder.search_file, result.model_dump_json(indent=2))
     with mlflow_server.errors():
-        mlflow_runs.end_trials(run.id, [trial.name for trial in trials if trial.epochs == config.training.epochs])
+        epochs = planned_epochs(config.training, len(shares.trained.train))
+        mlflow_runs.end_trials(run.id, [trial.name for trial in trials if trial.epochs == epochs])
         run.log_file(folder.search_file)
         run.log_metrics({f"best_{score}": trials[0].score})
         run.set_tags({"best_trial": trials[0].name, **_tags(trials[0].settings)})

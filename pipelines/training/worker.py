@@ -1,6 +1,7 @@
 """One Ray Train worker: it sets up its devices, builds the networks and runs the training loop."""
 
 import platform
+from collections.abc import Sequence
 
 import keras
 import ray.train
@@ -12,7 +13,7 @@ from model.networks.train_step import TrainState, build_state
 from model.pixels import Pixels
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Shard, load_all
-from pipelines.data.pairs import PairIndex
+from pipelines.data.pairs import Pair, PairIndex
 from pipelines.run_folder import RunFolder
 from pipelines.training.channel import ActorChannel
 from pipelines.training.loop import TrainingLoop
@@ -53,7 +54,8 @@ def train_share(job: WorkerJob, shard: Shard, channel: Channel) -> None:
         channel,
         job=job,
         schedule=schedule,
-        held_out=_held_out(pairs, config),
+        held_out=_load(pairs.val[: config.training.sheet_pairs], config),
+        scored=_load(job.scored, config),
     )
     loop.run(pairs)
 
@@ -107,7 +109,5 @@ def _build_state(config: RunConfig, rate: LinearDecay) -> TrainState:
     )
 
 
-def _held_out(pairs: PairIndex, config: RunConfig) -> tuple[Pixels, Pixels]:
-    """Load the held-out pairs that checkpoints are scored on and sheets show."""
-    count = max(config.training.sheet_pairs, config.training.validation_pairs)
-    return load_all(pairs.val[:count], side=config.network.image_size, direction=config.data.direction)
+def _load(pairs: Sequence[Pair], config: RunConfig) -> tuple[Pixels, Pixels]:
+    return load_all(pairs, side=config.network.image_size, direction=config.data.direction)

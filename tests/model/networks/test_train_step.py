@@ -35,7 +35,8 @@ def precision():
 
 def test_losses_have_the_listed_names_and_add_up(pairs):
     losses = step(build(), pairs, l1_weight=30)
-    assert len(losses) == len(LOSSES) == 6 and losses.keys() == set(LOSSES)
+    assert losses.keys() == {*LOSSES} - {"generator_colour_loss"}
+    assert 0 <= losses["discriminator_accuracy"] <= 1
     generator_loss = losses["generator_adversarial_loss"] + 30 * losses["generator_l1_loss"]
     discriminator_loss = losses["discriminator_real_loss"] + losses["discriminator_drawn_loss"]
     assert losses["generator_loss"] == pytest.approx(generator_loss, rel=1e-6)
@@ -46,7 +47,7 @@ def test_stacked_losses_do_not_depend_on_the_order_of_the_dict():
     losses = {name: tf.constant(float(number)) for number, name in enumerate(LOSSES)}
     reordered = dict(sorted(losses.items(), key=lambda item: item[0][::-1]))
     assert list(reordered) != list(losses)
-    assert stack_losses(reordered).numpy().tolist() == [0, 1, 2, 3, 4, 5]
+    assert stack_losses(reordered).numpy().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 def test_both_optimizers_get_the_gradients_of_the_papers_losses(pairs):
@@ -175,7 +176,7 @@ def test_gradients_of_two_workers_add_up_to_those_of_one():
     for share in (slice(0, 4), slice(0, 1), slice(1, 4)):
         state = frozen_norms()
         shared = step(state, (photo[share], street_map[share]), global_batch=4)
-        losses.append([shared[name] for name in LOSSES])
+        losses.append(list(shared.values()))
         found.append(list(gradients(state).values()))
     np.testing.assert_allclose(np.add(losses[1], losses[2]), losses[0], rtol=1e-5)
     for whole, one, other in zip(*found, strict=True):
@@ -191,7 +192,7 @@ def test_two_replicas_take_the_same_step_as_one():
         state = build()
     shares = [both.experimental_distribute_values_from_function(lambda _, half=half: half) for half in pairs]
     summed = step_on(both, state, global_batch=4)(*shares)
-    np.testing.assert_allclose(summed, [losses[name] for name in LOSSES], rtol=1e-4)
+    np.testing.assert_allclose(summed, [losses[name] for name in LOSSES if name in losses], rtol=1e-4)
     expected = gradients(single)
     for name, gradient in gradients(state).items():
         np.testing.assert_allclose(gradient, expected[name], rtol=2e-3, atol=1e-5, err_msg=name)

@@ -106,13 +106,15 @@ def test_images_that_are_not_used_and_the_layout_are_named(sat2map, save):
     done = sat2map("prepare", *TINY, "--set", "data.source=pairs")
     assert done.returncode == 0 and "  Found     side-by-side images in train/; held out by name\n" in done.stdout
     few = "Warning: 1 training pair doesn't fill a batch of 4; lower training.batch_size.\n"
-    assert done.stderr == f"Not used: previews/ 4 images: outside train/.\n{few}"
+    assert done.stderr.startswith(
+        f"Not used: previews/ 4 images: outside train/.\n{few}1 pair: configuration few-pairs"
+    )
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("training.speed=9", ["training.speed is not a setting; allowed here: epochs, batch_size"]),
+        ("training.speed=9", ["training.speed is not a setting; allowed here: epochs, steps, minutes, batch_size"]),
         ("training.batch_size=0", ["training.batch_size", "greater than or equal to 1 (found 0)"]),
         ("training.workers=3", ["Batch size 4 can't be divided over 3 workers; use a multiple of 3"]),
         ("network.image_size=100", ["image_size 100 can't be halved 7 times", "use a multiple of 128"]),

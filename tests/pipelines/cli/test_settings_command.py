@@ -33,9 +33,14 @@ def test_settings_are_shown_with_default_meaning_and_origin(sat2map, tmp_path):
     done = sat2map("settings", "training", "--config", "mine.yaml", "--set", "training.epochs=5", COLUMNS="200")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[:5] == [
+    assert lines[:2] == [
         "training.epochs = 5  (--set; default 40)",
         "    Passes over the training pairs. Allowed: a whole number, at least 1.",
+    ]
+    assert lines[2] == "training.steps = null"
+    assert "training.minutes = null" in lines
+    begin = next(number for number, line in enumerate(lines) if line.startswith("training.batch_size"))
+    assert lines[begin : begin + 3] == [
         "training.batch_size = 2  (mine.yaml; default 4)",
         "    Pairs per step, over all workers together; a multiple of `workers`. Allowed: a whole number, at",
         "    least 1.",

@@ -61,7 +61,9 @@ def test_sections_and_single_settings_are_chosen():
 
 def test_the_origin_of_a_value_is_the_last_that_sets_it(tmp_path):
     assert origins(None, [])["training.epochs"] == "configuration sample"
-    assert origins(None, ["data.source=/pairs"]) == {"data.source": "--set"}
+    found = origins(None, ["data.source=/pairs training.steps=5"])
+    assert {key for key, origin in found.items() if origin == "--set"} == {"data.source", "training.steps"}
+    assert {origin for origin in found.values()} == {"--set", "configuration few-pairs"}
     assert origins("maps", ["training.epochs=3"]) == {
         "data.source": "configuration maps",
         "training.batch_size": "configuration maps",

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from pipelines.config.loading import load
+from model.errors import ConfigError
+from pipelines.config.loading import change, load
 from pipelines.config.schema import RunConfig
 from pipelines.config.yaml_files import preset_names
 from tests.fixtures.refusals import refused_settings as refused
@@ -58,14 +59,41 @@ def test_maps_has_the_settings_of_the_paper():
         ([], "sample"),
         (["seed=0"], "sample"),
         (["data.source=sample"], "sample"),
-        (["data.source=/my/pairs"], "default"),
-        (["seed=0 data.source=kaggle://a/b"], "default"),
+        (["data.source=/my/pairs"], "few-pairs"),
+        (["seed=0 data.source=kaggle://a/b"], "few-pairs"),
         (["data.source=/my/pairs", "data.source=sample"], "sample"),
     ],
 )
 def test_source_determines_the_default_file(overrides, file):
     assert load(None, overrides) == load(file, overrides)
     assert load(None, overrides) != load("maps", overrides)
+
+
+@pytest.mark.parametrize(
+    ("settings", "length"),
+    [
+        (["training.epochs=5"], ("epochs", 5)),
+        (["training.minutes=30"], ("minutes", 30)),
+        (["training.steps=70"], ("steps", 70)),
+        (["training.steps=70", "training.minutes="], ("steps", 70)),
+    ],
+)
+def test_a_length_replaces_those_of_other_units(tmp_path, settings, length):
+    file = written(tmp_path, "training:\n  minutes: 7\n")
+    assert load(file, settings).training.length == length
+    began = load("few-pairs")
+    assert change(began, settings, verb="train --resume").training.length == length
+    assert change(began, settings, verb="train --resume", file=file).training.length == length
+
+
+def test_two_lengths_are_refused(tmp_path):
+    message = "training.epochs and training.minutes are both set, and a training has one length; set one of them."
+    with pytest.raises(ConfigError, match=message):
+        load(None, ["training.epochs=3", "training.minutes=3"])
+    with pytest.raises(ConfigError, match="steps is 3 and minutes is 3; a training has one length"):
+        load(written(tmp_path, "training:\n  minutes: 3\n  steps: 3\n"))
+    with pytest.raises(ConfigError, match=r"decay is 1, and with minutes at most 0\.9"):
+        load(None, ["training.minutes=3 training.decay=1"])
 
 
 def test_named_file_is_used_for_any_source():
@@ -162,7 +190,9 @@ def test_key_without_a_value_changes_nothing():
 
 
 def test_unknown_key_without_a_value_is_refused():
-    assert "training.speed is not a setting; allowed here: epochs, steps, minutes, batch_size" in refused("training.speed=")
+    assert "training.speed is not a setting; allowed here: epochs, steps, minutes, batch_size" in refused(
+        "training.speed="
+    )
 
 
 @pytest.mark.parametrize("text", ["seed", "training.epochs "])

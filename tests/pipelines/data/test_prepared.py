@@ -1,17 +1,19 @@
 """The pairs and the settings of a training, for all that a workspace may hold and a command line may name."""
 
 import json
+import shlex
 import shutil
 
 import pytest
 
 from model.errors import ConfigError, DataError
 from pipelines.config.loading import load
+from pipelines.config.overrides import parse_changes
 from pipelines.data.pairs import PairIndex
 from pipelines.data.prepare import prepare
-from pipelines.data.prepared import PREPARED_FILE, plan
+from pipelines.data.prepared import PREPARED_FILE, locate, plan, settle
 from pipelines.workspace import Workspace
-from tests.fixtures.pair_folders import SIDE, side_by_side
+from tests.fixtures.pair_folders import SIDE, flat_maps, side_by_side
 from tests.fixtures.project import PROJECT
 
 NETWORK = f"network.image_size={SIDE} network.depth=4"
@@ -40,7 +42,7 @@ def test_without_options_the_prepared_pairs_are_used_with_their_settings(here):
     assert planned() == (str(here / "mine"), 24, True, "")
     config = plan(None, []).config
     assert config.data.direction == "map_to_photo" and config.network.image_size == SIDE
-    assert config.training == load("default").training
+    assert config.training == load("few-pairs").training
 
 
 def test_settings_are_changed_on_top(here):
@@ -85,7 +87,8 @@ def test_the_narrow_network_of_the_sample_is_not_that_of_another_source(here):
     prepare(load(None, [f"{SAMPLE} training.batch_size=2 data.resolution=0.5"]))
     config = plan(None, ["data.source=mine"]).config
     assert config.network == load(None, ["data.source=mine", NETWORK]).network
-    assert (config.training.batch_size, config.training.epochs, config.data.resolution) == (2, 40, None)
+    length = load("few-pairs").training.length
+    assert (config.training.batch_size, config.training.length, config.data.resolution) == (2, length, None)
 
 
 @pytest.mark.parametrize("spelling", ["mine", "./mine", "other/../mine", "{here}/mine", "file://{here}/mine", "link"])
@@ -122,7 +125,7 @@ def test_a_file_with_a_source_prepares_it(here):
 def test_without_prepared_pairs_the_named_source_or_the_sample_is_prepared(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert planned() == ("sample", 16, False, "none are prepared yet")
-    assert planned("data.source=other") == (str(tmp_path / "other"), 64, False, "none are prepared yet")
+    assert planned("data.source=other") == (str(tmp_path / "other"), 32, False, "none are prepared yet")
 
 
 def test_painted_scenes_are_followed_and_painted_again_for_another_seed(tmp_path, monkeypatch):
@@ -137,7 +140,7 @@ def test_painted_scenes_are_followed_and_painted_again_for_another_seed(tmp_path
 def test_pairs_of_an_earlier_version_are_prepared_again_from_their_source(here):
     (here / "workspace" / PREPARED_FILE).unlink()
     source, width, there, reason = planned(NETWORK)
-    assert (source, width, there) == (str(here / "mine"), 64, False) and "no record of their settings" in reason
+    assert (source, width, there) == (str(here / "mine"), 32, False) and "no record of their settings" in reason
 
 
 def test_pairs_of_version_0_1_0_are_read_and_prepared_again(tmp_path, monkeypatch):
@@ -164,6 +167,50 @@ def test_altered_pairs_are_refused(here):
     index.write_text(index.read_text().replace("train/train0", "train/trainX"))
     with pytest.raises(DataError, match="was altered"):
         plan(None, [])
+
+
+# Settings chosen for the pairs
+
+
+@pytest.fixture
+def settled(here, caplog):
+    """Return a function that prepares a folder and chooses its settings; it returns them and the line about them."""
+
+    def run(*settings):
+        config = locate(load(None, settings))
+        pairs = prepare(config)
+        caplog.clear()
+        return settle(config, pairs, parse_changes(settings)), caplog.text
+
+    return run
+
+
+def test_losses_of_colours_need_flat_colours(here, settled):
+    colours = [(255, 255, 255), (170, 211, 223), (242, 239, 233), (200, 230, 180)]
+    flat_maps(here / "flat", colours)
+    config, line = settled(f"data.source=flat {NETWORK}")
+    assert config == locate(load(None, [f"data.source=flat {NETWORK}"]))
+    assert f"4 pairs: configuration few-pairs, {config.training.length_text()}; --config few-pairs pins it." in line
+    config, line = settled(f"data.source=mine {NETWORK}")
+    assert (config.training.colour_weight, config.training.rare_weight) == (0, 1)
+    assert "without the losses of colours (the maps have no flat colours)" in line
+    pinned = shlex.split(line.partition("steps; ")[2].removesuffix(" pins it.\n"))
+    assert pinned[:3] == ["--config", "few-pairs", "--set"]
+    again = load("few-pairs", [f"data.source=mine {NETWORK}", *pinned[3:]])
+    assert again.training == config.training
+    # What was chosen for these pairs does not stay for others; what was set does.
+    assert plan(None, ["data.source=flat"]).config.training.colour_weight > 0
+    config, _ = settled(f"data.source=mine training.colour_weight=2 {NETWORK}")
+    assert config.training.colour_weight == 2
+    assert plan(None, ["data.source=flat"]).config.training.colour_weight == 2
+
+
+def test_nothing_is_chosen_for_a_named_configuration_or_painted_scenes(here):
+    config = load("few-pairs", [f"data.source=mine {NETWORK}"])
+    pairs = prepare(config)
+    assert settle(config, pairs, None) == config
+    painted = load(None, [SAMPLE])
+    assert settle(painted, prepare(painted), {}) == painted
 
 
 # From the command line
