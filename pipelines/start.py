@@ -14,12 +14,13 @@ from model.io.progress import stage
 from model.spec import Direction, NetworkConfig
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import DataConfig, RunConfig
+from pipelines.config.training_settings import SAMPLE, TrainingConfig
 from pipelines.data.prepare import prepare
-from pipelines.data.prepared import SAMPLE
 from pipelines.registry import pull, references, versions
 from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, RunFolder
 from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_server
+from pipelines.training.length import school_length
 from pipelines.training.messages import StartingNetworks
 from pipelines.training.train import fit
 from pipelines.workspace import Workspace
@@ -133,8 +134,7 @@ def _of_school(config: RunConfig) -> StartingNetworks:
 
 
 def _school_settings(config: RunConfig) -> RunConfig:
-    unit, length = config.training.length
-    share = config.training.start_share * length
+    unit, _ = config.training.length
     painted = DataConfig(direction=config.data.direction, sample=config.data.sample)
     return with_settings(
         config,
@@ -143,7 +143,8 @@ def _school_settings(config: RunConfig) -> RunConfig:
             "data": painted.model_dump(mode="json"),
             "evaluation.palette": None,
             "training.start_from": "",
-            f"training.{unit}": share if unit == "minutes" else max(1, round(share)),
+            "training.start_share": TrainingConfig.model_fields["start_share"].default,
+            f"training.{unit}": school_length(config.training),
         },
     )
 

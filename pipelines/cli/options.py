@@ -43,7 +43,7 @@ Config = Annotated[
     typer.Option(
         "--config",
         metavar="FILE",
-        help="YAML file of settings, or `sample`, `default`, `few-pairs` or `maps`.",
+        help="YAML file of settings, or `sample`, `few-pairs`, `default`, `paper` or `maps`.",
         show_default=False,
         autocompletion=_complete_configs,
     ),

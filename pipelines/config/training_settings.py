@@ -8,6 +8,8 @@ from model.spec import Augmentation, Frozen, Norm
 
 ValidationScore = Literal["val_l1", "val_ssim"]
 BEST_IS_LOWEST: dict[ValidationScore, bool] = {"val_l1": True, "val_ssim": False}
+SAMPLE = "sample"
+"""The source of painted scenes, and the start on them."""
 LengthUnit = Literal["epochs", "steps", "minutes"]
 MAX_TIMED_DECAY = 0.9
 """Largest `training.decay` of a training by minutes."""

@@ -8,6 +8,7 @@ from model.io.addresses import is_address
 from model.io.files import write_text
 from model.io.locations import Location
 from pipelines.config.schema import RunConfig
+from pipelines.config.training_settings import SAMPLE
 from pipelines.data import kaggle, prepared
 from pipelines.data.indexing import index_folder
 from pipelines.data.pairs import PairIndex, rejected_report
@@ -38,7 +39,7 @@ def prepare(config: RunConfig) -> PairIndex:
     )
     if len(index.val) < MIN_VAL:
         advice = "Add some, or remove them all: then a share of the other pairs is held out (data.val_fraction)"
-        if config.data.source == prepared.SAMPLE:
+        if config.data.source == SAMPLE:
             advice = "Increase data.sample.val"
         raise DataError(
             f"{config.data.source} has {len(index.val)} held-out pairs; confidence intervals need at least {MIN_VAL}. "
@@ -62,7 +63,7 @@ def prepare(config: RunConfig) -> PairIndex:
 
 def _folder(config: RunConfig, workspace: Workspace) -> Location:
     source = config.data.source
-    if source == prepared.SAMPLE:
+    if source == SAMPLE:
         return Location(_sample(config, workspace))
     if source.startswith("kaggle://"):
         return Location(kaggle.fetch(source))

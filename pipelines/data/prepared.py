@@ -38,6 +38,7 @@ from model.spec import Frozen
 from pipelines.config import loading, next_commands
 from pipelines.config.overrides import parse_changes
 from pipelines.config.schema import RunConfig
+from pipelines.config.training_settings import SAMPLE
 from pipelines.data import map_colours
 from pipelines.data.pairs import PairIndex
 from pipelines.workspace import Workspace
@@ -47,8 +48,6 @@ PREPARED_FILE = "prepared.json"
 _log = logging.getLogger(__name__)
 COLOUR_LOSSES = {"training.colour_weight": 0.0, "training.rare_weight": 1.0}
 """Settings of the losses of colours, with the values that need no palette."""
-SAMPLE = "sample"
-"""The source of painted scenes."""
 DETERMINING = ("data.source", "network.image_size", "data.val_fraction", "data.min_good")
 """Settings that determine the pairs of a source."""
 DETERMINING_SAMPLE = ("data.source", "network.image_size", "data.sample.train", "data.sample.val", "seed")

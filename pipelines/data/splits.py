@@ -40,8 +40,8 @@ class Shares(NamedTuple):
 def share_out(pairs: PairIndex, *, most: int, chooses: bool) -> Shares:
     """Choose the pairs that checkpoints are scored on, at most `most`.
 
-    Whoever chooses a checkpoint or settings by these scores can't report them. If so (`chooses`), they are a third part,
-    up to a tenth of the training pairs, which is not trained on; otherwise they are the first held-out pairs.
+    Whoever chooses a checkpoint or settings by these scores can't report them. If so (`chooses`), they are a third
+    part, up to a tenth of the training pairs, which is not trained on; otherwise they are the first held-out pairs.
     """
     if not chooses:
         return Shares(pairs, pairs, pairs.val[:most])

@@ -2,18 +2,34 @@
 
 from math import ceil
 
-from pipelines.config.training_settings import TrainingConfig
+from pipelines.config.training_settings import SAMPLE, LengthUnit, TrainingConfig
 from pipelines.data.dataset import steps_per_epoch
 
 MAX_STEPS = 10**8 - 1
 """Most steps of a training: the names of its checkpoints, by which they are sorted, have eight digits."""
 
 
+def school_length(training: TrainingConfig) -> float:
+    """Return the part of the length that is spent on painted scenes, in its unit: a whole number of epochs or steps."""
+    unit, length = training.length
+    if training.start_from != SAMPLE:
+        return 0
+    part = training.start_share * length
+    return part if unit == "minutes" else min(max(1, round(part)), length - 1)
+
+
+def own_length(training: TrainingConfig) -> tuple[LengthUnit, float]:
+    """Return the part of the length that is spent on the pairs themselves, and its unit."""
+    unit, length = training.length
+    return unit, length - school_length(training)
+
+
 def planned_steps(training: TrainingConfig, pairs: int) -> int | None:
     """Return the steps of a training on this many pairs; None if it is as many as fit into `training.minutes`."""
-    if training.minutes is not None:
+    unit, length = own_length(training)
+    if unit == "minutes":
         return None
-    return training.steps or training.epochs * steps_per_epoch(pairs, training.batch_size)
+    return int(length) * (1 if unit == "steps" else steps_per_epoch(pairs, training.batch_size))
 
 
 def planned_epochs(training: TrainingConfig, pairs: int) -> int:

@@ -21,7 +21,7 @@ from pipelines.tracking.loss_curve import StepLosses
 from pipelines.tracking.mlflow_runs import Run
 from pipelines.tracking.outbox import Outbox
 from pipelines.training.channel import ActorChannel
-from pipelines.training.length import planned_steps
+from pipelines.training.length import own_length, planned_steps
 from pipelines.training.messages import Drawing, TrainingUpdate
 from pipelines.training.metric_logger import MetricLogger
 
@@ -97,7 +97,7 @@ class TrainingMonitor:
         """Number of steps to do, and about how long they take at the speed so far; or how many fit into the minutes."""
         speed, batch = self.images_per_second, self.config.training.batch_size
         if self.total_steps is None:
-            minutes = self.config.training.minutes or 0
+            _, minutes = own_length(self.config.training)
             return f"{minutes:g} minutes, about {round(minutes * 60 * speed / batch):,} steps at {speed:.1f} images/s"
         left = self.total_steps - self.steps_done
         number = f"{self.total_steps} steps" if self.resumed_after == 0 else f"{left} of {self.total_steps} steps left"
@@ -183,7 +183,8 @@ class TrainingMonitor:
             self.estimated = True
             yield f"{self.estimate}."
         if update.total_steps is not None and not update.begins:
-            yield f"{self.config.training.minutes:g} minutes are enough for {update.total_steps:,} steps."
+            _, minutes = own_length(self.config.training)
+            yield f"{minutes:g} minutes are enough for {update.total_steps:,} steps."
         if show_progress and update.losses and self.steps_done % self.steps_per_epoch == 0:
             yield self._status(update.epoch)
 

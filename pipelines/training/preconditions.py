@@ -11,7 +11,7 @@ from pipelines.config.training_settings import LengthUnit
 from pipelines.data.pairs import PairIndex
 from pipelines.run_folder import RunFolder
 from pipelines.training.checkpoints.checkpoint_manifest import read_manifest
-from pipelines.training.length import MAX_STEPS, planned_steps
+from pipelines.training.length import MAX_STEPS, own_length, planned_steps
 
 
 def check_steps(config: RunConfig, pairs: PairIndex) -> None:
@@ -84,7 +84,7 @@ def check_unfinished(folder: RunFolder, config: RunConfig) -> None:
             f"{folder.command('tune --resume', folder.run_id)}"
         )
     asked = config.training
-    setting, length = asked.length
+    setting, length = own_length(asked)
     done = _done(folder, setting)
     if length < done:
         raise ConfigError(
@@ -94,9 +94,9 @@ def check_unfinished(folder: RunFolder, config: RunConfig) -> None:
     if not folder.record_file.is_file():
         return
     finished = folder.record().config.training
-    unit, trained = finished.length
+    unit, trained = own_length(finished)
     if unit == setting and length <= trained and asked.result == finished.result:
-        longer = f"training.{setting}={2 * trained:g}"
+        longer = f"training.{setting}={2 * finished.length[1]:g}"
         more = folder.command("train --resume", folder.run_id, "--set", longer)
         raise ConfigError(
             f"Run {folder.run_id} has finished its {finished.length_text()}; to train it further, raise "

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from model.networks.optimizers import LinearDecay
 from pipelines.config.training_settings import TrainingConfig
 from pipelines.training.checkpoints.checkpoint_manifest import Position
-from pipelines.training.length import MAX_STEPS, planned_steps, stretched
+from pipelines.training.length import MAX_STEPS, own_length, planned_steps, stretched
 
 
 class Schedule:
@@ -19,6 +19,7 @@ class Schedule:
     def __init__(self, training: TrainingConfig, pairs: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Start the clock; `pairs` is the number of training pairs. Call it in `strategy.scope()`."""
         self._training, self._clock, self._began = training, clock, clock()
+        self._unit, self._length = own_length(training)
         self._before = 0.0
         self.total = planned_steps(training, pairs)
         """Steps of the training; None if not yet known."""
@@ -33,23 +34,20 @@ class Schedule:
 
     def position(self, *, epoch: int, step: int, seen: int = 0) -> Position:
         """Return a position with the time that the training has taken so far."""
-        total = self.total if self._training.minutes is not None else None
+        total = self.total if self._unit == "minutes" else None
         return Position(epoch=epoch, step=step, seen=seen, seconds=self._seconds(), total=total)
 
     def is_over(self, position: Position) -> bool:
         """Return whether a position is the end of the training."""
-        if self._training.minutes is None and self._training.steps is None:
-            return position.epoch >= self._training.epochs
+        if self._unit == "epochs":
+            return position.epoch >= self._length
         return self.total is not None and position.step >= self.total
 
     def is_due(self) -> bool:
         """Return whether it is time to determine the number of steps."""
-        minutes = self._training.minutes
-        return (
-            minutes is not None
-            and self.total is None
-            and (self._seconds() >= 60 * minutes * (1 - self._training.decay))
-        )
+        if self._unit != "minutes" or self.total is not None:
+            return False
+        return self._seconds() >= 60 * self._length * (1 - self._training.decay)
 
     def decide(self, step: int) -> int:
         """Determine the number of steps after `step` of them, all with the full learning rate; return it."""

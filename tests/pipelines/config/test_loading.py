@@ -33,7 +33,7 @@ def test_default_file_changes_nothing():
 
 def test_shipped_files_load_and_differ():
     names = preset_names()
-    assert names == ["default", "few-pairs", "maps", "sample"]
+    assert names == ["default", "few-pairs", "maps", "paper", "sample"]
     assert len({load(name).model_dump_json() for name in names}) == 4
 
 
@@ -139,7 +139,7 @@ def test_invalid_yaml_is_refused_in_one_line(tmp_path, text):
 def test_missing_file_is_refused_with_the_shipped_ones(tmp_path):
     for file in ("nowhere.yaml", "", tmp_path / "default"):
         assert refused(file=file) == (
-            f"There is no configuration {str(file)!r}; use a YAML file, or one of: default, few-pairs, maps, sample."
+            f"There is no configuration {str(file)!r}; use a YAML file, or one of: default, few-pairs, maps, paper, sample."
         )
 
 

@@ -50,7 +50,7 @@ def test_names_are_quoted(name):
     )
 
 
-@pytest.mark.parametrize("file", ["sample", "default", "few-pairs", "maps"])
+@pytest.mark.parametrize("file", ["sample", "default", "few-pairs", "maps", "paper"])
 def test_training_begins_with_the_same_settings(file):
     found = load(file, ["data.source='/my pairs'", "workspace=/a b"])
     changes = {

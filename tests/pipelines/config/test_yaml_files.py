@@ -64,7 +64,7 @@ def test_files_in_other_folders_are_suggested(tmp_path):
 def test_a_folder_is_refused(tmp_path):
     assert (
         refused(file=tmp_path)
-        == f"{tmp_path} is a folder; use a YAML file, or one of: default, few-pairs, maps, sample."
+        == f"{tmp_path} is a folder; use a YAML file, or one of: default, few-pairs, maps, paper, sample."
     )
 
 
