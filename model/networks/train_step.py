@@ -125,7 +125,7 @@ def train_step(
         drawn = state.generator(photo, training=True)
         on_real, on_drawn = discriminate(street_map), discriminate(drawn)
         adversarial = losses.adversarial(on_drawn, real=True, global_batch=global_batch)
-        l1, colour = _pixel_losses(drawn, street_map, objective, global_batch=global_batch)
+        l1, colour = _pixel_losses(tf.identity(drawn), street_map, objective, global_batch=global_batch)
         generator_loss = adversarial + objective.l1_weight * l1
         if colour is not None:
             generator_loss += objective.colour_weight * colour
@@ -162,7 +162,9 @@ def _pixel_losses(
     l1 = losses.l1(drawn, true, global_batch=global_batch, weights=weights)
     if not objective.colour_weight:
         return l1, None
-    entropy = losses.colour_entropy(drawn, indices, objective.palette, weights=weights, global_batch=global_batch)
+    # Gradients of one tensor are added in the order in which their memory is freed; each copy has only two to add.
+    copy = tf.identity(drawn)
+    entropy = losses.colour_entropy(copy, indices, objective.palette, weights=weights, global_batch=global_batch)
     return l1, entropy
 
 

@@ -9,6 +9,7 @@ from model.networks.train_step import Objective, TrainState, equalise_moving_sta
 from model.spec import LOSSES, NetworkConfig
 from tests.fixtures.train_steps import (
     BETA_1,
+    COLOURS,
     TINY,
     build,
     gradients,
@@ -238,9 +239,10 @@ def test_equalising_changes_nothing_for_a_single_worker(pairs):
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
-def test_no_sum_depends_on_timing(norm, pairs):
+@pytest.mark.parametrize("objective", [Objective(100.0), Objective(100.0, 1.0, COLOURS)])
+def test_no_sum_depends_on_timing(norm, objective, pairs):
     """TensorFlow's AddN starts with the input whose memory is freed first; a sum of two is the same either way."""
     state = build(TINY.model_copy(update={"norm": norm}))
-    traced = tf.function(lambda *both: train_step(state, *both, objective=Objective(100.0), global_batch=2))
+    traced = tf.function(lambda *both: train_step(state, *both, objective=objective, global_batch=2))
     sums = [op for op in traced.get_concrete_function(*pairs).graph.get_operations() if op.type == "AddN"]
     assert sums and {len(op.inputs) for op in sums} == {2}

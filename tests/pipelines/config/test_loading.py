@@ -139,7 +139,8 @@ def test_invalid_yaml_is_refused_in_one_line(tmp_path, text):
 def test_missing_file_is_refused_with_the_shipped_ones(tmp_path):
     for file in ("nowhere.yaml", "", tmp_path / "default"):
         assert refused(file=file) == (
-            f"There is no configuration {str(file)!r}; use a YAML file, or one of: default, few-pairs, maps, paper, sample."
+            f"There is no configuration {str(file)!r}; use a YAML file, or one of: default, few-pairs, maps, paper, "
+            "sample."
         )
 
 
