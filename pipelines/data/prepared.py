@@ -46,6 +46,10 @@ from pipelines.workspace import Workspace
 PREPARED_FILE = "prepared.json"
 """Name of the file with the settings that the pairs in a workspace were prepared with."""
 _log = logging.getLogger(__name__)
+ENOUGH = 320
+"""Training pairs of which a tenth is enough to choose a checkpoint by."""
+BEST = {"training.result": "best", "training.checkpoint_every": 1}
+"""Settings that make the best checkpoint the result."""
 COLOUR_LOSSES = {"training.colour_weight": 0.0, "training.rare_weight": 1.0}
 """Settings of the losses of colours, with the values that need no palette."""
 DETERMINING = ("data.source", "network.image_size", "data.val_fraction", "data.min_good")
@@ -139,7 +143,8 @@ def plan(file: str | None, overrides: Iterable[str]) -> Plan:
 def settle(config: RunConfig, pairs: PairIndex, given: Mapping[str, Any] | None) -> RunConfig:
     """Choose the settings that depend on the prepared pairs, record them, and say in one line which they are.
 
-    The losses of colours need a palette, which photos and maps with shaded areas don't have.
+    The losses of colours need a palette, which photos and maps with shaded areas don't have. From ENOUGH pairs on, the
+    best checkpoint is the result: it is chosen by a third part of the pairs, which fewer pairs can't spare.
 
     Args:
         config: The settings that the pairs were prepared with.
@@ -150,15 +155,20 @@ def settle(config: RunConfig, pairs: PairIndex, given: Mapping[str, Any] | None)
         return config
     name = loading.default_file({"data.source": config.data.source})
     chosen: dict[str, Any] = {}
-    why = ""
-    if not {"training", *COLOUR_LOSSES} & given.keys() and (missing := map_colours.missing(pairs.train, config)):
-        chosen, why = dict(COLOUR_LOSSES), f" without the losses of colours ({missing})"
+    notes = [config.training.length_text()]
+    if len(pairs.train) >= ENOUGH and not {"training", *BEST} & given.keys():
+        chosen |= BEST
+        notes.append("the best checkpoint is the result")
+    looks_at_colours = config.training.colour_weight > 0 or config.training.rare_weight > 1
+    is_open = looks_at_colours and not {"training", *COLOUR_LOSSES} & given.keys()
+    if is_open and (missing := map_colours.missing(pairs.train, config)):
+        chosen |= COLOUR_LOSSES
+        notes.append(f"no losses of colours, because {missing}")
     config = loading.with_settings(config, chosen)
     record(Workspace(config.workspace), config, pairs, chosen)
     pinned = shlex.join(["--config", name, *next_commands.set_options(chosen)])
     count = f"{len(pairs.train)} pair{'' if len(pairs.train) == 1 else 's'}"
-    length = config.training.length_text()
-    _log.warning("%s: configuration %s%s, %s; %s pins it.", count, name, why, length, pinned)
+    _log.warning("%s: configuration %s, %s. Pin it with: %s", count, name, "; ".join(notes), pinned)
     return config
 
 

@@ -34,7 +34,7 @@ def test_default_file_changes_nothing():
 def test_shipped_files_load_and_differ():
     names = preset_names()
     assert names == ["default", "few-pairs", "maps", "paper", "sample"]
-    assert len({load(name).model_dump_json() for name in names}) == 4
+    assert len({load(name).model_dump_json() for name in names}) == 5
 
 
 def test_sample_trains_a_small_network_on_painted_scenes():

@@ -9,6 +9,7 @@ import pytest
 from model.errors import ConfigError, DataError
 from pipelines.config.loading import load
 from pipelines.config.overrides import parse_changes
+from pipelines.data import prepared
 from pipelines.data.pairs import PairIndex
 from pipelines.data.prepare import prepare
 from pipelines.data.prepared import PREPARED_FILE, locate, plan, settle
@@ -190,11 +191,12 @@ def test_losses_of_colours_need_flat_colours(here, settled):
     flat_maps(here / "flat", colours)
     config, line = settled(f"data.source=flat {NETWORK}")
     assert config == locate(load(None, [f"data.source=flat {NETWORK}"]))
-    assert f"4 pairs: configuration few-pairs, {config.training.length_text()}; --config few-pairs pins it." in line
+    length = config.training.length_text()
+    assert f"4 pairs: configuration few-pairs, {length}. Pin it with: --config few-pairs\n" in line
     config, line = settled(f"data.source=mine {NETWORK}")
     assert (config.training.colour_weight, config.training.rare_weight) == (0, 1)
-    assert "without the losses of colours (the maps have no flat colours)" in line
-    pinned = shlex.split(line.partition("steps; ")[2].removesuffix(" pins it.\n"))
+    assert "; no losses of colours, because the maps have no flat colours. Pin" in line
+    pinned = shlex.split(line.partition("Pin it with: ")[2])
     assert pinned[:3] == ["--config", "few-pairs", "--set"]
     again = load("few-pairs", [f"data.source=mine {NETWORK}", *pinned[3:]])
     assert again.training == config.training
@@ -203,6 +205,14 @@ def test_losses_of_colours_need_flat_colours(here, settled):
     config, _ = settled(f"data.source=mine training.colour_weight=2 {NETWORK}")
     assert config.training.colour_weight == 2
     assert plan(None, ["data.source=flat"]).config.training.colour_weight == 2
+
+
+def test_enough_pairs_give_the_best_checkpoint(settled, monkeypatch):
+    assert settled(f"data.source=mine {NETWORK}")[0].training.result == "last"
+    monkeypatch.setattr(prepared, "ENOUGH", 5)
+    config, line = settled(f"data.source=mine {NETWORK}")
+    assert config.training.result == "best" and "; the best checkpoint is the result; " in line
+    assert settled(f"data.source=mine training.result=last {NETWORK}")[0].training.result == "last"
 
 
 def test_nothing_is_chosen_for_a_named_configuration_or_painted_scenes(here):

@@ -3,7 +3,7 @@
 import pytest
 
 from model.errors import DataError
-from pipelines.data.splits import MIN_VAL, choose_held_out
+from pipelines.data.splits import MIN_VAL, choose_held_out, share_out
 from tests.fixtures.pair_folders import index, names, side_by_side
 
 
@@ -47,3 +47,15 @@ def test_rejected_pairs_are_not_counted_among_those_held_out(tmp_path):
 def test_a_large_share_leaves_no_pair_to_train_on(tmp_path):
     with pytest.raises(DataError, match=r"no pair to train on: 4 are held out; decrease data.val_fraction \(0\.999\)"):
         index(side_by_side(tmp_path, (("", 4),)), val_fraction=0.999)
+
+
+def test_checkpoints_are_scored_on_held_out_pairs_unless_something_is_chosen_by_them(tmp_path):
+    pairs = index(side_by_side(tmp_path, (("train", 40), ("val", 5))))
+    shares = share_out(pairs, most=3, chooses=False)
+    assert (shares.all, shares.trained, shares.scored) == (pairs, pairs, pairs.val[:3])
+    shares = share_out(pairs, most=32, chooses=True)
+    assert len(shares.scored) == 4 and len(shares.trained.train) == 36
+    assert sorted([*names(shares.trained.train), *names(shares.scored)]) == names(pairs.train)
+    assert shares.trained.val == pairs.val and share_out(pairs, most=32, chooses=True) == shares
+    assert len(share_out(pairs, most=3, chooses=True).scored) == 3
+    assert len(share_out(pairs.model_copy(update={"train": pairs.train[:4]}), most=3, chooses=True).scored) == 1
