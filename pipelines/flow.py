@@ -40,7 +40,7 @@ def run(config: RunConfig, given: Mapping[str, Any] | None = None) -> tuple[RunF
     with stage(f"Preparing pairs of {config.data.source}"):
         pairs = prepare(config)
     config = settle(config, pairs, given)
-    start = starting.find(config)
+    start = starting.find(config, pairs)
     with stage(f"Training on {len(pairs.train)} pairs for {config.training.length_text()}"):
         folder = fit(config, pairs, start)
     with stage("Exporting to ONNX"):

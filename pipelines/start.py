@@ -14,7 +14,8 @@ from model.io.progress import stage
 from model.spec import Direction, NetworkConfig
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import DataConfig, RunConfig
-from pipelines.config.training_settings import SAMPLE, TrainingConfig
+from pipelines.config.training_settings import NO_START, SAMPLE, TrainingConfig
+from pipelines.data.pairs import PairIndex
 from pipelines.data.prepare import prepare
 from pipelines.registry import pull, references, versions
 from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, RunFolder
@@ -22,6 +23,7 @@ from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_server
 from pipelines.training.length import school_length
 from pipelines.training.messages import StartingNetworks
+from pipelines.training.preconditions import check_folders, check_steps
 from pipelines.training.train import fit
 from pipelines.workspace import Workspace
 
@@ -31,8 +33,10 @@ SHAPING = ("width", "depth", "upsampling")
 """Settings of the network that determine its weights; `norm` does too, but both batch norms have the same weights."""
 
 
-def find(config: RunConfig) -> StartingNetworks | None:
+def find(config: RunConfig, pairs: PairIndex) -> StartingNetworks | None:
     """Return the networks that `training.start_from` names; None if the training begins with random weights.
+
+    Painted scenes are trained on only if the pairs can be trained on after them.
 
     Raises:
         ConfigError: They are of another width, depth, norm, upsampling or direction than the settings.
@@ -42,9 +46,11 @@ def find(config: RunConfig) -> StartingNetworks | None:
         Sat2mapError: The training on painted scenes failed, or was stopped.
     """
     source, workspace = config.training.start_from, Workspace(config.workspace)
-    if not source:
+    if source == NO_START:
         return None
     if source == SAMPLE:
+        check_steps(config, pairs)
+        check_folders(pairs)
         return _of_school(config)
     if source.startswith(references.SCHEME):
         return _of_version(source, config)
@@ -54,7 +60,7 @@ def find(config: RunConfig) -> StartingNetworks | None:
     if folder.is_dir():
         raise MissingStepError(
             f"{source} is not a bundle ({MANIFEST_FILE} is missing); set training.start_from to a run's id, a bundle's "
-            f"folder, {references.FORMS}, or {SAMPLE}."
+            f"folder, {references.FORMS}, {SAMPLE} or {NO_START}."
         )
     return _of_run(workspace.run(source), source, config)
 
@@ -142,7 +148,7 @@ def _school_settings(config: RunConfig) -> RunConfig:
             "workspace": str(config.workspace / SCHOOL),
             "data": painted.model_dump(mode="json"),
             "evaluation.palette": None,
-            "training.start_from": "",
+            "training.start_from": NO_START,
             "training.start_share": TrainingConfig.model_fields["start_share"].default,
             f"training.{unit}": school_length(config.training),
         },

@@ -75,7 +75,7 @@ def train(
         if unfinished := Workspace(run_config.workspace).unfinished():
             print(f"Note: this begins a new run. {unfinished}", file=sys.stderr)
         print(f"Training on {len(pairs.train)} pairs of {run_config.data.source}.", file=sys.stderr)
-        folder = fit(run_config, pairs, starting.find(run_config))
+        folder = fit(run_config, pairs, starting.find(run_config, pairs))
     from pipelines.cli import summary
 
     return Result(folder.record(), lambda: summary.training(folder), as_json)

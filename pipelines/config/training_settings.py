@@ -8,6 +8,8 @@ from model.spec import Augmentation, Frozen, Norm
 
 ValidationScore = Literal["val_l1", "val_ssim"]
 BEST_IS_LOWEST: dict[ValidationScore, bool] = {"val_l1": True, "val_ssim": False}
+NO_START = "none"
+"""The start with random weights."""
 SAMPLE = "sample"
 """The source of painted scenes, and the start on them."""
 LengthUnit = Literal["epochs", "steps", "minutes"]
@@ -42,9 +44,9 @@ class TrainingConfig(Frozen):
     """Largest weight of pixels of a rare class of the palette, relative to the most common class, in the L1 term and in
     that of colours: the root of the ratio of their shares (Mikolov et al. 2013, section 2.3), up to this limit; 1 for
     equal weights."""
-    start_from: str = ""
+    start_from: str = Field(default=NO_START, min_length=1)
     """Model whose networks the training begins with: a run's id, a bundle's folder with the Keras files of its run,
-    models:/NAME@ALIAS or models:/NAME/VERSION, or `sample` to train on painted scenes first; empty for random ones."""
+    models:/NAME@ALIAS or models:/NAME/VERSION, or `sample` to train on painted scenes first; `none` for random ones."""
     start_share: float = Field(default=0.25, gt=0, lt=1)
     """Share of the training's length that `start_from: sample` spends on painted scenes."""
     jitter: float = Field(default=286 / 256, ge=1, le=2)

@@ -58,12 +58,12 @@ def check_candidates(config: RunConfig) -> None:
     """Check that every candidate of a search makes a valid network, and that its trials can be compared by epochs.
 
     Raises:
-        ConfigError: One of them does not, or they begin with other networks or end after a time.
+        ConfigError: One of them does not, or they end after a time.
     """
-    if config.training.minutes is not None or config.training.start_from:
+    if config.training.minutes is not None:
         raise ConfigError(
-            "A search compares trials of equal epochs that begin with random weights; set training.epochs, and not "
-            "training.minutes or training.start_from."
+            "A search compares trials after equal epochs, which training.minutes does not determine; set "
+            "training.epochs or training.steps."
         )
     for width, norm in product(config.tune.width, config.tune.norm):
         try:

@@ -1,6 +1,7 @@
 """Search for good settings with Ray Tune: ASHA stops poor trials early, and each trial is a nested MLflow run."""
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -15,8 +16,9 @@ from model.io.files import check_writable, write_text
 from model.spec import Frozen
 from pipelines.cluster import environment, number_format, resources
 from pipelines.config.held_variables import HeldVariables
+from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
-from pipelines.config.training_settings import BEST_IS_LOWEST
+from pipelines.config.training_settings import BEST_IS_LOWEST, NO_START
 from pipelines.data import map_colours
 from pipelines.data.pairs import PairIndex
 from pipelines.data.splits import Shares, share_out
@@ -29,6 +31,7 @@ from pipelines.training.preconditions import check_candidates, check_folders, ch
 from pipelines.training.trial import EPOCHS, NAME, Setting, run_trial
 from pipelines.workspace import Workspace
 
+_log = logging.getLogger(__name__)
 NO_SIGNAL_HANDLER = HeldVariables({"TUNE_DISABLE_SIGINT_HANDLER": "1"})
 """Setting that keeps Ray Tune from ending as if the search were complete after Ctrl-C."""
 
@@ -62,6 +65,11 @@ def search(config: RunConfig, pairs: PairIndex) -> TuneResult:
         TrainingError: No trial reached a score.
         Stopped: The user stopped the search.
     """
+    if config.training.start_from != NO_START:
+        _log.warning(
+            "Trials begin with random weights; training.start_from is for the training with the best settings."
+        )
+        config = with_settings(config, {"training.start_from": NO_START})
     shares = _share_out(pairs, config)
     check_steps(config, shares.trained)
     check_folders(pairs)

@@ -36,7 +36,7 @@ def finished(prepared):
     """Return the folder of a run that looks finished."""
     run = Workspace(prepared.folder / "workspace").new_run("1f0c")
     run.pairs_file.write_bytes((prepared.folder / "workspace/pairs.json").read_bytes())
-    config = load(None, ["data.source=pairs training.epochs=4", prepared.settings])
+    config = load("default", ["data.source=pairs training.epochs=4", prepared.settings])
     run.config_file.write_text(config.model_dump_json())
     run.generator.write_bytes(b"of this run")
     digest = hashlib.sha256(b"of this run").hexdigest()
@@ -102,7 +102,7 @@ def test_painted_scenes_are_a_school_that_is_attended_once(prepared):
         ("network.norm=instance", "Set network.norm=batch, or start from another model."),
         ("network.upsampling=nearest", "Set network.upsampling=transposed, or start from another model."),
         ("data.direction=map_to_photo", "draws photo to map, and data.direction is map_to_photo"),
-        ("training.start_from=none", "No run 'none' in workspace; known runs: 1f0c"),
+        ("training.start_from=2a3b", "No run '2a3b' in workspace; known runs: 1f0c"),
         ("training.start_from=pairs", "pairs is not a bundle (bundle.json is missing)"),
         ("training.start_from=models:/", "'models:/' is not a model; write models:/NAME@ALIAS"),
     ],
@@ -116,4 +116,4 @@ def test_a_model_that_does_not_fit_is_refused_before_the_training(prepared, run_
 def test_the_beginning_cannot_change_when_a_training_is_resumed(run_prepared, finished):
     done = run_prepared("train", "--resume", finished.run_id, "--set", "training.start_from=sample training.epochs=9")
     assert done.returncode == 2
-    assert 'training.start_from was "" when the run was trained and can\'t become "sample"' in done.stderr
+    assert 'training.start_from was "none" when the run was trained and can\'t become "sample"' in done.stderr

@@ -165,7 +165,7 @@ def test_more_workers_than_the_machine_has_are_refused(sat2map, tmp_path, save):
     for part in ("train", "val"):
         for number in range(4):
             save(f"pairs/{part}/{number}.png")
-    words = [*TINY, "--set", "data.source=pairs training.cpus_per_worker=500"]
+    words = [*TINY, "--set", "data.source=pairs training.start_from=none training.cpus_per_worker=500"]
     assert sat2map("prepare", *words).returncode == 0
     # MLflow and Ray give deprecation warnings, at which the setting would end them.
     done = sat2map("train", *words, PYTHONWARNINGS="error")

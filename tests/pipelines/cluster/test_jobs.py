@@ -30,7 +30,7 @@ except ClusterError as error:
     print(f"Error: {error}", file=sys.stderr)
     sys.exit(2)
 """
-SMALL = "network.image_size=32 network.depth=4 network.width=4"
+SMALL = "network.image_size=32 network.depth=4 network.width=4 training.start_from=none"
 
 
 @pytest.fixture
