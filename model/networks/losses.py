@@ -11,8 +11,8 @@ import tensorflow as tf
 from model.spec import WeightedColours
 
 SOFTNESS = 0.1
-"""Distance in [-1, 1] by which a colour must be nearer than another one to be e times as likely; it is 6 of 255 levels,
-a third of the distance of the nearest colours of common maps."""
+"""Distance in [-1, 1] by which a colour must be nearer than another one to be e times as likely: 13 of 255 levels, two
+thirds of the distance of the nearest colours of common maps."""
 
 
 def adversarial(logits: tf.Tensor, *, real: bool, global_batch: tf.Tensor | int) -> tf.Tensor:

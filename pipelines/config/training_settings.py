@@ -39,7 +39,8 @@ class TrainingConfig(Frozen):
     """Weight of the L1 term relative to the adversarial term."""
     colour_weight: float = Field(default=0, ge=0)
     """Weight of the cross-entropy of each drawn pixel with the palette's colour of the true one, relative to the
-    adversarial term; the palette is found in the training maps. 1 weighs about as much as an `l1_weight` of 100."""
+    adversarial term; 2 weighs about as much as an `l1_weight` of 100. The palette is found in the training maps; photos
+    have none."""
     rare_weight: float = Field(default=1, ge=1, le=100)
     """Largest weight of pixels of a rare class of the palette, relative to the most common class, in the L1 term and in
     that of colours: the root of the ratio of their shares (Mikolov et al. 2013, section 2.3), up to this limit; 1 for

@@ -42,13 +42,13 @@ class MapColours(Frozen):
 
 
 def missing(pairs: Sequence[Pair], config: RunConfig) -> str:
-    """Return the reason why training maps have no palette, in a few words; empty if they have one."""
-    if config.data.direction != "photo_to_map":
-        return "photos are drawn"
+    """Return the reason why the losses of colours have no palette, in a few words; empty if they have or need none."""
+    if config.data.direction != "photo_to_map" or config.evaluation.palette:
+        return ""
     try:
         find_palette(_maps(pairs, config))
     except NoPaletteError:
-        return "" if config.evaluation.palette else "the maps have no flat colours"
+        return "the maps have no flat colours"
     return ""
 
 
@@ -56,10 +56,10 @@ def of_run(config: RunConfig, pairs: Sequence[Pair], folder: RunFolder) -> Weigh
     """Return the weighted colours of the training maps if the losses need them, and write them to the run's folder.
 
     Raises:
-        ConfigError: The maps have no palette, or photos are drawn.
+        ConfigError: The maps have no palette.
     """
     training = config.training
-    if not training.colour_weight and training.rare_weight == 1:
+    if config.data.direction != "photo_to_map" or (not training.colour_weight and training.rare_weight == 1):
         return None
     found = measure(pairs, config)
     write_text(folder.colours_file, found.model_dump_json(indent=2))
@@ -70,13 +70,8 @@ def measure(pairs: Sequence[Pair], config: RunConfig) -> MapColours:
     """Find the palette of training maps, unless the settings have one, and count the pixels of its classes.
 
     Raises:
-        ConfigError: The maps have no palette, or photos are drawn.
+        ConfigError: The maps have no palette.
     """
-    if config.data.direction != "photo_to_map":
-        raise ConfigError(
-            "training.colour_weight and training.rare_weight need maps as targets, and data.direction is "
-            f"{config.data.direction}; set training.colour_weight=0 and training.rare_weight=1."
-        )
     maps = list(_maps(pairs, config))
     try:
         palette = config.evaluation.palette or find_palette(maps)

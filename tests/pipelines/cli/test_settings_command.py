@@ -53,7 +53,7 @@ def test_settings_are_shown_with_default_meaning_and_origin(sat2map, tmp_path):
 def test_all_settings_are_json(sat2map):
     done = sat2map("settings", "--json")
     shown = {one["key"]: one for one in json.loads(done.stdout)["settings"]}
-    assert shown["training.epochs"]["value"] == 12 and shown["training.epochs"]["default"] == 40
+    assert shown["training.epochs"]["value"] == 20 and shown["training.epochs"]["default"] == 40
     assert shown["training.epochs"]["origin"] == "configuration sample"
     assert shown["network.norm"]["allowed"] == "batch, sync_batch or instance"
     assert len(shown) > 60

@@ -42,5 +42,9 @@ def test_maps_without_flat_colours_are_refused_unless_a_palette_is_given(tmp_pat
     assert missing(pairs.train, configured()) == "the maps have no flat colours"
     given = configured('evaluation.palette={classes: {road: ["#ffffff"], ground: ["#000000"]}}')
     assert set(measure(pairs.train, given).shares) == {"road", "ground"}
-    with pytest.raises(ConfigError, match=r"need maps as targets, and data\.direction is map_to_photo"):
-        measure(pairs.train, configured("data.direction=map_to_photo"))
+
+
+def test_photos_have_no_palette(tmp_path):
+    pairs, run = index(side_by_side(tmp_path / "pairs")), Workspace(tmp_path).new_run("1f0c")
+    drawn = configured("data.direction=map_to_photo training.colour_weight=1")
+    assert of_run(drawn, pairs.train, run) is None and missing(pairs.train, drawn) == ""

@@ -26,7 +26,7 @@ from pipelines.run_folder import RunFolder
 from tests.fixtures import runs
 
 OWN_FILES = {
-    *("bundle.json", "generator.int8.onnx", "generator.keras", "pairs.json"),
+    *("bundle.json", "generator.int8.onnx", "generator.keras", "discriminator.keras", "pairs.json"),
     *("report.html", "scores.json", "sheet.png"),
 }
 

@@ -46,10 +46,9 @@ def test_every_named_loss_is_logged_at_every_step(client, run):
     for name in LOSSES:
         assert [metric.step for metric in client.get_metric_history(run.run_id, name)] == list(range(1, steps + 1))
     history = {name: client.get_metric_history(run.run_id, name) for name in LOSSES}
-    for total, adversarial, l1 in zip(
-        *(history[f"generator_{name}loss"] for name in ("", "adversarial_", "l1_")), strict=True
-    ):
-        assert total.value == pytest.approx(adversarial.value + 100 * l1.value, rel=1e-4)
+    terms = ("", "adversarial_", "l1_", "colour_")
+    for total, adversarial, l1, colour in zip(*(history[f"generator_{name}loss"] for name in terms), strict=True):
+        assert total.value == pytest.approx(adversarial.value + 100 * l1.value + 2 * colour.value, rel=1e-4)
 
 
 def test_input_wait_is_logged_for_every_epoch(client, run):
@@ -113,7 +112,7 @@ def test_artifacts_are_listed_and_can_be_downloaded(client, run, tmp_path):
     assert names("evaluation") == {
         f"evaluation/{name}" for name in ("card.png", "pairs.csv", "report.html", "scores.json", "sheet.png")
     }
-    assert names("keras") == {"keras/generator.keras"}
+    assert names("keras") == {"keras/generator.keras", "keras/discriminator.keras"}
     assert {"environment.json", "config.json"} <= names("")
     with Image.open(client.download_artifacts(run.run_id, "sheets/epoch-0004.png", str(tmp_path))) as sheet:
         assert sheet.size == (3 * 64 + 4 * 8, 30 + 6 * (64 + 8))
