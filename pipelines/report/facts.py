@@ -42,9 +42,10 @@ def data(pairs: PairIndex) -> Facts:
 
 def model(manifest: BundleManifest) -> Facts:
     """Return the facts about an exported model."""
-    parity = manifest.parity
+    parity, start = manifest.parity, manifest.started_from
     return (
         ("MLflow run", manifest.run_id),
+        *((("Started from", f"{start.source}, run {start.run_id}"),) if start else ()),
         ("Model sha256", manifest.sha256),
         ("Code revision", manifest.code_revision),
         (
