@@ -4,7 +4,6 @@ Painted scenes are a first school: `sample` trains on them first, in a workspace
 settings is found again.
 """
 
-import os
 from pathlib import Path
 
 from model.bundle import MANIFEST_FILE, BundleManifest, Lineage, read_manifest
@@ -12,6 +11,7 @@ from model.errors import ConfigError, MissingStepError
 from model.io.files import sha256
 from model.io.progress import stage
 from model.spec import Direction, NetworkConfig
+from pipelines.config.held_variables import HeldVariables
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import DataConfig, RunConfig
 from pipelines.config.training_settings import NO_START, SAMPLE, TrainingConfig
@@ -19,16 +19,17 @@ from pipelines.data.pairs import PairIndex
 from pipelines.data.prepare import prepare
 from pipelines.registry import pull, references, versions
 from pipelines.run_folder import DISCRIMINATOR_FILE, GENERATOR_FILE, RunFolder
-from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_server
 from pipelines.training.length import school_length
 from pipelines.training.messages import StartingNetworks
 from pipelines.training.preconditions import check_folders, check_steps
-from pipelines.training.train import fit
+from pipelines.training.train import fit, resume
 from pipelines.workspace import Workspace
 
 SCHOOL = "school"
 """Workspace of the trainings on painted scenes, inside of that of the settings."""
+NO_PROJECT_RUN = HeldVariables({"MLFLOW_RUN_ID": None})
+"""Variable of `mlflow run`, whose run is for the training itself and not for that on painted scenes."""
 SHAPING = ("width", "depth", "upsampling")
 """Settings of the network that determine its weights; `norm` does too, but both batch norms have the same weights."""
 
@@ -123,20 +124,19 @@ def _named(manifest: BundleManifest, source: str, generator: Path, discriminator
 
 
 def _of_school(config: RunConfig) -> StartingNetworks:
-    """Train on painted scenes, unless a school of the same settings has ended."""
+    """Train on painted scenes; a school of the same settings is resumed if it was stopped, and used if it has ended."""
     school = _school_settings(config)
+    doing = f"painted scenes first, for {school.training.length_text()}"
     for run in Workspace(school.workspace).runs():
-        if (record := _finished(run)) is not None and _is_same(record.config, school):
+        if not run.config_file.is_file() or not _is_same(run.config(), school):
+            continue
+        if run.unfinished():
+            with stage(f"Resuming the training on {doing}"):
+                resume(run)
+        if run.generator.is_file():
             return _of_run(run, SAMPLE, config)
-    with stage(f"Training on painted scenes first, for {school.training.length_text()}"):
-        # The run that `mlflow run` has begun is for the training itself.
-        begun = os.environ.pop("MLFLOW_RUN_ID", None)
-        try:
-            run = fit(school, prepare(school))
-        finally:
-            if begun is not None:
-                os.environ["MLFLOW_RUN_ID"] = begun
-    return _of_run(run, SAMPLE, config)
+    with stage(f"Training on {doing}"), NO_PROJECT_RUN.held():
+        return _of_run(fit(school, prepare(school)), SAMPLE, config)
 
 
 def _school_settings(config: RunConfig) -> RunConfig:
@@ -155,15 +155,11 @@ def _school_settings(config: RunConfig) -> RunConfig:
     )
 
 
-def _finished(run: RunFolder) -> RunRecord | None:
-    return run.record() if run.record_file.is_file() and run.generator.is_file() and not run.unfinished() else None
-
-
 def _is_same(before: RunConfig, school: RunConfig) -> bool:
     """Return whether two schools have the same settings; the precision may have been chosen by the hardware."""
     asked = with_settings(school, {"training.precision": before.training.precision})
     same_precision = school.training.precision in ("auto", before.training.precision)
-    trained = {"workspace", "data", "network", "training", "seed"}
+    trained = {"data", "network", "training", "seed"}
     return same_precision and before.model_dump(include=trained) == asked.model_dump(include=trained)
 
 

@@ -87,8 +87,10 @@ def test_painted_scenes_are_a_school_that_is_attended_once(prepared):
     assert record["started_from"]["run_id"] == school.run_id and record["steps"] == 2
     assert school.record().steps == 2
     assert_same(school.generator, run.generator)
+    # As if it had been stopped: it is resumed.
+    school.record_file.unlink()
     again, _ = train(prepared, settings)
-    assert again["started_from"] == record["started_from"]
+    assert again["started_from"] == record["started_from"] and school.record_file.is_file()
     assert len(mlflow.search_runs(search_all_experiments=True, output_format="list")) == 3
 
 
