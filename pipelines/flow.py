@@ -7,6 +7,7 @@ from model.io.progress import stage
 from model.spec import Frozen
 from pipelines import start as starting
 from pipelines.config.schema import RunConfig
+from pipelines.config.training_settings import length_text
 from pipelines.data.prepare import prepare
 from pipelines.data.prepared import check_source, locate, settle
 from pipelines.evaluation.evaluate import evaluate
@@ -16,6 +17,7 @@ from pipelines.registry.register import RegisteredVersion, register
 from pipelines.run_folder import RunFolder
 from pipelines.run_record import RunRecord
 from pipelines.tracking import mlflow_server
+from pipelines.training.length import own_length
 from pipelines.training.train import fit
 
 
@@ -41,7 +43,7 @@ def run(config: RunConfig, given: Mapping[str, Any] | None = None) -> tuple[RunF
         pairs = prepare(config)
     config = settle(config, pairs, given)
     start = starting.find(config, pairs)
-    with stage(f"Training on {len(pairs.train)} pairs for {config.training.length_text()}"):
+    with stage(f"Training on {len(pairs.train)} pairs for {length_text(*own_length(config.training))}"):
         folder = fit(config, pairs, start)
     with stage("Exporting to ONNX"):
         to_bundle(folder, config.export)

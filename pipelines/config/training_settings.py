@@ -99,9 +99,7 @@ class TrainingConfig(Frozen):
 
     def length_text(self) -> str:
         """Return the length in words: 40 epochs, 8,000 steps or 30 minutes."""
-        unit, length = self.length
-        number = f"{length:g}" if unit == "minutes" else f"{length:,}"
-        return f"{number} {unit.removesuffix('s') if length == 1 else unit}"
+        return length_text(*self.length)
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:
@@ -116,6 +114,12 @@ class TrainingConfig(Frozen):
                 "before"
             )
         return self
+
+
+def length_text(unit: LengthUnit, length: float) -> str:
+    """Return a length in words: 40 epochs, 8,000 steps or 30 minutes."""
+    number = f"{length:g}" if unit == "minutes" else f"{length:,}"
+    return f"{number} {unit.removesuffix('s') if length == 1 else unit}"
 
 
 class TuneConfig(Frozen):
