@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from model.networks.layers import FastConv2D
-from model.networks.train_step import build_state, stack_losses, train_step
+from model.networks.train_step import Objective, build_state, stack_losses, train_step
 from model.spec import NetworkConfig
 
 GPUS = tf.config.list_physical_devices("GPU")
@@ -23,7 +23,7 @@ def losses_of(steps, *, device, jit=False):
         network = NetworkConfig(image_size=64, width=8, depth=5, dropout=0)
         state = build_state(network, learning_rate=2e-4, beta_1=0.5, seed=0)
         step = tf.function(
-            lambda *pair: stack_losses(train_step(state, *pair, l1_weight=100.0, global_batch=4)),
+            lambda *pair: stack_losses(train_step(state, *pair, objective=Objective(100.0), global_batch=4)),
             jit_compile=jit,
         )
         pairs = [tf.constant(random.uniform(-1, 1, (2, 4, 64, 64, 3)), tf.float32) for _ in range(steps)]

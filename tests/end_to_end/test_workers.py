@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from model.networks.train_step import build_state, stack_losses, train_step
+from model.networks.train_step import Objective, build_state, stack_losses, train_step
 from model.spec import NetworkConfig
 from tests.fixtures.train_steps import BETA_1, split_cpu
 
@@ -42,7 +42,7 @@ def _train(strategy, norm, steps, l1_weight):
     @tf.function
     def step(photo, street_map):
         def replica_step(*pair):
-            return stack_losses(train_step(state, *pair, l1_weight=l1_weight, global_batch=4))
+            return stack_losses(train_step(state, *pair, objective=Objective(l1_weight), global_batch=4))
 
         return strategy.reduce("SUM", strategy.run(replica_step, args=(photo, street_map)), axis=None)
 
@@ -98,7 +98,7 @@ def test_batch_norm_gradients_are_the_mean_over_the_workers(two):
         state = build_state(
             NetworkConfig(image_size=32, width=4, depth=3, dropout=0), learning_rate=2e-4, beta_1=BETA_1, seed=0
         )
-        train_step(state, images(0)[rank::2], images(1)[rank::2], l1_weight=100.0, global_batch=2)
+        train_step(state, images(0)[rank::2], images(1)[rank::2], objective=Objective(100.0), global_batch=2)
         momenta = {name: value for name, value in state.variables().items() if name.endswith("_momentum")}
         own.append({name: np.asarray(value.value) / (1 - BETA_1) for name, value in momenta.items()})
     mean = {name: (own[0][name] + own[1][name]) / 2 for name in own[0]}
