@@ -92,7 +92,10 @@ def test_address_that_is_not_a_dashboard_is_refused(refused, address):
     ],
     ids=["without a version", "a list", "without a cluster"],
 )
-def test_server_that_answers_unlike_a_dashboard_is_named(refused, answers):
+def test_server_that_answers_unlike_a_dashboard_is_named(refused, monkeypatch, answers):
+    # Another test's cluster in this process may have required a token, which has gone with it.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
     class Other(BaseHTTPRequestHandler):
         def do_GET(self):
             content = json.dumps(answers.get(self.path, {})).encode()

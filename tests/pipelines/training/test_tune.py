@@ -83,7 +83,7 @@ def test_search_reports_the_best_trial(prepared):
         ("tune.learning_rate=[0.1,0.01]", "learning_rate ranges from 0.1 to 0.01; the lowest must be above 0"),
         ("tune.width=[4,1000]", "A trial can't have width 1000 and norm batch. Invalid configuration: network.width"),
         ("network.depth=5 tune.norm=[batch,instance]", "A trial can't have width 16 and norm instance. Invalid"),
-        ("training.batch_size=12", "10 training pairs don't fill one batch of 12; lower training.batch_size"),
+        ("training.batch_size=12", "9 training pairs don't fill one batch of 12; lower training.batch_size"),
         ("training.epochs=1000000000000", "are 2000000000000 steps, and a training has at most 99999999"),
         ("tune.norm=[group]", "tune.norm.0: Input should be 'batch', 'sync_batch' or 'instance'"),
     ],
