@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import warnings
 from http.server import BaseHTTPRequestHandler
@@ -14,6 +15,7 @@ from pipelines.cli.main import main
 from pipelines.cluster import jobs, resources
 from pipelines.config import job
 from tests.fixtures.http_servers import serve
+from tests.fixtures.project import PROJECT
 
 SERVER = "http://127.0.0.1:9"
 
@@ -92,9 +94,7 @@ def test_address_that_is_not_a_dashboard_is_refused(refused, address):
     ],
     ids=["without a version", "a list", "without a cluster"],
 )
-def test_server_that_answers_unlike_a_dashboard_is_named(refused, monkeypatch, answers):
-    # Another test's cluster in this process may have required a token, which has gone with it.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+def test_server_that_answers_unlike_a_dashboard_is_named(tmp_path, answers):
 
     class Other(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -109,8 +109,29 @@ def test_server_that_answers_unlike_a_dashboard_is_named(refused, monkeypatch, a
 
     with serve(Other) as server:
         address = f"http://127.0.0.1:{server.server_port}"
-        errors = refused("submit", "--address", address, "--", "train", "--set", "workspace=/tmp")
-    assert errors.startswith(f"Error: {address} answers, but not as a Ray dashboard does") and errors.count("\n") == 1
+        # In a process of its own: another test's cluster may have required a token in this one.
+        others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pipelines",
+                "submit",
+                "--address",
+                address,
+                "--",
+                "train",
+                "--set",
+                "workspace=/tmp",
+            ],
+            cwd=tmp_path,
+            env=others | {"PYTHONPATH": str(PROJECT), "MLFLOW_TRACKING_URI": SERVER},
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stdout) == (2, "") and not list(tmp_path.iterdir())
+    found = f"Error: {address} answers, but not as a Ray dashboard does"
+    assert done.stderr.startswith(found) and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(("token", "reason"), [(None, "No such file or directory"), (" ", "it is empty")])
