@@ -42,7 +42,10 @@ def l1(
 
 
 def nearest(true: tf.Tensor, palette: WeightedColours) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the index of the colour nearest to each pixel of maps (N, S, S, 3), (N, S, S), and its weight with 1."""
+    """Return the index of the colour nearest to each pixel of maps (N, S, S, 3), and its weight.
+
+    The indices are (N, S, S), the weights (N, S, S, 1).
+    """
     indices = tf.argmin(_squared_distances(true, palette), axis=-1)
     return indices, tf.gather(tf.constant(palette.weights, tf.float32), indices)[..., None]
 

@@ -1,5 +1,6 @@
 """The colours of the training maps and the shares of their classes, for losses that see small classes."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from model.errors import ConfigError
 from model.io.files import write_text
 from model.io.progress import track
-from model.palette import classify
+from model.palette import BITS, cells, nearest_classes
 from model.pixels import Pixels, to_tensor
 from model.spec import Frozen, Palette, WeightedColours
 from pipelines.config.schema import RunConfig
@@ -72,20 +73,26 @@ def measure(pairs: Sequence[Pair], config: RunConfig) -> MapColours:
     Raises:
         ConfigError: The maps have no palette.
     """
-    maps = list(_maps(pairs, config))
+    cube = np.zeros(1 << 3 * BITS, np.int64)
+
+    def counted() -> Iterator[Pixels]:
+        # The maps may not fit into memory together, so their pixels are counted while the palette is found.
+        for street_map in _maps(pairs, config):
+            cube[:] += np.bincount(cells(street_map).ravel(), minlength=len(cube))
+            yield street_map
+
     try:
-        palette = config.evaluation.palette or find_palette(maps)
+        palette = config.evaluation.palette or find_palette(counted())
     except NoPaletteError as error:
         raise ConfigError(
             f"training.colour_weight and training.rare_weight need the colours of the maps. {error} Or set "
             "training.colour_weight=0 and training.rare_weight=1."
         ) from error
-    names = list(palette.classes)
-    counts = np.zeros(len(names), np.int64)
-    for street_map in maps:
-        counts += np.bincount(classify(street_map[None], palette).ravel(), minlength=len(names))
-    shares = counts / counts.sum()
-    return MapColours(palette=palette, shares={name: float(share) for name, share in zip(names, shares, strict=True)})
+    if config.evaluation.palette:
+        deque(counted(), maxlen=0)
+    counts = np.bincount(nearest_classes(palette), weights=cube, minlength=len(palette.classes))
+    shares = zip(palette.classes, counts / counts.sum(), strict=True)
+    return MapColours(palette=palette, shares={name: float(share) for name, share in shares})
 
 
 def _maps(pairs: Sequence[Pair], config: RunConfig) -> Iterator[Pixels]:
