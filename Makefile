@@ -13,7 +13,7 @@ run: .venv/ready ## The whole flow on painted scenes; DATA=FOLDER for your own p
 	@$(IN_VENV) mlflow run . --env-manager local --experiment-name sat2map $(if $(DATA),-P data="$(DATA)")
 
 test: .venv/ready ## All tests except the slow ones
-	@$(IN_VENV) python -m pytest -m "not slow"
+	@$(IN_VENV) python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 slow: .venv/ready ## The tests that take minutes
 	@$(IN_VENV) python -m pytest -m slow

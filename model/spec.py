@@ -133,6 +133,13 @@ class Palette(Frozen):
         return self
 
 
+class Standardisation(NamedTuple):
+    """Mean and standard deviation of each channel of pairs, three of the source and three of the target, in [-1, 1]."""
+
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+
 class WeightedColours(NamedTuple):
     """Colours that maps are drawn in, and their weights in the losses of pixels."""
 

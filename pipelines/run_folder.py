@@ -98,6 +98,11 @@ class RunFolder:
         return self.path / "colours.json"
 
     @property
+    def channels_file(self) -> Path:
+        """The file of the means and deviations that the discriminator's input was standardised by."""
+        return self.path / "channels.json"
+
+    @property
     def search_file(self) -> Path:
         """The file of the trials that a finished search leaves."""
         return self.path / SEARCH_FILE

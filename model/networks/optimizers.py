@@ -41,6 +41,12 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ign
         # A variable, because a training by minutes learns only on its way how many steps it has.
         self.steps = tf.Variable(steps, trainable=False, dtype=tf.int64)
 
+    def starting_at(self, learning_rate: float) -> "LinearDecay":
+        """Return the decay from another learning rate over the same steps, also if those change later."""
+        other = LinearDecay(learning_rate, steps=0, share=self.share)
+        other.steps = self.steps
+        return other
+
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Return the learning rate after `step` finished steps."""
         steps = tf.cast(self.steps, tf.float32)

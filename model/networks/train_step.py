@@ -1,6 +1,5 @@
 """The training step of Pix2Pix: its state, and the update by one batch."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from model.networks import losses
 from model.networks.layers import FAST, KERAS
 from model.networks.optimizers import FusedAdam, LinearDecay
 from model.networks.pix2pix import build_discriminator, build_generator
+from model.networks.view import AS_IN_THE_PAPER, View
 from model.spec import LOSSES, LossName, NetworkConfig, WeightedColours
 
 AVERAGED = "averaged"
@@ -19,7 +19,6 @@ AVERAGED = "averaged"
 AVERAGE_EVERY = 10
 """Steps between updates of the average, so that they cost next to nothing."""
 
-Change = Callable[[tf.Tensor], tf.Tensor]
 Losses = dict[LossName, tf.Tensor]
 """One scalar for each name in LOSSES; the loss of colours only if it has a weight."""
 
@@ -74,16 +73,24 @@ class TrainState:
 
 
 def build_state(
-    network: NetworkConfig, *, learning_rate: float | LinearDecay, beta_1: float, seed: int, average: bool = False
+    network: NetworkConfig,
+    *,
+    learning_rate: float | LinearDecay,
+    discriminator_learning_rate: float | LinearDecay | None = None,
+    beta_1: float,
+    seed: int,
+    average: bool = False,
 ) -> TrainState:
     """Build both networks, each with an Adam optimizer; call it inside `strategy.scope()`, before tracing.
 
+    Both have the same learning rate unless the discriminator's is given.
     With `average`, the state also has the generator with the average of its weights (see `update_average`).
     """
     layer_set = KERAS if tf.config.list_logical_devices("GPU") else FAST
     generator = build_generator(network, seed=seed, layer_set=layer_set)
     discriminator = build_discriminator(network, seed=seed, layer_set=layer_set)
-    optimizers: list[keras.optimizers.Optimizer] = [FusedAdam(learning_rate, beta_1=beta_1) for _ in range(2)]
+    rates = (learning_rate, discriminator_learning_rate or learning_rate)
+    optimizers: list[keras.optimizers.Optimizer] = [FusedAdam(rate, beta_1=beta_1) for rate in rates]
     if keras.config.dtype_policy().compute_dtype == "float16":
         # Small gradients vanish in float16 unless the loss is scaled up (Micikevicius et al. 2018, section 3.2).
         optimizers = [keras.optimizers.LossScaleOptimizer(optimizer) for optimizer in optimizers]
@@ -100,7 +107,8 @@ def train_step(
     *,
     objective: Objective,
     global_batch: tf.Tensor | int,
-    change: Change | None = None,
+    view: View = AS_IN_THE_PAPER,
+    draws: tf.Tensor | None = None,
 ) -> Losses:
     """Train both networks on one batch of pairs, (N, S, S, 3) in [-1, 1]; return this worker's share of each loss.
 
@@ -112,18 +120,12 @@ def train_step(
         street_map: The true maps.
         objective: The terms of the generator's loss.
         global_batch: Number of pairs of all workers.
-        change: Changes pairs of photo and map, (N, S, S, 6), before the discriminator sees them.
+        view: The discriminator's view of the pairs.
+        draws: Random numbers for the view's augmentations, (N, AUGMENTATION_DRAWS) in [0, 1).
     """
-
-    def discriminate(street_map: tf.Tensor) -> tf.Tensor:
-        if change is None:
-            return state.discriminator([photo, street_map], training=True)
-        changed = change(tf.concat([photo, street_map], axis=-1))
-        return state.discriminator([changed[..., :3], changed[..., 3:]], training=True)
-
     with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
         drawn = state.generator(photo, training=True)
-        on_real, on_drawn = discriminate(street_map), discriminate(drawn)
+        on_real, on_drawn = view.logits(state.discriminator, photo, [street_map, drawn], draws)
         adversarial = losses.adversarial(on_drawn, real=True, global_batch=global_batch)
         l1, colour = _pixel_losses(tf.identity(drawn), street_map, objective, global_batch=global_batch)
         generator_loss = adversarial + objective.l1_weight * l1

@@ -30,7 +30,9 @@ class TrainingConfig(Frozen):
     batch_size: int = Field(default=4, ge=1)
     """Pairs per step, over all workers together; a multiple of `workers`."""
     learning_rate: float = Field(default=2e-4, gt=0)
-    """Learning rate of both Adam optimizers."""
+    """Learning rate of both networks."""
+    discriminator_learning_rate: float | None = Field(default=None, gt=0)
+    """Learning rate of the discriminator, if it is not `learning_rate` (Heusel et al. 2017, section 2)."""
     decay: float = Field(default=0.5, ge=0, le=1)
     """Share of the steps, at the end, over which the learning rate falls to zero; 0 keeps it constant."""
     beta_1: float = Field(default=0.5, ge=0, lt=1)
@@ -56,6 +58,12 @@ class TrainingConfig(Frozen):
     """Mirror half of the pairs, chosen at random, left to right."""
     turn: bool = False
     """Rotate each pair by 0 to 3 quarter turns, to augment small sets: aerial images have no upright direction."""
+    discriminator_batch: Literal["separate", "joint"] = "separate"
+    """Batches in which the discriminator sees true and drawn maps. Batch norm takes away what a batch has in common: in
+    `separate` ones, as in the paper's code, contrast and sharpness of the maps; in a `joint` one it keeps them."""
+    standardise: bool = False
+    """Standardise the discriminator's input by the channels' means and deviations over the training pairs (LeCun et al.
+    1998, section 4.3): beside a photo, the pale colours of a map are faint."""
     augment_discriminator: tuple[Augmentation, ...] = ()
     """Random changes of the pairs that the discriminator sees, real and drawn alike, which keep it from learning few
     pairs by heart (Zhao et al. 2020): colour, translation, cutout."""

@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ import tensorflow as tf
 from model.errors import StorageError, TrainingError
 from model.io.files import new_file
 from model.networks import keras_file
-from model.networks.augmentation import augment
 from model.networks.train_step import (
     AVERAGE_EVERY,
     Objective,
@@ -22,6 +20,7 @@ from model.networks.train_step import (
     train_step,
     update_average,
 )
+from model.networks.view import View
 from model.pixels import Pixels, to_pixels, to_tensor
 from pipelines.config.schema import RunConfig
 from pipelines.data.dataset import Batch, Shard, TrainingPairs
@@ -75,6 +74,7 @@ class TrainingLoop:
         training = config.training
         self.store = CheckpointStore(self.folder.checkpoints, keep=training.keep_checkpoints, best_by=training.best_by)
         self.objective = Objective(training.l1_weight, training.colour_weight, job.palette)
+        self.view = View(training.discriminator_batch == "joint", job.standardisation, training.augment_discriminator)
         self.curve = LossCurve()
         self.saved = -1
         self.waited = 0.0
@@ -156,14 +156,14 @@ class TrainingLoop:
         def replica_step(
             source: tf.Tensor, target: tf.Tensor, draws: tf.Tensor, pairs: tf.Tensor, signals: tf.Tensor
         ) -> tf.Tensor:
-            kinds = training.augment_discriminator
             losses = train_step(
                 self.state,
                 source,
                 target,
                 objective=self.objective,
                 global_batch=pairs,
-                change=partial(augment, draws=draws, kinds=kinds) if kinds else None,
+                view=self.view,
+                draws=draws,
             )
             return tf.concat([stack_losses(losses), signals], axis=0)
 

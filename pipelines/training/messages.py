@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 from model.bundle import Lineage
 from model.pixels import Pixels
-from model.spec import WeightedColours
+from model.spec import Standardisation, WeightedColours
 from pipelines.config.schema import RunConfig
 from pipelines.data.pairs import Pair, PairIndex
 from pipelines.tracking.loss_curve import StepLosses
@@ -35,6 +35,7 @@ class WorkerJob:
         threads: CPU threads of the worker.
         code_revision: The git revision of the driver's code.
         palette: Colours of the training maps, with weights, if the losses need them.
+        standardisation: Means and deviations of the training pairs, if the discriminator's input is standardised.
     """
 
     config: RunConfig
@@ -44,6 +45,7 @@ class WorkerJob:
     threads: int
     code_revision: str
     palette: WeightedColours | None = None
+    standardisation: Standardisation | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ class Schedule:
         self.total = planned_steps(training, pairs)
         """Steps of the training; None if not yet known."""
         self.rate = LinearDecay(training.learning_rate, steps=self.total or MAX_STEPS, share=training.decay)
-        """Learning rate of both optimizers."""
+        """Learning rate of the generator."""
+        self.discriminator_rate = self.rate.starting_at(training.discriminator_learning_rate or training.learning_rate)
+        """Learning rate of the discriminator."""
 
     def resume(self, position: Position) -> None:
         """Continue from the position of a checkpoint."""

@@ -21,7 +21,7 @@ from pipelines.cluster import environment, number_format, signals
 from pipelines.cluster import resources as cluster
 from pipelines.config import loading as settings_of
 from pipelines.config.schema import RunConfig
-from pipelines.data import map_colours
+from pipelines.data import map_colours, standardisation
 from pipelines.data.pairs import PairIndex
 from pipelines.data.splits import Shares, share_out
 from pipelines.report import description
@@ -231,6 +231,7 @@ def _run_workers(
         threads=resources.cpus,
         code_revision=provenance.git_revision(),
         palette=map_colours.of_run(config, shares.trained.train, folder),
+        standardisation=standardisation.of_run(config, shares.trained.train, folder),
     )
     # A reference, because Ray Train shows the trainer's configuration.
     driver_settings = ray.put(environment.capture(os.environ))

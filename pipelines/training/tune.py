@@ -19,7 +19,7 @@ from pipelines.config.held_variables import HeldVariables
 from pipelines.config.loading import with_settings
 from pipelines.config.schema import RunConfig
 from pipelines.config.training_settings import BEST_IS_LOWEST, NO_START
-from pipelines.data import map_colours
+from pipelines.data import map_colours, standardisation
 from pipelines.data.pairs import PairIndex
 from pipelines.data.splits import Shares, share_out
 from pipelines.run_folder import RunFolder
@@ -151,6 +151,7 @@ def _trainable(config: RunConfig, shares: Shares, folder: RunFolder) -> Any:  # 
         threads=config.tune.cpus_per_trial,
         code_revision=revision,
         palette=map_colours.of_run(config, shares.trained.train, folder),
+        standardisation=standardisation.of_run(config, shares.trained.train, folder),
     )
     # Parameters go to the object store; passed otherwise, Ray Tune would write secrets into the run's folder.
     trainable = ray_tune.with_parameters(run_trial, job=job, driver_settings=environment.capture(os.environ))

@@ -8,7 +8,6 @@ import ray.train
 import tensorflow as tf
 
 from model.errors import DataError, Sat2mapError
-from model.networks.optimizers import LinearDecay
 from model.networks.train_step import TrainState, build_state
 from model.pixels import Pixels
 from pipelines.config.schema import RunConfig
@@ -45,7 +44,7 @@ def train_share(job: WorkerJob, shard: Shard, channel: Channel) -> None:
     strategy = _strategy(config, shard)
     with strategy.scope():
         schedule = Schedule(config.training, len(pairs.train))
-        state = _build_state(config, schedule.rate)
+        state = _build_state(config, schedule)
     loop = TrainingLoop(
         config,
         strategy,
@@ -98,11 +97,12 @@ def _strategy(config: RunConfig, shard: Shard) -> tf.distribute.Strategy:
     return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
 
 
-def _build_state(config: RunConfig, rate: LinearDecay) -> TrainState:
+def _build_state(config: RunConfig, schedule: Schedule) -> TrainState:
     training = config.training
     return build_state(
         config.network,
-        learning_rate=rate,
+        learning_rate=schedule.rate,
+        discriminator_learning_rate=schedule.discriminator_rate,
         beta_1=training.beta_1,
         seed=config.seed,
         average=training.average > 0,

@@ -82,6 +82,7 @@ LOADS_TENSORFLOW = {
     "model.networks.optimizers",
     "model.networks.pix2pix",
     "model.networks.train_step",
+    "model.networks.view",
     "model.networks.winograd",
     "pipelines.benchmarks.bare_step",
     "pipelines.export.conversion",

@@ -49,8 +49,18 @@ def test_average_forgets_the_first_weights_soon_and_keeps_a_share_later(pairs):
     assert all(np.array_equal(one, other) for one, other in own)
 
 
-def test_both_optimizers_follow_the_decay(pairs):
-    state = build(learning_rate=LinearDecay(2e-3, steps=2, share=1))
+def test_another_rate_follows_the_same_steps_also_when_they_change():
+    decay = LinearDecay(2.0, steps=10, share=0.5)
+    other = decay.starting_at(0.2)
+    decay.steps.assign(20)
+    for done in (10, 15, 20):
+        assert float(other(tf.constant(done))) == pytest.approx(0.1 * float(decay(tf.constant(done))))
+
+
+@pytest.mark.parametrize("ratio", [1, 0.1])
+def test_both_optimizers_follow_the_decay(pairs, ratio):
+    rate = LinearDecay(2e-3, steps=2, share=1)
+    state = build(learning_rate=rate, discriminator_learning_rate=None if ratio == 1 else rate.starting_at(2e-4))
     moved = []
     for _ in range(3):
         before = weights(state.generator), weights(state.discriminator)
@@ -63,8 +73,8 @@ def test_both_optimizers_follow_the_decay(pairs):
             ]
         )
     # Adam's first step is as large as the learning rate, whatever the gradient.
-    np.testing.assert_allclose(moved[0], 2e-3, rtol=0.02)
-    assert 0 < max(moved[1]) < 1.5e-3
+    np.testing.assert_allclose(moved[0], [2e-3, 2e-3 * ratio], rtol=0.02)
+    assert 0 < moved[1][0] < 1.5e-3 and 0 < moved[1][1] < 1.5e-3 * ratio
     assert moved[2] == [0, 0]
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from model.networks.train_step import Objective, TrainState, equalise_moving_statistics, stack_losses, train_step
+from model.networks.view import View
 from model.spec import LOSSES, NetworkConfig
 from tests.fixtures.train_steps import (
     BETA_1,
@@ -239,10 +240,12 @@ def test_equalising_changes_nothing_for_a_single_worker(pairs):
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("joint", [False, True])
 @pytest.mark.parametrize("objective", [Objective(100.0), Objective(100.0, 1.0, COLOURS)])
-def test_no_sum_depends_on_timing(norm, objective, pairs):
+def test_no_sum_depends_on_timing(norm, joint, objective, pairs):
     """TensorFlow's AddN starts with the input whose memory is freed first; a sum of two is the same either way."""
     state = build(TINY.model_copy(update={"norm": norm}))
-    traced = tf.function(lambda *both: train_step(state, *both, objective=objective, global_batch=2))
+    view = View(joint=joint)
+    traced = tf.function(lambda *both: train_step(state, *both, objective=objective, global_batch=2, view=view))
     sums = [op for op in traced.get_concrete_function(*pairs).graph.get_operations() if op.type == "AddN"]
     assert sums and {len(op.inputs) for op in sums} == {2}

@@ -66,7 +66,12 @@ def trained(tmp_path):
             config,
             tf.distribute.get_strategy(),
             build_state(
-                config.network, learning_rate=schedule.rate, beta_1=0.5, seed=0, average=config.training.average > 0
+                config.network,
+                learning_rate=schedule.rate,
+                discriminator_learning_rate=schedule.discriminator_rate,
+                beta_1=0.5,
+                seed=0,
+                average=config.training.average > 0,
             ),
             Shard(),
             channel,
