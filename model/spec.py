@@ -17,17 +17,17 @@ Augmentation = Literal["colour", "translation", "cutout"]
 AUGMENTATION_DRAWS = 6
 """Random numbers that the augmentation of one pair takes."""
 LossName = Literal[
-    "generator_loss",
-    "generator_adversarial_loss",
-    "generator_l1_loss",
-    "generator_colour_loss",
     "discriminator_accuracy",
     "discriminator_loss",
     "discriminator_real_loss",
     "discriminator_drawn_loss",
+    "generator_adversarial_loss",
+    "generator_colour_loss",
+    "generator_l1_loss",
+    "generator_loss",
 ]
 LOSSES: tuple[LossName, ...] = get_args(LossName)
-"""The losses of a training step, in the order in which they are stacked and logged."""
+"""The losses of a training step, in the order in which they are stacked and logged; each training has the last two."""
 
 _COLOUR = re.compile("#[0-9a-f]{6}")
 _CLASS_NAME = re.compile("[a-z]+(_[a-z0-9]+)*")

@@ -1,6 +1,8 @@
 """The training step of Pix2Pix: its state, and the update by one batch."""
 
 from dataclasses import dataclass
+from functools import partial, reduce
+from operator import add
 from typing import NamedTuple
 
 import keras
@@ -20,24 +22,38 @@ AVERAGE_EVERY = 10
 """Steps between updates of the average, so that they cost next to nothing."""
 
 Losses = dict[LossName, tf.Tensor]
-"""One scalar for each name in LOSSES; the loss of colours only if it has a weight."""
+"""One scalar for each name in `Objective.losses`."""
 
 
 class Objective(NamedTuple):
-    """Terms of the generator's loss, in addition to the adversarial one."""
+    """Weights of the terms of the generator's loss."""
 
     l1_weight: float
-    """Weight of the L1 term relative to the adversarial term."""
+    """Weight of the L1 term."""
     colour_weight: float = 0
     """Weight of the cross-entropy with the colours of the true map (`losses.colour_entropy`)."""
     palette: WeightedColours | None = None
     """Colours of the maps, whose weights apply in both terms; None for equal weights and no cross-entropy."""
+    adversarial_weight: float = 1
+    """Weight of the adversarial term; with 0 the discriminator is neither asked nor trained."""
+
+    @property
+    def weights(self) -> dict[LossName, float]:
+        """The weight of each term that has one."""
+        weights: dict[LossName, float] = {
+            "generator_adversarial_loss": self.adversarial_weight,
+            "generator_l1_loss": self.l1_weight,
+            "generator_colour_loss": 0 if self.palette is None else self.colour_weight,
+        }
+        return {name: weight for name, weight in weights.items() if weight or name == "generator_l1_loss"}
 
     @property
     def losses(self) -> list[LossName]:
         """The names of a step's losses, in their order."""
-        has_colours = self.palette is not None and self.colour_weight > 0
-        return [name for name in LOSSES if has_colours or name != "generator_colour_loss"]
+        absent = {"generator_colour_loss"} - self.weights.keys()
+        if not self.adversarial_weight:
+            absent |= {"generator_adversarial_loss", *(name for name in LOSSES if name.startswith("discriminator"))}
+        return [name for name in LOSSES if name not in absent]
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,7 @@ def train_step(
     view: View = AS_IN_THE_PAPER,
     draws: tf.Tensor | None = None,
 ) -> Losses:
-    """Train both networks on one batch of pairs, (N, S, S, 3) in [-1, 1]; return this worker's share of each loss.
+    """Train the networks on one batch of pairs, (N, S, S, 3) in [-1, 1]; return this worker's share of each loss.
 
     The generator runs once; the discriminator's output for the drawn map is used in both losses.
 
@@ -125,49 +141,49 @@ def train_step(
     """
     with tf.GradientTape() as generator_tape, tf.GradientTape() as discriminator_tape:
         drawn = state.generator(photo, training=True)
-        on_real, on_drawn = view.logits(state.discriminator, photo, [street_map, drawn], draws)
-        adversarial = losses.adversarial(on_drawn, real=True, global_batch=global_batch)
-        l1, colour = _pixel_losses(tf.identity(drawn), street_map, objective, global_batch=global_batch)
-        generator_loss = adversarial + objective.l1_weight * l1
-        if colour is not None:
-            generator_loss += objective.colour_weight * colour
+        found: Losses = {}
+        if objective.adversarial_weight:
+            on_real, on_drawn = view.logits(state.discriminator, photo, [street_map, drawn], draws)
+            found = _adversarial_losses(on_real, on_drawn, global_batch=global_batch)
+            scaled_discriminator_loss = state.discriminator_optimizer.scale_loss(found["discriminator_loss"])
+        found |= _pixel_losses(tf.identity(drawn), street_map, objective, global_batch=global_batch)
+        generator_loss = reduce(add, (weight * found[name] for name, weight in objective.weights.items()))
         scaled_generator_loss = state.generator_optimizer.scale_loss(generator_loss)
-        real_loss = losses.adversarial(on_real, real=True, global_batch=global_batch)
-        drawn_loss = losses.adversarial(on_drawn, real=False, global_batch=global_batch)
-        discriminator_loss = real_loss + drawn_loss
-        scaled_discriminator_loss = state.discriminator_optimizer.scale_loss(discriminator_loss)
     _apply_gradients(generator_tape, scaled_generator_loss, state.generator, state.generator_optimizer)
-    _apply_gradients(discriminator_tape, scaled_discriminator_loss, state.discriminator, state.discriminator_optimizer)
-    return {
-        "generator_loss": generator_loss,
-        "generator_adversarial_loss": adversarial,
-        "generator_l1_loss": l1,
-        **({} if colour is None else {"generator_colour_loss": colour}),
-        "discriminator_accuracy": (
-            losses.share_right(on_real, real=True, global_batch=global_batch)
-            + losses.share_right(on_drawn, real=False, global_batch=global_batch)
+    if objective.adversarial_weight:
+        _apply_gradients(
+            discriminator_tape, scaled_discriminator_loss, state.discriminator, state.discriminator_optimizer
         )
-        / 2,
-        "discriminator_loss": discriminator_loss,
+    return {"generator_loss": generator_loss, **found}
+
+
+def _adversarial_losses(on_real: tf.Tensor, on_drawn: tf.Tensor, *, global_batch: tf.Tensor | int) -> Losses:
+    """Return the losses of the contest, given the logits of true and drawn maps, (N, P, P, 1)."""
+    adversarial, share_right = (
+        partial(loss, global_batch=global_batch) for loss in (losses.adversarial, losses.share_right)
+    )
+    real_loss, drawn_loss = adversarial(on_real, real=True), adversarial(on_drawn, real=False)
+    return {
+        "generator_adversarial_loss": adversarial(on_drawn, real=True),
+        "discriminator_accuracy": (share_right(on_real, real=True) + share_right(on_drawn, real=False)) / 2,
+        "discriminator_loss": real_loss + drawn_loss,
         "discriminator_real_loss": real_loss,
         "discriminator_drawn_loss": drawn_loss,
     }
 
 
-def _pixel_losses(
-    drawn: tf.Tensor, true: tf.Tensor, objective: Objective, *, global_batch: tf.Tensor | int
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Return the L1 term and, if it has a weight, the cross-entropy of colours; both weigh pixels by the palette."""
+def _pixel_losses(drawn: tf.Tensor, true: tf.Tensor, objective: Objective, *, global_batch: tf.Tensor | int) -> Losses:
+    """Return the L1 loss and, if it has a weight, the cross-entropy of colours; both weigh pixels by the palette."""
     if objective.palette is None:
-        return losses.l1(drawn, true, global_batch=global_batch), None
+        return {"generator_l1_loss": losses.l1(drawn, true, global_batch=global_batch)}
     indices, weights = losses.nearest(true, objective.palette)
     l1 = losses.l1(drawn, true, global_batch=global_batch, weights=weights)
     if not objective.colour_weight:
-        return l1, None
+        return {"generator_l1_loss": l1}
     # Gradients of one tensor are added in the order in which their memory is freed; each copy has only two to add.
     copy = tf.identity(drawn)
     entropy = losses.colour_entropy(copy, indices, objective.palette, weights=weights, global_batch=global_batch)
-    return l1, entropy
+    return {"generator_l1_loss": l1, "generator_colour_loss": entropy}
 
 
 def stack_losses(step_losses: Losses) -> tf.Tensor:

@@ -37,12 +37,13 @@ class TrainingConfig(Frozen):
     """Share of the steps, at the end, over which the learning rate falls to zero; 0 keeps it constant."""
     beta_1: float = Field(default=0.5, ge=0, lt=1)
     """Decay rate of the first moment of both Adam optimizers."""
+    adversarial_weight: float = Field(default=1, ge=0)
+    """Weight of the adversarial term in the generator's loss; 0 trains without the discriminator, in half the time."""
     l1_weight: float = Field(default=100, ge=0)
-    """Weight of the L1 term relative to the adversarial term."""
+    """Weight of the L1 term."""
     colour_weight: float = Field(default=0, ge=0)
-    """Weight of the cross-entropy of each drawn pixel with the palette's colour of the true one, relative to the
-    adversarial term; 2 weighs about as much as an `l1_weight` of 100. The palette is found in the training maps; photos
-    have none."""
+    """Weight of the cross-entropy of each drawn pixel with the palette's colour of the true one; 2 weighs about as much
+    as an `l1_weight` of 100. The palette is found in the training maps; photos have none."""
     rare_weight: float = Field(default=1, ge=1, le=100)
     """Largest weight of pixels of a rare class of the palette, relative to the most common class, in the L1 term and in
     that of colours: the root of the ratio of their shares (Mikolov et al. 2013, section 2.3), up to this limit; 1 for
@@ -108,6 +109,12 @@ class TrainingConfig(Frozen):
     def length_text(self) -> str:
         """Return the length in words: 40 epochs, 8,000 steps or 30 minutes."""
         return length_text(*self.length)
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if not (self.adversarial_weight or self.l1_weight or self.colour_weight):
+            raise ValueError("adversarial_weight, l1_weight and colour_weight are 0; the generator needs one of them")
+        return self
 
     @model_validator(mode="after")
     def _check_length(self) -> Self:

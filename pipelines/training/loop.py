@@ -73,7 +73,7 @@ class TrainingLoop:
         self.scored = scored
         training = config.training
         self.store = CheckpointStore(self.folder.checkpoints, keep=training.keep_checkpoints, best_by=training.best_by)
-        self.objective = Objective(training.l1_weight, training.colour_weight, job.palette)
+        self.objective = Objective(training.l1_weight, training.colour_weight, job.palette, training.adversarial_weight)
         self.view = View(training.discriminator_batch == "joint", job.standardisation, training.augment_discriminator)
         self.curve = LossCurve()
         self.saved = -1
@@ -218,10 +218,8 @@ class TrainingLoop:
     def _scores(self) -> dict[str, float]:
         source, target = self.scored
         drawn = self._draw(source)
-        return {
-            "val_l1": float(image_metrics.l1(drawn, target).mean()),
-            "val_ssim": float(image_metrics.ssim(drawn, target).mean()),
-        }
+        scores = {"val_l1": image_metrics.l1, "val_ssim": image_metrics.ssim}
+        return {name: float(score(drawn, target).mean()) for name, score in scores.items()}
 
     def _save(self, position: Position) -> None:
         """Write a checkpoint; if the disk is full, training continues without it, except after the last epoch."""
@@ -294,7 +292,8 @@ class TrainingLoop:
             self._send(TrainingUpdate(epoch=position.begun - 1, notes=(note,)))
         prepare_deployed(self.state, self.strategy)
         if self.first:
-            files = self.folder.generator, self.folder.discriminator
-            for network, file in zip(keras_file.plain_networks(self.state, self.config.network), files, strict=True):
+            generator, discriminator = keras_file.plain_networks(self.state, self.config.network)
+            discriminators = {self.folder.discriminator: discriminator} if training.adversarial_weight else {}
+            for file, network in ({self.folder.generator: generator} | discriminators).items():
                 with new_file(file) as draft:
                     network.save(draft)

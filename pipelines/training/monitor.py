@@ -197,7 +197,7 @@ class TrainingMonitor:
         shown = SHOWN_LOSSES if wide else dict([*SHOWN_LOSSES.items()][:1])
         if self.newest:
             losses = self.newest.losses
-            parts += [f"{label} {losses[name]:.3f}" for name, label in shown.items()]
+            parts += [f"{label} {losses[name]:.3f}" for name, label in shown.items() if name in losses]
         if self.images_per_second:
             parts.append(f"{self.images_per_second:.1f} images/s")
         return "  ".join(parts)

@@ -200,12 +200,13 @@ def _record(config: RunConfig, run: mlflow_runs.Run, folder: RunFolder, monitor:
         images_per_second=monitor.images_per_second,
         resumed_after=monitor.resumed_after,
         generator_sha256=sha256(folder.generator),
-        discriminator_sha256=sha256(folder.discriminator),
+        discriminator_sha256=sha256(folder.discriminator) if config.training.adversarial_weight else "",
         started_from=folder.started_from(),
     )
     with mlflow_server.errors(large_files=True):
         run.log_file(folder.generator, "keras")
-        run.log_file(folder.discriminator, "keras")
+        if record.discriminator_sha256:
+            run.log_file(folder.discriminator, "keras")
     with mlflow_server.errors():
         run.log_metrics({"training_seconds": record.seconds, "training_images_per_second": record.images_per_second})
     folder.write_record(record)
