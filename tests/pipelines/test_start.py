@@ -87,6 +87,7 @@ def test_painted_scenes_are_a_school_that_is_attended_once(prepared):
     assert record["started_from"]["run_id"] == school.run_id and record["steps"] == 2
     assert school.record().steps == 2
     assert_same(school.generator, run.generator)
+    assert not school.discriminator.exists() and record["started_from"]["discriminator_sha256"] == ""
     # As if it had been stopped: it is resumed.
     school.record_file.unlink()
     again, _ = train(prepared, settings)

@@ -36,10 +36,10 @@ def precision():
 
 
 def test_losses_have_the_listed_names_and_add_up(pairs):
-    losses = step(build(), pairs, l1_weight=30)
+    losses = step(build(), pairs, objective=Objective(30, adversarial_weight=0.5))
     assert losses.keys() == {*LOSSES} - {"generator_colour_loss"}
     assert 0 <= losses["discriminator_accuracy"] <= 1
-    generator_loss = losses["generator_adversarial_loss"] + 30 * losses["generator_l1_loss"]
+    generator_loss = 0.5 * losses["generator_adversarial_loss"] + 30 * losses["generator_l1_loss"]
     discriminator_loss = losses["discriminator_real_loss"] + losses["discriminator_drawn_loss"]
     assert losses["generator_loss"] == pytest.approx(generator_loss, rel=1e-6)
     assert losses["discriminator_loss"] == pytest.approx(discriminator_loss, rel=1e-6)
@@ -78,6 +78,17 @@ def test_step_changes_every_weight_of_both_networks(pairs):
     step(state, pairs)
     after = weights(state.generator) + weights(state.discriminator)
     assert all(np.any(old != new) for old, new in zip(before, after, strict=True))
+
+
+def test_without_adversarial_weight_the_discriminator_is_not_trained(pairs):
+    state, objective = build(), Objective(100.0, 2.0, COLOURS, adversarial_weight=0)
+    before = weights(state.generator), weights(state.discriminator)
+    losses = step(state, pairs, objective=objective)
+    assert set(losses) == {*objective.losses} == {"generator_loss", "generator_l1_loss", "generator_colour_loss"}
+    expected = 100 * losses["generator_l1_loss"] + 2 * losses["generator_colour_loss"]
+    assert losses["generator_loss"] == pytest.approx(expected, rel=1e-6)
+    assert all(np.array_equal(old, new) for old, new in zip(before[1], weights(state.discriminator), strict=True))
+    assert all(np.any(old != new) for old, new in zip(before[0], weights(state.generator), strict=True))
 
 
 @pytest.mark.parametrize("frozen", ["generator", "discriminator"])

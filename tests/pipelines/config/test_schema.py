@@ -24,7 +24,7 @@ SECTIONS = "allowed here: workspace, seed, data, network, training, tune, export
         ("train.epochs=3", "did you mean training.epochs?"),
         ("Training.Epochs=3", "did you mean training.epochs?"),
         ("batch-size=3", "did you mean training.batch_size?"),
-        ("batch=3", "did you mean training.batch_size?"),
+        ("batch=3", "did you mean training.batch_size or training.discriminator_batch?"),
         ("lr=3", "did you mean training.learning_rate or tune.learning_rate?"),
     ],
 )
@@ -44,6 +44,7 @@ def test_unknown_key_is_refused_with_the_nearest_or_the_known_ones(override, hin
         ("training.learning_rate=0", "greater than 0 (found 0)"),
         ("training.l1_weight=-1", "greater than or equal to 0 (found -1)"),
         ("training.l1_weight=.nan", "(found nan)"),
+        ("training.adversarial_weight=0 training.l1_weight=0", "colour_weight are 0; the generator needs one of them"),
         ("training.beta_1=1", "less than 1 (found 1)"),
         ("training.jitter=0.9", "greater than or equal to 1 (found 0.9)"),
         ("training.jitter=2.1", "less than or equal to 2 (found 2.1)"),
