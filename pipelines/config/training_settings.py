@@ -30,9 +30,9 @@ class TrainingConfig(Frozen):
     batch_size: int = Field(default=4, ge=1)
     """Pairs per step, over all workers together; a multiple of `workers`."""
     learning_rate: float = Field(default=2e-4, gt=0)
-    """Learning rate of both networks."""
-    discriminator_learning_rate: float | None = Field(default=None, gt=0)
-    """Learning rate of the discriminator, if it is not `learning_rate` (Heusel et al. 2017, section 2)."""
+    """Learning rate of the generator."""
+    discriminator_learning_rate: float = Field(default=0, ge=0)
+    """Learning rate of the discriminator (Heusel et al. 2017, section 2); 0 for the same as `learning_rate`."""
     decay: float = Field(default=0.5, ge=0, le=1)
     """Share of the steps, at the end, over which the learning rate falls to zero; 0 keeps it constant."""
     beta_1: float = Field(default=0.5, ge=0, lt=1)

@@ -44,7 +44,6 @@ def test_unknown_key_is_refused_with_the_nearest_or_the_known_ones(override, hin
         ("training.learning_rate=0", "greater than 0 (found 0)"),
         ("training.l1_weight=-1", "greater than or equal to 0 (found -1)"),
         ("training.l1_weight=.nan", "(found nan)"),
-        ("training.adversarial_weight=0 training.l1_weight=0", "colour_weight are 0; the generator needs one of them"),
         ("training.beta_1=1", "less than 1 (found 1)"),
         ("training.jitter=0.9", "greater than or equal to 1 (found 0.9)"),
         ("training.jitter=2.1", "less than or equal to 2 (found 2.1)"),
@@ -67,6 +66,11 @@ def test_value_of_wrong_type_or_range_is_refused_with_the_rule(override, rule):
     key = override.partition("=")[0]
     message = refused(override)
     assert message.startswith(f"Invalid configuration: {key}: ") and rule in message
+
+
+def test_a_generator_without_a_loss_is_refused():
+    message = refused("training.adversarial_weight=0 training.l1_weight=0 training.colour_weight=0")
+    assert "adversarial_weight, l1_weight and colour_weight are 0; the generator needs one of them" in message
 
 
 def test_all_problems_are_reported_at_once():
