@@ -150,7 +150,7 @@ def _school_settings(config: RunConfig) -> RunConfig:
             "evaluation.palette": None,
             "training.start_from": NO_START,
             "training.start_share": TrainingConfig.model_fields["start_share"].default,
-            # A discriminator would only learn to recognise painted maps, and takes half of the time.
+            # A discriminator would only learn to recognise painted maps, and make each step slower.
             "training.adversarial_weight": 0,
             f"training.{unit}": school_length(config.training),
         },

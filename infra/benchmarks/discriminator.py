@@ -1,4 +1,4 @@
-"""What a discriminator learns about the drawings of a finished generator, by its view of the pairs.
+"""Train a discriminator on the maps of a finished generator, once for each view of the pairs, and print its accuracy.
 
     python infra/benchmarks/discriminator.py workspace/runs/ID
 

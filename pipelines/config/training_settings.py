@@ -38,7 +38,7 @@ class TrainingConfig(Frozen):
     beta_1: float = Field(default=0.5, ge=0, lt=1)
     """Decay rate of the first moment of both Adam optimizers."""
     adversarial_weight: float = Field(default=1, ge=0)
-    """Weight of the adversarial term in the generator's loss; 0 trains without the discriminator, in half the time."""
+    """Weight of the adversarial term in the generator's loss; 0 trains without the discriminator, which is faster."""
     l1_weight: float = Field(default=100, ge=0)
     """Weight of the L1 term."""
     colour_weight: float = Field(default=0, ge=0)

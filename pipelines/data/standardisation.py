@@ -20,7 +20,7 @@ LEAST = 2 / 255
 
 def of_run(config: RunConfig, pairs: Sequence[Pair], folder: RunFolder) -> Standardisation | None:
     """Return means and deviations of the training pairs if the settings need them, and write them into the run."""
-    if not config.training.standardise:
+    if not (config.training.standardise and config.training.adversarial_weight):
         return None
     found = measure(pairs, config)
     write_text(folder.channels_file, json.dumps(found._asdict(), indent=2))
